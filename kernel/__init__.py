@@ -1,0 +1,1 @@
+"""Kernel (being laid)."""
