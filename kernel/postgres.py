@@ -1,0 +1,195 @@
+"""PostgreSQL for production: asyncpg, several workers, durable commits.
+
+Connections keep no session state, so none is reset on release; a connection that was left in
+a transaction by a cancelled request is closed, never reused. `synchronous_commit=on` is set
+for every session: an audit event that is not on disk has not happened.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import asyncpg
+
+from kernel.db import IntegrityError, Row, Statement
+from kernel.errors import ConfigurationError, UnavailableError
+
+POOL_SIZE = 10
+STATEMENT_TIMEOUT_MS = 30_000
+_DRIVER = re.compile(r"^postgres(?:ql)?(?:\+\w+)?://")
+
+
+def driver_dsn(url: str) -> str:
+    """Turn `postgresql+<driver>://…` into the DSN the driver takes."""
+    if not _DRIVER.match(url):
+        raise ConfigurationError(
+            "database.url names an engine that Yinyom does not know",
+            remedy="Use sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
+        )
+    return _DRIVER.sub("postgresql://", url, count=1)
+
+
+def _translated(error: Exception) -> Exception:
+    """Name the failure without the statement's values, which may be personal."""
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return IntegrityError("a constraint of the schema refused the row")
+    if isinstance(error, asyncpg.PostgresError):
+        return UnavailableError(
+            f"the database answered {error.sqlstate}", reason="database_unavailable"
+        )
+    return UnavailableError("the database cannot be reached", reason="database_unavailable")
+
+
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+class _Session:
+    """Runs compiled statements on one connection."""
+
+    __slots__ = ("_connection", "_reactions", "dialect")
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+        self._reactions: list[Callable[[], None]] = []
+        self.dialect = "postgresql"
+
+    async def all(self, statement: Statement, /, **parameters: Any) -> Sequence[Row]:
+        compiled = statement.compiled("postgresql")
+        try:
+            rows: Any = await self._connection.fetch(compiled.sql, *compiled.bind(parameters))
+        except _FAILURES as error:
+            raise _translated(error) from error
+        return rows  # type: ignore[no-any-return]
+
+    async def first(self, statement: Statement, /, **parameters: Any) -> Row | None:
+        compiled = statement.compiled("postgresql")
+        try:
+            row: Any = await self._connection.fetchrow(compiled.sql, *compiled.bind(parameters))
+        except _FAILURES as error:
+            raise _translated(error) from error
+        return row  # type: ignore[no-any-return]
+
+    async def run(self, statement: Statement, /, **parameters: Any) -> int:
+        compiled = statement.compiled("postgresql")
+        try:
+            tag = await self._connection.execute(compiled.sql, *compiled.bind(parameters))
+        except _FAILURES as error:
+            raise _translated(error) from error
+        return int(tag.rpartition(" ")[2])
+
+    async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
+        compiled = statement.compiled("postgresql")
+        try:
+            await self._connection.executemany(compiled.sql, [compiled.bind(row) for row in rows])
+        except _FAILURES as error:
+            raise _translated(error) from error
+
+    def after_commit(self, reaction: Callable[[], None]) -> None:
+        self._reactions.append(reaction)
+
+    def react(self) -> None:
+        """Run what was asked for after the commit."""
+        for reaction in self._reactions:
+            reaction()
+
+
+class _Lease:
+    """Borrows a connection for one block, with or without a transaction around it."""
+
+    __slots__ = ("_begin", "_connection", "_database", "_session")
+
+    def __init__(self, database: "PostgresDatabase", begin: str | None) -> None:
+        self._database = database
+        self._begin = begin
+
+    async def __aenter__(self) -> _Session:
+        connection = self._connection = await self._database._borrow()  # noqa: SLF001 (one module)
+        if self._begin is not None:
+            try:
+                await connection.execute(self._begin)
+            except BaseException as error:
+                self._database._give_back(connection, broken=True)  # noqa: SLF001
+                if isinstance(error, _FAILURES):
+                    raise _translated(error) from error
+                raise
+        self._session = _Session(connection)
+        return self._session
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        broken = True
+        try:
+            if self._begin is not None:
+                await self._connection.execute("ROLLBACK" if kind else "COMMIT")
+            broken = kind is not None and issubclass(kind, asyncio.CancelledError)
+        except _FAILURES as failure:
+            if kind is None:
+                raise _translated(failure) from failure
+        finally:
+            self._database._give_back(self._connection, broken=broken)  # noqa: SLF001
+        if kind is None:
+            self._session.react()
+
+
+class PostgresDatabase:
+    """The production engine: a stack of connections, the warmest one first."""
+
+    def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
+        self.dialect = "postgresql"
+        self._dsn = driver_dsn(url)
+        self._free: list[asyncpg.Connection[asyncpg.Record]] = []
+        self._room = asyncio.Semaphore(pool_size)
+
+    def read(self) -> _Lease:
+        """Open a session whose statements each see the latest committed data."""
+        return _Lease(self, None)
+
+    def unit_of_work(self) -> _Lease:
+        """Open a transaction."""
+        return _Lease(self, "BEGIN")
+
+    def each_on_its_own(self) -> _Lease:
+        """Open a session without a transaction around its statements."""
+        return _Lease(self, None)
+
+    async def close(self) -> None:
+        """Close every connection that is not lent out."""
+        while self._free:
+            await self._free.pop().close()
+
+    async def _borrow(self) -> "asyncpg.Connection[asyncpg.Record]":
+        await self._room.acquire()
+        try:
+            while self._free:
+                connection = self._free.pop()
+                if not connection.is_closed():
+                    return connection
+            return await asyncpg.connect(
+                self._dsn,
+                statement_cache_size=1024,
+                server_settings={
+                    "application_name": "yinyom",
+                    "synchronous_commit": "on",
+                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),
+                    "jit": "off",
+                },
+            )
+        except BaseException as error:
+            self._room.release()
+            if isinstance(error, _FAILURES):
+                raise _translated(error) from error
+            raise
+
+    def _give_back(self, connection: "asyncpg.Connection[asyncpg.Record]", *, broken: bool) -> None:
+        if broken or connection.is_closed():
+            connection.terminate()
+        else:
+            self._free.append(connection)
+        self._room.release()

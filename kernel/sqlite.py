@@ -1,0 +1,282 @@
+"""SQLite for the embedded profile: one writer, group commit, full durability.
+
+All units of work that become ready in the same turn of the event loop share one
+`BEGIN IMMEDIATE … COMMIT` with `synchronous=FULL`; each of them lives in its own SAVEPOINT, so
+that one failure never rolls back a neighbour, and none of them returns before the commit is
+on disk. The calls run in the loop's own thread: they take microseconds, and a thread hop would
+cost more. Long reads belong on a thread of their own with `connect_read_only`.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kernel.db import IntegrityError, ReadSession, Row, Statement, UnitOfWork
+from kernel.errors import UnavailableError
+
+MINIMUM_VERSION = (3, 35, 0)  # RETURNING
+_CACHED_STATEMENTS = 512
+
+
+def connect(path: Path, *, busy_timeout_ms: int = 0) -> sqlite3.Connection:
+    """Open the database file with the durability and hygiene settings of the registry.
+
+    `secure_delete` overwrites deleted content; `recursive_triggers` lets the append-only
+    guards see `INSERT OR REPLACE`.
+    """
+    connection = sqlite3.connect(
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+        timeout=busy_timeout_ms / 1000,
+    )
+    connection.row_factory = sqlite3.Row
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "secure_delete=ON",
+        "foreign_keys=ON",
+        "recursive_triggers=ON",
+        "temp_store=MEMORY",
+        "trusted_schema=OFF",
+        "cache_size=-65536",
+        "wal_autocheckpoint=4000",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open a second connection that SQLite itself keeps from writing."""
+    connection = sqlite3.connect(
+        f"file:{path}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA query_only=ON").fetchall()
+    return connection
+
+
+def _translated(error: sqlite3.Error) -> Exception:
+    """Name the failure without the statement's values, which may be personal."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return IntegrityError("a constraint of the schema refused the row")
+    if isinstance(error, sqlite3.OperationalError):
+        return UnavailableError(
+            f"the database answered {error.sqlite_errorname}", reason="database_unavailable"
+        )
+    return error
+
+
+class _Session:
+    """Runs compiled statements on one connection."""
+
+    __slots__ = ("_connection", "dialect")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.dialect = "sqlite"
+
+    def _execute(self, statement: Statement, parameters: Mapping[str, Any]) -> sqlite3.Cursor:
+        compiled = statement.compiled("sqlite")
+        try:
+            return self._connection.execute(compiled.sql, compiled.bind(parameters))
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    async def all(self, statement: Statement, /, **parameters: Any) -> Sequence[Row]:
+        rows: Sequence[Any] = self._execute(statement, parameters).fetchall()
+        return rows
+
+    async def first(self, statement: Statement, /, **parameters: Any) -> Row | None:
+        cursor = self._execute(statement, parameters)
+        row: Any = cursor.fetchone()
+        cursor.close()
+        return row  # type: ignore[no-any-return]
+
+
+class _UnitOfWork(_Session):
+    """A savepoint inside the running batch."""
+
+    __slots__ = ("reactions",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.reactions: list[Callable[[], None]] = []
+
+    async def run(self, statement: Statement, /, **parameters: Any) -> int:
+        return self._execute(statement, parameters).rowcount
+
+    async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
+        compiled = statement.compiled("sqlite")
+        try:
+            self._connection.executemany(compiled.sql, (compiled.bind(row) for row in rows))
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    def after_commit(self, reaction: Callable[[], None]) -> None:
+        self.reactions.append(reaction)
+
+
+class _Reading:
+    """The context manager behind `SqliteDatabase.read`."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._session = _Session(connection)
+
+    async def __aenter__(self) -> ReadSession:
+        return self._session
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+class _Writing:
+    """The context manager behind `SqliteDatabase.unit_of_work`: one turn in the batch."""
+
+    __slots__ = ("_database", "_work")
+
+    def __init__(self, database: "SqliteDatabase") -> None:
+        self._database = database
+
+    async def __aenter__(self) -> UnitOfWork:
+        self._work = await self._database._enter()  # noqa: SLF001 (one module, one machine)
+        return self._work
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        done = self._database._leave(self._work, failed=kind is not None)  # noqa: SLF001
+        if done is not None:
+            await asyncio.shield(done)
+
+
+class SqliteDatabase:
+    """The embedded engine; see the head of this file for the group commit."""
+
+    def __init__(self, path: Path, *, busy_timeout_ms: int = 0) -> None:
+        if sqlite3.sqlite_version_info < MINIMUM_VERSION:
+            raise UnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
+        self.dialect = "sqlite"
+        self.path = path
+        self._writer = connect(path, busy_timeout_ms=busy_timeout_ms)
+        self._reader = connect_read_only(path)
+        self._turn = asyncio.Lock()
+        self._batch: asyncio.Future[None] | None = None
+        self._waiting: list[Callable[[], None]] = []
+        self._savepoint_open = False
+        self._flush_is_due = False
+
+    def read(self) -> _Reading:
+        """Open a session on the read-only connection."""
+        return _Reading(self._reader)
+
+    def unit_of_work(self) -> _Writing:
+        """Take a turn in the running batch, or begin one."""
+        return _Writing(self)
+
+    def each_on_its_own(self) -> _Writing:
+        """Same as `unit_of_work`: one savepoint is cheaper than two commits here."""
+        return _Writing(self)
+
+    async def close(self) -> None:
+        """Finish the running batch and close both connections."""
+        async with self._turn:
+            if self._batch is not None:
+                self._flush()
+        self._reader.close()
+        self._writer.close()
+
+    async def _enter(self) -> _UnitOfWork:
+        await self._turn.acquire()  # does not suspend when the turn is free
+        try:
+            if self._batch is None:
+                self._writer.execute("BEGIN IMMEDIATE")
+                loop = asyncio.get_running_loop()
+                self._batch = loop.create_future()
+                loop.call_soon(self._flush_when_free)
+            self._writer.execute("SAVEPOINT turn")
+        except sqlite3.Error as error:
+            self._turn.release()
+            raise _translated(error) from error
+        self._savepoint_open = True
+        return _UnitOfWork(self._writer)
+
+    def _leave(self, work: _UnitOfWork, *, failed: bool) -> asyncio.Future[None] | None:
+        done = self._batch
+        try:
+            if failed:
+                self._writer.execute("ROLLBACK TO turn")
+                self._writer.execute("RELEASE turn")
+                done = None
+            else:
+                self._writer.execute("RELEASE turn")
+                self._waiting.extend(work.reactions)
+        except sqlite3.Error as error:
+            # A full disk makes SQLite roll the whole transaction back by itself: then no
+            # member of the batch may believe that it was stored.
+            self._abandon_batch()
+            if not failed:
+                raise _translated(error) from error
+            done = None
+        finally:
+            self._savepoint_open = False
+            self._turn.release()
+            if self._flush_is_due:
+                self._flush()
+        return done
+
+    def _flush_when_free(self) -> None:
+        if self._savepoint_open:
+            self._flush_is_due = True
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Commit the batch and wake whoever waits for it."""
+        batch, self._batch = self._batch, None
+        reactions, self._waiting = self._waiting, []
+        self._flush_is_due = False
+        if batch is None:
+            return
+        try:
+            self._writer.execute("COMMIT")
+        except sqlite3.Error:
+            self._fail(batch)
+            return
+        batch.set_result(None)
+        for reaction in reactions:
+            reaction()
+
+    def _abandon_batch(self) -> None:
+        batch, self._batch = self._batch, None
+        self._waiting = []
+        if batch is not None:
+            self._fail(batch)
+
+    def _fail(self, batch: asyncio.Future[None]) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        batch.set_exception(
+            UnavailableError(
+                "the database could not make the change durable", reason="database_unavailable"
+            )
+        )
+        batch.exception()  # a batch that nobody waits for must not warn
