@@ -1,0 +1,1 @@
+"""Consent (being laid)."""

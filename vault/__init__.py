@@ -1,0 +1,54 @@
+"""Vault: keys, cells and blind indexes. The only room that holds key bytes.
+
+Enter by `Vault`; `open` wants an `AccessTicket`, which the audit room gives out after the
+event of the disclosure has committed.
+"""
+
+from vault.errors import KeyRingError, UnreadableError
+from vault.index import INDEXED_KINDS
+from vault.keyring import (
+    FileKeyProvider,
+    KeyProvider,
+    KeyRing,
+    create_key_ring,
+    open_key_ring,
+    read_private,
+    write_private,
+)
+from vault.recovery import open_ring_backup, write_recovery_kit
+from vault.repository import (
+    WrappedKey,
+    bucket_count,
+    destroy_expired_keys,
+    key_counts,
+    key_from_row,
+    key_source,
+)
+from vault.service import ORDINARY, PSEUDONYM, OwnerKey, Vault
+from vault.ticket import AccessTicket
+
+__all__ = [
+    "INDEXED_KINDS",
+    "ORDINARY",
+    "PSEUDONYM",
+    "AccessTicket",
+    "FileKeyProvider",
+    "KeyProvider",
+    "KeyRing",
+    "KeyRingError",
+    "OwnerKey",
+    "UnreadableError",
+    "Vault",
+    "WrappedKey",
+    "bucket_count",
+    "create_key_ring",
+    "destroy_expired_keys",
+    "key_counts",
+    "key_from_row",
+    "key_source",
+    "open_key_ring",
+    "open_ring_backup",
+    "read_private",
+    "write_private",
+    "write_recovery_kit",
+]

@@ -1,0 +1,47 @@
+"""The recovery kit: an age identity that opens the ring backup when the KMS root is lost.
+
+The kit is the only thing that opens a ring backup (age v1, X25519), and a ring backup without
+its kit is noise. `init` does not end before the backup was opened with the kit just written.
+"""
+
+from pathlib import Path
+
+import pyrage
+
+from vault.errors import KeyRingError
+from vault.keyring import KeyRing, read_private, write_private
+
+_KIT_TEXT = """\
+# Yinyom recovery kit
+# Registry: {tenant}   Key ring: {ring_id}
+# This identity opens the backup of the key ring (keys/ring-backup.age).
+# Print it or put it on two USB sticks, keep them in two places, and delete it from here.
+# Whoever holds this kit AND the ring backup AND the database can read every member.
+# Recipient: {recipient}
+{identity}
+"""
+
+
+def write_recovery_kit(kit: Path, backup: Path, ring: KeyRing) -> None:
+    """Make a kit and a ring backup, then open the backup with the written kit to prove both."""
+    identity = pyrage.x25519.Identity.generate()
+    recipient = identity.to_public()
+    write_private(backup, pyrage.encrypt(ring.material(), [recipient]))
+    text = _KIT_TEXT.format(
+        tenant=ring.tenant, ring_id=ring.id, recipient=recipient, identity=identity
+    )
+    write_private(kit, text.encode())
+    if open_ring_backup(kit, backup) != ring.material():
+        raise KeyRingError("the recovery kit did not open the ring backup it was made for")
+
+
+def open_ring_backup(kit: Path, backup: Path) -> bytes:
+    """Open a ring backup with a kit and give the secret document inside."""
+    lines = read_private(kit, "the recovery kit").decode().splitlines()
+    identities = [line.strip() for line in lines if line.startswith("AGE-SECRET-KEY-")]
+    try:
+        keys = [pyrage.x25519.Identity.from_str(text) for text in identities]
+        document: bytes = pyrage.decrypt(backup.read_bytes(), keys)
+    except (pyrage.IdentityError, pyrage.DecryptError, OSError) as error:
+        raise KeyRingError(f"{kit.name} does not open {backup.name}") from error
+    return document

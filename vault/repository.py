@@ -1,0 +1,248 @@
+"""All SQL of the vault."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy.sql import FromClause
+from sqlalchemy.sql.elements import ColumnElement
+
+from kernel import ReadSession, Row, Statement, UnitOfWork
+from vault.tables import vault_bucket, vault_key, vault_tag
+
+_BUCKET = Statement(
+    select(vault_bucket.c.version, vault_bucket.c.ring_version, vault_bucket.c.wrapped)
+    .where(vault_bucket.c.bucket == bindparam("bucket"))
+    .order_by(vault_bucket.c.version.desc())
+)
+_ADD_BUCKET = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(vault_bucket)
+        .values(
+            bucket=bindparam("bucket"),
+            version=bindparam("version"),
+            ring_version=bindparam("ring_version"),
+            wrapped=bindparam("wrapped"),
+        )
+        .on_conflict_do_nothing()
+    )
+)
+_ADD_KEY = Statement(
+    insert(vault_key).values(
+        owner_id=bindparam("owner_id"),
+        kind=bindparam("kind"),
+        version=bindparam("version"),
+        bucket=bindparam("bucket"),
+        bucket_version=bindparam("bucket_version"),
+        wrapped=bindparam("wrapped"),
+        destroy_after_us=bindparam("destroy_after_us"),
+    )
+)
+_KEYS = Statement(
+    select(
+        vault_key.c.owner_id,
+        vault_key.c.kind,
+        vault_key.c.version,
+        vault_key.c.bucket,
+        vault_key.c.bucket_version,
+        vault_key.c.wrapped,
+    ).where(vault_key.c.owner_id == bindparam("owner_id"))
+)
+_DESTROY = Statement(
+    delete(vault_key).where(
+        vault_key.c.owner_id == bindparam("owner_id"), vault_key.c.kind == bindparam("kind")
+    )
+)
+_SET_DESTROY_AFTER = Statement(
+    update(vault_key)
+    .where(
+        vault_key.c.owner_id == bindparam("for_owner"),
+        vault_key.c.kind == bindparam("for_kind"),
+    )
+    .values(destroy_after_us=bindparam("new_date_us"))
+)
+_DESTROY_EXPIRED = Statement(
+    delete(vault_key)
+    .where(vault_key.c.destroy_after_us <= bindparam("now_us"))
+    .returning(vault_key.c.owner_id, vault_key.c.kind)
+)
+_ADD_TAG = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(vault_tag)
+        .values(
+            kind=bindparam("kind"),
+            tag=bindparam("tag"),
+            owner_id=bindparam("owner_id"),
+            index_version=bindparam("index_version"),
+        )
+        .on_conflict_do_nothing()
+    )
+)
+_OWNERS = Statement(
+    select(vault_tag.c.owner_id)
+    .where(vault_tag.c.kind == bindparam("kind"), vault_tag.c.tag == bindparam("tag"))
+    .order_by(vault_tag.c.owner_id)
+    .limit(bindparam("most"))
+)
+_DROP_TAGS = Statement(delete(vault_tag).where(vault_tag.c.owner_id == bindparam("owner_id")))
+_DROP_TAG = Statement(
+    delete(vault_tag).where(
+        vault_tag.c.owner_id == bindparam("owner_id"),
+        vault_tag.c.kind == bindparam("kind"),
+        vault_tag.c.tag == bindparam("tag"),
+    )
+)
+_COUNTS = Statement(
+    select(vault_key.c.kind, vault_key.c.version, func.count().label("keys")).group_by(
+        vault_key.c.kind, vault_key.c.version
+    )
+)
+_BUCKETS = Statement(
+    select(func.count().label("buckets"), func.max(vault_bucket.c.ring_version).label("ring"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A key as it rests: bound to its owner, kind, version and bucket."""
+
+    owner_id: str
+    kind: str
+    version: int
+    bucket: int
+    bucket_version: int
+    wrapped: bytes
+
+
+def key_source(
+    kind: str, owner: ColumnElement[str], label: str
+) -> tuple[FromClause, ColumnElement[bool], Sequence[ColumnElement[Any]]]:
+    """Offer the newest key of a kind as a part of another room's statement.
+
+    Gives the aliased table, the join condition and the columns, each labelled
+    `<label>_version`, `<label>_bucket`, `<label>_bucket_version` and `<label>_wrapped`.
+    """
+    key = vault_key.alias(label)
+    columns = [
+        getattr(key.c, name).label(f"{label}_{name}")
+        for name in ("version", "bucket", "bucket_version", "wrapped")
+    ]
+    return key, (key.c.owner_id == owner) & (key.c.kind == kind), columns
+
+
+def key_from_row(row: Row, owner_id: str, kind: str, label: str) -> WrappedKey | None:
+    """Read the columns of `key_source` back; None when the key does not exist any more."""
+    wrapped = row[f"{label}_wrapped"]
+    if wrapped is None:
+        return None
+    return WrappedKey(
+        owner_id,
+        kind,
+        row[f"{label}_version"],
+        row[f"{label}_bucket"],
+        row[f"{label}_bucket_version"],
+        wrapped,
+    )
+
+
+async def bucket_versions(session: ReadSession, bucket: int) -> list[tuple[int, int, bytes]]:
+    """Give (version, ring version, wrapped key) of a bucket, the newest first."""
+    rows = await session.all(_BUCKET, bucket=bucket)
+    return [(r["version"], r["ring_version"], bytes(r["wrapped"])) for r in rows]
+
+
+async def add_bucket(
+    work: UnitOfWork, bucket: int, version: int, ring_version: int, wrapped: bytes
+) -> None:
+    """Add a bucket key unless another worker was first."""
+    await work.run(
+        _ADD_BUCKET, bucket=bucket, version=version, ring_version=ring_version, wrapped=wrapped
+    )
+
+
+async def add_key(work: UnitOfWork, key: WrappedKey, destroy_after_us: int | None) -> None:
+    """Store a wrapped key."""
+    await work.run(
+        _ADD_KEY,
+        owner_id=key.owner_id,
+        kind=key.kind,
+        version=key.version,
+        bucket=key.bucket,
+        bucket_version=key.bucket_version,
+        wrapped=key.wrapped,
+        destroy_after_us=destroy_after_us,
+    )
+
+
+async def keys_of(session: ReadSession, owner_id: str) -> list[WrappedKey]:
+    """Give every key that an owner still has."""
+    rows = await session.all(_KEYS, owner_id=owner_id)
+    return [
+        WrappedKey(
+            r["owner_id"],
+            r["kind"],
+            r["version"],
+            r["bucket"],
+            r["bucket_version"],
+            bytes(r["wrapped"]),
+        )
+        for r in rows
+    ]
+
+
+async def destroy_keys(work: UnitOfWork, owner_id: str, kind: str) -> int:
+    """Destroy every version of one kind of key of an owner."""
+    return await work.run(_DESTROY, owner_id=owner_id, kind=kind)
+
+
+async def set_destroy_after(work: UnitOfWork, owner_id: str, kind: str, moment_us: int) -> None:
+    """Say when a key of an owner must be destroyed."""
+    await work.run(_SET_DESTROY_AFTER, for_owner=owner_id, for_kind=kind, new_date_us=moment_us)
+
+
+async def destroy_expired_keys(work: UnitOfWork, now_us: int) -> list[tuple[str, str]]:
+    """Destroy the keys whose date has come; give (owner, kind) of each."""
+    rows = await work.all(_DESTROY_EXPIRED, now_us=now_us)
+    return [(r["owner_id"], r["kind"]) for r in rows]
+
+
+async def add_tags(
+    work: UnitOfWork, owner_id: str, tags: Iterable[tuple[str, bytes]], index_version: int
+) -> None:
+    """Store blind-index tags of an owner."""
+    await work.run_many(
+        _ADD_TAG,
+        [
+            {"kind": kind, "tag": tag, "owner_id": owner_id, "index_version": index_version}
+            for kind, tag in tags
+        ],
+    )
+
+
+async def owners_of_tag(session: ReadSession, kind: str, tag: bytes, *, most: int) -> Sequence[str]:
+    """Give the owners that carry a tag, the oldest first."""
+    rows = await session.all(_OWNERS, kind=kind, tag=tag, most=most)
+    return [r["owner_id"] for r in rows]
+
+
+async def drop_tags(work: UnitOfWork, owner_id: str) -> int:
+    """Forget every tag of an owner."""
+    return await work.run(_DROP_TAGS, owner_id=owner_id)
+
+
+async def drop_tag(work: UnitOfWork, owner_id: str, kind: str, tag: bytes) -> None:
+    """Forget one tag of an owner."""
+    await work.run(_DROP_TAG, owner_id=owner_id, kind=kind, tag=tag)
+
+
+async def key_counts(session: ReadSession) -> list[tuple[str, int, int]]:
+    """Count keys by kind and version."""
+    rows = await session.all(_COUNTS)
+    return [(r["kind"], r["version"], r["keys"]) for r in rows]
+
+
+async def bucket_count(session: ReadSession) -> int:
+    """Count bucket keys."""
+    row = await session.first(_BUCKETS)
+    return 0 if row is None else int(row["buckets"])

@@ -1,0 +1,256 @@
+"""The vault: makes keys, seals cells, opens them for a ticket, and destroys keys.
+
+Member keys are never cached: a key destroyed in one process is gone in all of them at once.
+Bucket keys are cached, bounded and for minutes, and only after the commit that stored them: a
+bucket key that was rolled back must never wrap a member's key.
+"""
+
+import hashlib
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from kernel import NotAllowedError, ReadSession, UnitOfWork, id_bytes
+from vault import repository
+from vault.cell import length_prefixed, open_one, seal_many
+from vault.errors import UnreadableError
+from vault.index import INDEX_VERSION, BlindIndex
+from vault.keyring import KEY_BYTES, KeyRing, unwrap, wrap
+from vault.repository import WrappedKey
+from vault.ticket import AccessTicket
+
+ORDINARY = "ordinary"
+PSEUDONYM = "pseudonym"
+_KEK_CACHE_SIZE = 1024
+_KEK_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerKey:
+    """An unwrapped key of one owner, in RAM for one piece of work. Prints without its bytes."""
+
+    owner_id: str
+    kind: str
+    version: int
+    _key: bytes
+
+    def __repr__(self) -> str:
+        return f"<key {self.kind} of {self.owner_id}>"
+
+    @property
+    def secret(self) -> bytes:
+        """The raw key, for keyed digests under the pseudonym key."""
+        if self.kind != PSEUDONYM:
+            raise NotAllowedError("only the pseudonym key leaves the vault")
+        return self._key
+
+
+class Vault:
+    """The keys of one tenant at work; one instance a process."""
+
+    def __init__(self, ring: KeyRing, *, bucket_bits: int = 0) -> None:
+        self._ring = ring
+        self._tenant = ring.tenant
+        self._mask = (1 << bucket_bits) - 1
+        self._keks: OrderedDict[tuple[int, int], tuple[float, AESGCM]] = OrderedDict()
+        self.index = BlindIndex(ring.secret("index"))
+
+    @property
+    def tenant(self) -> str:
+        """The controller whose members these are."""
+        return self._tenant
+
+    @property
+    def ring_id(self) -> str:
+        """The identity of the key ring; the database remembers it."""
+        return self._ring.id
+
+    @property
+    def ring_version(self) -> int:
+        """The newest version of the ring root."""
+        return self._ring.version
+
+    def signing_seed(self, name: str) -> bytes:
+        """Give the Ed25519 seed for `audit-signing` or `receipt-signing`."""
+        return self._ring.secret(name)
+
+    # --- keys -------------------------------------------------------------------------
+
+    async def make_keys(
+        self, work: UnitOfWork, owner_id: str, kinds: Iterable[str]
+    ) -> dict[str, OwnerKey]:
+        """Make, wrap and store one fresh key of each kind for an owner."""
+        bucket = self._bucket(owner_id)
+        version, kek = await self._newest_kek(work, bucket)
+        made: dict[str, OwnerKey] = {}
+        for kind in kinds:
+            key = os.urandom(KEY_BYTES)
+            context = _key_context(self._tenant, owner_id, kind, 1, bucket, version)
+            wrapped = WrappedKey(owner_id, kind, 1, bucket, version, wrap(kek, key, context))
+            await repository.add_key(work, wrapped, None)
+            made[kind] = OwnerKey(owner_id, kind, 1, key)
+        return made
+
+    async def keys_of(self, session: ReadSession, owner_id: str) -> dict[str, OwnerKey]:
+        """Unwrap every key an owner still has, by kind; for work inside the registry."""
+        opened: dict[str, OwnerKey] = {}
+        for key in await repository.keys_of(session, owner_id):
+            await self.ensure_bucket(session, key)
+            opened[key.kind] = self.unwrap(key)
+        return opened
+
+    async def ensure_bucket(self, session: ReadSession, key: WrappedKey) -> None:
+        """Load the bucket key that wraps `key`, unless it is in RAM."""
+        if self._cached(key.bucket, key.bucket_version) is not None:
+            return
+        for version, ring_version, wrapped in await repository.bucket_versions(session, key.bucket):
+            if version == key.bucket_version:
+                kek = self._open_bucket(key.bucket, version, ring_version, wrapped)
+                self._remember(key.bucket, version, kek)
+                return
+        raise UnreadableError
+
+    def unwrap(self, key: WrappedKey) -> OwnerKey:
+        """Unwrap a key whose bucket key is in RAM (see `ensure_bucket`)."""
+        kek = self._cached(key.bucket, key.bucket_version)
+        if kek is None:
+            raise UnreadableError
+        context = _key_context(
+            self._tenant, key.owner_id, key.kind, key.version, key.bucket, key.bucket_version
+        )
+        return OwnerKey(key.owner_id, key.kind, key.version, unwrap(kek, key.wrapped, context))
+
+    # --- cells ------------------------------------------------------------------------
+
+    def seal(
+        self, key: OwnerKey, table: str, row_id: str, values: Mapping[str, str]
+    ) -> dict[str, bytes]:
+        """Seal values of one row by field name."""
+        cipher = AESGCM(key._key)  # noqa: SLF001 (one room)
+        return seal_many(cipher, key.version, self._tenant, table, id_bytes(row_id), values)
+
+    def open(
+        self,
+        ticket: AccessTicket,
+        key: OwnerKey,
+        table: str,
+        row_id: str,
+        cells: Mapping[str, bytes],
+    ) -> dict[str, str]:
+        """Open cells of one row; the ticket must speak of this owner and cover each field."""
+        if ticket.owner_id != key.owner_id or not ticket.fields.issuperset(cells):
+            raise NotAllowedError("the access ticket does not cover these cells")
+        cipher = AESGCM(key._key)  # noqa: SLF001 (one room)
+        row = id_bytes(row_id)
+        version, tenant = key.version, self._tenant
+        return {
+            field: open_one(cipher, version, tenant, table, field, row, cell)
+            for field, cell in cells.items()
+        }
+
+    # --- blind indexes ----------------------------------------------------------------
+
+    async def add_tags(
+        self, work: UnitOfWork, owner_id: str, normal_forms: Iterable[tuple[str, str]]
+    ) -> None:
+        """Make an owner findable by (kind, normal form) pairs."""
+        tags = [(kind, self.index.tag(kind, form)) for kind, form in normal_forms]
+        await repository.add_tags(work, owner_id, tags, INDEX_VERSION)
+
+    async def drop_tag(self, work: UnitOfWork, owner_id: str, kind: str, normal_form: str) -> None:
+        """Make an owner no longer findable by one value."""
+        await repository.drop_tag(work, owner_id, kind, self.index.tag(kind, normal_form))
+
+    async def find(
+        self, session: ReadSession, kind: str, normal_form: str, *, most: int = 50
+    ) -> Sequence[str]:
+        """Give the owners that carry this value, the oldest first."""
+        tag = self.index.tag(kind, normal_form)
+        return await repository.owners_of_tag(session, kind, tag, most=most)
+
+    # --- erasure ----------------------------------------------------------------------
+
+    async def erase(
+        self,
+        work: UnitOfWork,
+        owner_id: str,
+        *,
+        keep: Mapping[str, int],
+    ) -> int:
+        """Destroy an owner's keys and tags in this transaction; give how many keys died.
+
+        `keep` names the kinds of key that a law or the trail still needs, each with the
+        moment (µs) at which the worker destroys it.
+        """
+        destroyed = 0
+        for kind in {key.kind for key in await repository.keys_of(work, owner_id)}:
+            if kind in keep:
+                await repository.set_destroy_after(work, owner_id, kind, keep[kind])
+            else:
+                destroyed += await repository.destroy_keys(work, owner_id, kind)
+        await repository.drop_tags(work, owner_id)
+        return destroyed
+
+    # --- bucket keys ------------------------------------------------------------------
+
+    def _bucket(self, owner_id: str) -> int:
+        digest = hashlib.sha256(id_bytes(owner_id)).digest()
+        return int.from_bytes(digest[-4:]) & self._mask
+
+    def _open_bucket(self, bucket: int, version: int, ring_version: int, wrapped: bytes) -> AESGCM:
+        context = _bucket_context(self._tenant, bucket, version)
+        return AESGCM(self._ring.unwrap(ring_version, wrapped, context))
+
+    async def _newest_kek(self, work: UnitOfWork, bucket: int) -> tuple[int, AESGCM]:
+        versions = await repository.bucket_versions(work, bucket)
+        if not versions:
+            fresh = os.urandom(KEY_BYTES)
+            wrapped = self._ring.wrap(fresh, _bucket_context(self._tenant, bucket, 1))
+            await repository.add_bucket(work, bucket, 1, self._ring.version, wrapped)
+            versions = await repository.bucket_versions(work, bucket)
+        version, ring_version, wrapped = versions[0]
+        kek = self._cached(bucket, version)
+        if kek is None:
+            kek = self._open_bucket(bucket, version, ring_version, wrapped)
+            loaded = kek
+            work.after_commit(lambda: self._remember(bucket, version, loaded))
+        return version, kek
+
+    def _cached(self, bucket: int, version: int) -> AESGCM | None:
+        entry = self._keks.get((bucket, version))
+        if entry is None:
+            return None
+        expires, kek = entry
+        if time.monotonic() > expires:
+            del self._keks[bucket, version]
+            return None
+        return kek
+
+    def _remember(self, bucket: int, version: int, kek: AESGCM) -> None:
+        self._keks[bucket, version] = (time.monotonic() + _KEK_SECONDS, kek)
+        while len(self._keks) > _KEK_CACHE_SIZE:
+            self._keks.popitem(last=False)
+
+
+def _bucket_context(tenant: str, bucket: int, version: int) -> bytes:
+    return b"bucket0" + length_prefixed(tenant) + bucket.to_bytes(4) + version.to_bytes(4)
+
+
+def _key_context(
+    tenant: str, owner_id: str, kind: str, version: int, bucket: int, bucket_version: int
+) -> bytes:
+    return b"".join(
+        (
+            b"key0",
+            length_prefixed(tenant),
+            id_bytes(owner_id),
+            length_prefixed(kind),
+            version.to_bytes(4),
+            bucket.to_bytes(4),
+            bucket_version.to_bytes(4),
+        )
+    )

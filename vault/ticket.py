@@ -1,0 +1,16 @@
+"""Tickets: the proof that a disclosure is on record, without which no cell opens.
+
+The audit room makes one after the event has committed; the vault checks that it speaks of this
+owner and covers these fields. So a code path that forgets to audit cannot read.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTicket:
+    """Says: the event `event_id` is durable and allows these fields of this owner."""
+
+    event_id: str
+    owner_id: str
+    fields: frozenset[str]
