@@ -1,0 +1,65 @@
+"""What the law of a place says about a member's age and about the basis of a purpose.
+
+Pure functions over the numbers of the pack; today's date is the caller's, in the jurisdiction's
+own calendar. Where the law leaves a gap the more careful reading is taken.
+"""
+
+from datetime import date
+
+from policies.model import AgeTier, BasisKind, Jurisdiction, LawfulBasis, LocalText, Purpose
+
+_PLAIN_NAMES = {
+    BasisKind.CONSENT: LocalText("ความยินยอม", "Consent", "同意"),
+    BasisKind.CONTRACT: LocalText("สัญญา", "Contract", "契約履行"),
+    BasisKind.LEGAL_OBLIGATION: LocalText("หน้าที่ตามกฎหมาย", "Legal obligation", "法律義務"),
+    BasisKind.VITAL_INTEREST: LocalText("ประโยชน์สำคัญต่อชีวิต", "Vital interest", "重大利益"),
+    BasisKind.PUBLIC_TASK: LocalText("ภารกิจสาธารณะ", "Public task", "公共任務"),
+    BasisKind.LEGITIMATE_INTEREST: LocalText(
+        "ประโยชน์โดยชอบด้วยกฎหมาย", "Legitimate interest", "正當利益"
+    ),
+    BasisKind.ARCHIVE_RESEARCH_STATISTICS: LocalText(
+        "จดหมายเหตุ วิจัย หรือสถิติ", "Archives, research or statistics", "檔案、研究或統計"
+    ),
+}
+
+
+def completed_years(birth_date: date, today: date) -> int:
+    """Count whole years of age; who was born on 29 February completes a year on 1 March.
+
+    The day the year is complete counts as reached. In common years a birthday of 29 February
+    is taken as 1 March, which keeps a child's protection a day longer rather than a day less.
+    """
+    before_birthday = (today.month, today.day) < (birth_date.month, birth_date.day)
+    return today.year - birth_date.year - before_birthday
+
+
+def age_tier(jurisdiction: Jurisdiction, birth_date: date | None, today: date) -> AgeTier:
+    """Say who must act for a member of this age (PDPA s.20; GDPR art. 8).
+
+    Args:
+        jurisdiction: Whose limits apply; `jurisdiction.minors_unverified` tells whether any of
+            them was never checked against its source.
+        birth_date: C.E. date, `None` when it is not known.
+        today: The date in the jurisdiction's calendar.
+
+    Returns:
+        The tier; `UNKNOWN` without a birth date or with one in the future.
+    """
+    if birth_date is None or birth_date > today:
+        return AgeTier.UNKNOWN
+    age = completed_years(birth_date, today)
+    for tier in jurisdiction.minor_tiers:
+        if age <= tier.max_age_inclusive:
+            return tier.who
+    return AgeTier.ADULT
+
+
+def lawful_basis(purpose: Purpose, jurisdiction: Jurisdiction | None) -> LawfulBasis:
+    """Give the lawful basis of a purpose in a jurisdiction, with its section.
+
+    Without a jurisdiction the purpose's default basis is given, under its common name.
+    """
+    if jurisdiction is None:
+        kind = purpose.default_basis
+        return LawfulBasis(kind, "", "", _PLAIN_NAMES[kind])
+    return jurisdiction.lawful_bases[purpose.basis[jurisdiction.code]]
