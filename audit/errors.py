@@ -1,0 +1,57 @@
+"""What can go wrong in the transparency log, and what it means for whoever asked.
+
+A message names places (an index, a tile, a key name) and never repeats what an event says.
+"""
+
+from kernel.errors import YinyomError
+
+
+class AuditError(YinyomError):
+    """Root of the errors of the transparency log."""
+
+    slug = "audit"
+    title = "The audit log cannot do that"
+    remedy = "Nothing was disclosed or changed. Run `yinyom audit verify --db` and read its report."
+
+
+class ProofError(AuditError):
+    """An inclusion or consistency proof does not prove what it claims."""
+
+    slug = "audit-proof"
+    status = 422
+    title = "The proof does not hold"
+    remedy = "Fetch the proof and the checkpoint again; if it stays, keep both as evidence."
+
+
+class NoteError(AuditError):
+    """A signed note, checkpoint or verifier key is malformed, or nobody trusted signed it."""
+
+    slug = "audit-note"
+    status = 422
+    title = "The signed note is not to be trusted"
+    remedy = "Check that the verifier key is the one published for this log, and the file is whole."
+
+
+class TileError(AuditError):
+    """A tile or entry bundle is missing, cut short or not of the format."""
+
+    slug = "audit-tile"
+    title = "A tile of the audit log is damaged"
+    remedy = "Tiles are derived: rebuild them from the stored leaves, then verify."
+
+
+class EventError(AuditError):
+    """An event does not fit its schema, so it is not recorded and nothing is disclosed."""
+
+    slug = "audit-event"
+    title = "The audit event does not fit its schema"
+    remedy = "This is a defect of the calling code: report it with the request id."
+
+
+class ExportError(AuditError):
+    """A bundle could not be written; the destination is as it was."""
+
+    slug = "audit-export"
+    status = 409
+    title = "The audit bundle was not written"
+    remedy = "Choose a destination that does not exist yet, and try again."

@@ -1,0 +1,700 @@
+"""Checks an exported audit log from its files and a public key, with no database or network.
+
+It trusts nothing but the key that the caller brings: whoever had the server, its database
+and the bundle in hand must not be able to change, drop, add or reorder one event unnoticed.
+The file stands alone on purpose. It needs Python and `cryptography` and nothing else of
+Yinyom, so anybody may copy it; and since it shares no line with the code that wrote the log,
+a mistake there does not repeat itself here. The format: docs/formats/audit-log.md.
+"""
+
+import argparse
+import base64
+import binascii
+import os
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, NamedTuple, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+__all__ = ["BadKeyError", "Finding", "VerifyReport", "main", "verify_bundle"]
+
+MAX_FINDINGS = 20
+MAX_NOTE_BYTES = 1_000_000
+_WIDTH = 256
+_HASH = 32
+_MAX_ENTRY = 0xFFFF
+_MAX_LINE = _MAX_ENTRY + 64
+_NOTE_TYPE, _WITNESS_TYPE = 0x01, 0x04
+_Hashes = list[bytes | None]
+
+
+class BadKeyError(ValueError):
+    """A verifier key text given by the caller is malformed: a usage error, not a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: which check caught it, where, and in which words.
+
+    `index` is the first event concerned, `path` the file in the bundle. The codes: `missing`,
+    `unreadable`, `unexpected`, `checkpoint`, `signature`, `origin`, `witness`, `bundle`,
+    `entry`, `tile`, `rewritten`, `root`, `events`, `old-checkpoint`, `rollback`, `fork`,
+    `stopped`; docs/formats/audit-log.md says what each means.
+    """
+
+    code: str
+    index: int | None
+    path: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a bundle claims to be (`origin`, `size`, base64 `root`) and all that is wrong with it.
+
+    The claims are worth something only when `ok`. `unchecked` names files that came along
+    and that no signature covers.
+    """
+
+    ok: bool
+    origin: str | None
+    size: int | None
+    root: str | None
+    findings: tuple[Finding, ...]
+    unchecked: tuple[str, ...]
+
+    @property
+    def incomplete(self) -> bool:
+        """True when files are missing and nothing that is there was found to be wrong."""
+        return bool(self.findings) and all(f.code in {"missing", "stopped"} for f in self.findings)
+
+    @property
+    def first_bad_index(self) -> int | None:
+        """The lowest index of an event that a finding names."""
+        return min((f.index for f in self.findings if f.index is not None), default=None)
+
+
+def verify_bundle(
+    path: Path | str,
+    vkey: str,
+    old_checkpoint: str | None = None,
+    witness_vkeys: Sequence[str] = (),
+) -> VerifyReport:
+    """Check a bundle, a folder or a `.zip`, against the log's verifier key.
+
+    `vkey` must come from somewhere else than the bundle. `old_checkpoint` is the text of a
+    checkpoint kept from before: the log must be its continuation, which is what a bundle
+    alone cannot show, as a log cut short is a log. Each of `witness_vkeys` must have
+    cosigned. Reads as a stream, in bounded memory.
+
+    Raises:
+        BadKeyError: When a verifier key is malformed. Whatever is wrong with the bundle is a
+            finding and raises nothing.
+    """
+    key, witnesses = _Key.parse(vkey), [_Key.parse(text) for text in witness_vkeys]
+    findings = _Findings()
+    head: _Head | None = None
+    unchecked: tuple[str, ...] = ()
+    try:
+        with _open_bundle(Path(path)) as files:
+            head = _read_checkpoint(files, key, witnesses, findings)
+            if head is not None:
+                old = _read_old(old_checkpoint, key, head, findings)
+                unchecked = _check_names(files, head.size, findings)
+                _Walk(files, head, old, findings).run()
+    except _BadFileError as error:
+        findings.items.append(Finding(error.code, None, error.path, error.detail))
+    except _EnoughError:
+        findings.items.append(
+            Finding("stopped", None, None, f"stopped after {MAX_FINDINGS} findings")
+        )
+    return VerifyReport(
+        ok=not findings.items,
+        origin=head and head.origin,
+        size=head and head.size,
+        root=head and base64.b64encode(head.root).decode(),
+        findings=tuple(findings.items),
+        unchecked=unchecked,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as a program; 0 when the bundle holds, 1 when it does not, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(description="Check an exported audit log.")
+    parser.add_argument("path", type=Path, help="the bundle: a folder or a .zip")
+    parser.add_argument("--key", required=True, help="the log's verifier key, from elsewhere")
+    parser.add_argument("--old", type=Path, help="a checkpoint kept from before")
+    parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key")
+    options = parser.parse_args(arguments)
+    try:
+        old = None if options.old is None else options.old.read_text("utf-8")
+        report = verify_bundle(options.path, options.key, old, options.witness)
+    except (BadKeyError, OSError, UnicodeDecodeError) as error:
+        parser.error(str(error))
+    lines = [f"log   {report.origin}", f"size  {report.size}", f"root  {report.root}"]
+    for found in report.findings:
+        place = " ".join(
+            [f"event {found.index}"] * (found.index is not None) + [found.path or ""]
+        ).strip()
+        lines.append(f"BAD   {found.code}: {place + ': ' if place else ''}{found.detail}")
+    lines += [f"note  not covered by the signature: {name}" for name in report.unchecked]
+    lines.append("OK" if report.ok else "NOT OK")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0 if report.ok else 1
+
+
+# --- hashes and paths (RFC 6962 section 2.1, c2sp.org/tlog-tiles) ---
+
+
+def _leaf_hash(entry: bytes) -> bytes:
+    return sha256(b"\x00" + entry).digest()
+
+
+def _fold(nodes: bytes) -> bytes:
+    """Hash neighbouring subtrees pairwise up to their root; an odd last one moves up as it is."""
+    if not nodes:
+        return sha256().digest()
+    while len(nodes) > _HASH:
+        pairs = len(nodes) // 64 * 64
+        nodes = (
+            b"".join([sha256(b"\x01" + nodes[i : i + 64]).digest() for i in range(0, pairs, 64)])
+            + nodes[pairs:]
+        )
+    return nodes
+
+
+def _path(kind: str, n: int, width: int) -> str:
+    digits = f"{n:03}"
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
+    name = "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])
+    return f"tile/{kind}/{name}" + ("" if width == _WIDTH else f".p/{width}")
+
+
+def _width(size: int, level: int, n: int) -> int:
+    """Say how many hashes tile `(level, n)` of a tree holds: 0 when there is no such tile."""
+    return max(0, min(_WIDTH, (size >> 8 * level) - n * _WIDTH))
+
+
+# --- signed notes (c2sp.org/signed-note, tlog-checkpoint, tlog-cosignature) ---
+
+
+class _NoteError(ValueError):
+    """A note is malformed; the message says how."""
+
+
+class _Head(NamedTuple):
+    origin: str
+    size: int
+    root: bytes
+
+
+class _Key(NamedTuple):
+    name: str
+    key_id: bytes
+    kind: int
+    public: bytes
+
+    @classmethod
+    def parse(cls, vkey: str) -> "_Key":
+        name, _, rest = vkey.strip().partition("+")
+        key_id, _, encoded = rest.partition("+")
+        try:
+            material = _unbase64(encoded)
+        except _NoteError as error:
+            raise BadKeyError("the verifier key is not NAME+ID+BASE64") from error
+        expected = sha256(name.encode() + b"\n" + material).digest()[:4]
+        if not name or key_id != expected.hex():
+            raise BadKeyError("the id in the verifier key does not fit its name and key")
+        if material[0] not in {_NOTE_TYPE, _WITNESS_TYPE} or len(material) != 1 + _HASH:
+            raise BadKeyError("the verifier key is not an Ed25519 key")
+        return cls(name, expected, material[0], material[1:])
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_id.hex()}"
+
+    def signed(self, text: bytes, signature: bytes) -> bool:
+        if self.kind == _WITNESS_TYPE:
+            time, signature = int.from_bytes(signature[:8]), signature[8:]
+            text = b"cosignature/v1\ntime %d\n" % time + text
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+class _Note(NamedTuple):
+    text: bytes
+    signatures: list[tuple[str, bytes, bytes]]
+
+    def problem(self, key: _Key) -> str | None:
+        """Say why this note may not be believed to be signed by the key, if it may not."""
+        mine = [s for name, key_id, s in self.signatures if (name, key_id) == key[:2]]
+        if not mine:
+            others = ", ".join(ascii(f"{n}+{i.hex()}")[1:-1] for n, i, _ in self.signatures[:4])
+            return f"not signed by {key}; the signatures there are by {others}"
+        if not key.signed(self.text, mine[0]):
+            return f"the signature by {key} does not fit the text: text or signature was changed"
+        return None
+
+
+def _parse_note(raw: bytes) -> _Note:
+    try:
+        note = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _NoteError("it is not UTF-8") from error
+    if any(letter < " " and letter != "\n" for letter in note):
+        raise _NoteError("it holds control characters")
+    text, blank, tail = note.rpartition("\n\n")
+    if not blank or not tail.endswith("\n"):
+        raise _NoteError("it does not end in a blank line and signature lines")
+    signatures = []
+    for line in tail[:-1].split("\n"):
+        match line.split(" "):
+            case ["\u2014", name, encoded] if name:
+                blob = _unbase64(encoded)
+                signatures.append((name, blob[:4], blob[4:]))
+            case _:
+                raise _NoteError("a signature line is malformed")
+    return _Note(f"{text}\n".encode(), signatures)
+
+
+def _parse_head(text: bytes) -> _Head:
+    match text.decode().split("\n"):
+        case [origin, size, root, ""] if origin and re.fullmatch("0|[1-9][0-9]{0,18}", size):
+            head = _Head(origin, int(size), _unbase64(root))
+        case _:
+            raise _NoteError("it is not the three lines origin, size and root hash")
+    if len(head.root) != _HASH:
+        raise _NoteError(f"its root hash has {len(head.root)} bytes instead of {_HASH}")
+    return head
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data or base64.b64encode(data).decode() != text:
+        raise _NoteError("base64 in it is malformed")
+    return data
+
+
+# --- files: a folder or a zip ---
+
+
+class _BadFileError(Exception):
+    """A file of the bundle cannot be had; it carries the code and the words of its finding."""
+
+    def __init__(self, code: str, path: str | None, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.path, self.detail = code, path, detail
+
+
+class _EnoughError(Exception):
+    """So much is wrong that more findings would tell nobody more."""
+
+
+@dataclass(slots=True)
+class _Findings:
+    items: list[Finding] = field(default_factory=list)
+
+    def add(
+        self, code: str, detail: str, *, index: int | None = None, path: str | None = None
+    ) -> None:
+        self.items.append(Finding(code, index, path, detail))
+        if len(self.items) >= MAX_FINDINGS:
+            raise _EnoughError
+
+    def add_error(self, error: _BadFileError, index: int | None = None) -> None:
+        self.add(error.code, error.detail, index=index, path=error.path)
+
+
+class _Files(Protocol):
+    def names(self) -> Iterator[str]: ...
+    def open(self, name: str) -> IO[bytes]: ...
+    def close(self) -> None: ...
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self) -> Iterator[str]:
+        for folder, _, files in os.walk(self._root):
+            inside = Path(folder).relative_to(self._root)
+            yield from ((inside / name).as_posix() for name in files)
+
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return (self._root / name).open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _BadFileError("missing", name, "the file is missing") from error
+        except OSError as error:
+            raise _BadFileError("unreadable", name, "the file cannot be read") from error
+
+    def close(self) -> None:
+        pass
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+            raise _BadFileError(
+                "unreadable", None, "the zip is cut short, damaged or no zip at all"
+            ) from error
+        members = self._zip.infolist()
+        names = [member.filename for member in members]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            self._refuse(twice, "two files of this name: readers would disagree which is meant")
+        begins_late = members and min(member.header_offset for member in members) > 0
+        with path.open("rb") as raw:
+            raw.seek(-22, os.SEEK_END)
+            ends_late = raw.read(4) != b"PK\5\6"
+        if begins_late or ends_late:
+            self._refuse(None, "there is data before or after the zip archive")
+
+    def _refuse(self, name: str | None, detail: str) -> None:
+        self._zip.close()
+        raise _BadFileError("unexpected", name and ascii(name)[1:-1], detail)
+
+    def names(self) -> Iterator[str]:
+        return (name for name in self._zip.namelist() if not name.endswith("/"))
+
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return self._zip.open(name)
+        except KeyError as error:
+            raise _BadFileError("missing", name, "the file is missing") from error
+        except (*_DAMAGE, RuntimeError) as error:
+            raise _BadFileError("unreadable", name, "the file is damaged") from error
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+def _open_bundle(path: Path) -> AbstractContextManager[_Files]:
+    if path.is_dir():
+        return closing(_Folder(path))
+    if not path.exists():
+        raise _BadFileError("missing", None, "there is no such bundle")
+    return closing(_Zip(path))
+
+
+def _read(files: _Files, name: str, limit: int) -> bytes:
+    """Read a whole file of at most `limit` bytes, so that no bundle can fill the memory."""
+    with files.open(name) as stream:
+        try:
+            data = stream.read(limit + 1)
+        except _DAMAGE as error:
+            raise _BadFileError("unreadable", name, "the file is damaged") from error
+    if len(data) > limit:
+        raise _BadFileError("unexpected", name, f"the file is longer than {limit} bytes")
+    return data
+
+
+# --- the checks, in order ---
+
+
+def _read_checkpoint(
+    files: _Files, key: _Key, witnesses: Sequence[_Key], findings: _Findings
+) -> _Head | None:
+    """Read the head. Checks go on under a wrong signature: the report is to say what fits what."""
+    try:
+        note = _parse_note(_read(files, "checkpoint", MAX_NOTE_BYTES))
+        head = _parse_head(note.text)
+    except _BadFileError as error:
+        findings.add_error(error)
+        return None
+    except _NoteError as error:
+        findings.add("checkpoint", f"malformed: {error}", path="checkpoint")
+        return None
+    problem = note.problem(key)
+    if problem is not None:
+        findings.add("signature", problem, path="checkpoint")
+    if head.origin != key.name:
+        detail = f"it is of the log {head.origin!a}, the key is of {key.name}"
+        findings.add("origin", detail, path="checkpoint")
+    for witness in witnesses:
+        problem = note.problem(witness)
+        if problem is not None:
+            findings.add("witness", problem, path="checkpoint")
+    return head
+
+
+def _read_old(text: str | None, key: _Key, head: _Head, findings: _Findings) -> _Head | None:
+    """Read the older checkpoint, if there is one that this log may be compared with."""
+    if text is None:
+        return None
+    try:
+        note = _parse_note(text.encode())
+        old = _parse_head(note.text)
+    except _NoteError as error:
+        findings.add("old-checkpoint", f"malformed: {error}")
+        return None
+    problem = note.problem(key)
+    if problem is not None:
+        findings.add("old-checkpoint", problem)
+    elif old.origin != head.origin:
+        findings.add("old-checkpoint", f"it is of another log: {old.origin!a}")
+    elif old.size > head.size:
+        findings.add(
+            "rollback",
+            f"the older checkpoint counts {old.size} events, this one {head.size}: "
+            f"{old.size - head.size} events are gone from the end",
+            index=head.size,
+        )
+    else:
+        return old
+    return None
+
+
+def _check_names(files: _Files, size: int, findings: _Findings) -> tuple[str, ...]:
+    """Refuse tiles that a log of this size has not got; list the files nothing vouches for."""
+    unchecked: list[str] = []
+    for name in files.names():
+        if not name.startswith("tile/"):
+            if name not in {"checkpoint", "events.ndjson"} and len(unchecked) < MAX_FINDINGS:
+                unchecked.append(ascii(name)[1:-1])
+            continue
+        match = re.fullmatch(r"tile/(entries|[0-9]{1,2})/([x0-9/]{3,40})(\.p/[0-9]{1,3})?", name)
+        if match is not None:
+            level = 0 if match[1] == "entries" else int(match[1])
+            n = int(re.sub("[x/]", "", match[2]) or "0")
+            width = _width(size, level, n)
+            if width and name == _path(match[1], n, width):
+                continue
+        findings.add("unexpected", f"no such file in a log of {size}", path=ascii(name)[1:-1])
+    return tuple(sorted(unchecked))
+
+
+class _Walk:
+    """One pass over the entries from first to last, building the tree upon them as it goes.
+
+    `levels[k]` holds the hashes of the tile of level k that is being filled; `None` stands for
+    one that cannot be known as files are missing.
+    """
+
+    def __init__(self, files: _Files, head: _Head, old: _Head | None, findings: _Findings) -> None:
+        self._files, self._head, self._old, self._findings = files, head, old, findings
+        self._levels: list[_Hashes] = [[]]
+        self._events: IO[bytes] | None = None
+
+    def run(self) -> None:
+        size, old = self._head.size, self._old
+        try:
+            self._events = self._files.open("events.ndjson")
+        except _BadFileError as error:
+            self._findings.add_error(error)
+        for start in range(0, size, _WIDTH):
+            n, width = start // _WIDTH, min(_WIDTH, size - start)
+            entries = self._entries(n, width)
+            self._check_events(start, entries, width)
+            computed: _Hashes = [None] * width
+            if entries is not None:
+                computed = [_leaf_hash(entry) for entry in entries]
+            hashes = self._settle(0, n, computed)
+            if old is not None and start <= old.size < start + width:
+                self._compare_with_old(old, hashes[: old.size - start])
+                old = None
+            self._levels[0] = hashes
+            if width == _WIDTH:
+                self._hand_up(0, n)
+        for level in range(1, len(self._levels)):
+            if self._levels[level]:
+                n = size >> 8 * (level + 1)
+                self._levels[level] = self._settle(level, n, self._levels[level])
+        if old is not None:
+            self._compare_with_old(old, self._levels[0])
+        self._check_end_of_events()
+        self._check_root()
+
+    def _hand_up(self, level: int, n: int) -> None:
+        """Add the root of a full tile to the tile above; settle that one when it is full too."""
+        if level + 1 == len(self._levels):
+            self._levels.append([])
+        above = [*self._levels[level + 1], _root_of(self._levels[level])]
+        self._levels[level] = []
+        self._levels[level + 1] = above
+        if len(above) == _WIDTH:
+            self._levels[level + 1] = self._settle(level + 1, n // _WIDTH, above)
+            self._hand_up(level + 1, n // _WIDTH)
+
+    def _entries(self, n: int, width: int) -> list[bytes] | None:
+        """Read entry bundle `n`; `None`, with a finding, when it does not hold its entries."""
+        path = _path("entries", n, width)
+        try:
+            data = _read(self._files, path, width * (2 + _MAX_ENTRY))
+        except _BadFileError as error:
+            self._findings.add_error(error, n * _WIDTH)
+            return None
+        entries: list[bytes] = []
+        at, end = 0, len(data)
+        while at < end:
+            start = at + 2
+            at = start + int.from_bytes(data[at:start])
+            entries.append(data[start:at])
+        if at != end:
+            detail = f"it ends within entry {len(entries) - 1} of {width}"
+        elif len(entries) != width:
+            detail = f"it holds {len(entries)} entries instead of {width}"
+        else:
+            return entries
+        tile: _Hashes = []
+        with suppress(_BadFileError):
+            tile = self._tile(0, n, width)
+        pairs = zip(entries, tile, strict=False)
+        strays = (at for at, (entry, leaf) in enumerate(pairs) if _leaf_hash(entry) != leaf)
+        index = n * _WIDTH + next(strays, min(len(entries), width))
+        self._findings.add("bundle", detail, index=index, path=path)
+        return None
+
+    def _tile(self, level: int, n: int, width: int) -> _Hashes:
+        path = _path(str(level), n, width)
+        data = _read(self._files, path, 2 * _WIDTH * _HASH)
+        if len(data) != width * _HASH:
+            detail = f"it holds {len(data)} bytes instead of {width * _HASH}"
+            raise _BadFileError("tile", path, detail)
+        return [data[at : at + _HASH] for at in range(0, len(data), _HASH)]
+
+    def _settle(self, level: int, n: int, computed: _Hashes) -> _Hashes:
+        """Compare a stored tile with what lies below it, blame one of them, go on with the other.
+
+        The arbiter is the tile above or, at the right edge of the tree, the root in the
+        checkpoint.
+        """
+        width = len(computed)
+        try:
+            stored = self._tile(level, n, width)
+        except _BadFileError as error:
+            self._findings.add_error(error, n << 8 * (level + 1))
+            return computed
+        if stored == computed:
+            return computed
+        computed = [mine or theirs for mine, theirs in zip(computed, stored, strict=True)]
+        strays = [n * _WIDTH + at for at in range(width) if computed[at] != stored[at]]
+        path = _path(str(level), n, width)
+        if strays and self._fits_above(level, n, stored):
+            self._blame_below(level, strays, path)
+            return stored
+        if strays:
+            detail = f"{len(strays)} of its {width} hashes are not those of what lies below"
+            if self._fits_above(level, n, computed):
+                detail += ", which fits what lies above: this tile was changed"
+            else:
+                detail += ", and neither fits what lies above: more than one thing was changed"
+            self._findings.add("tile", detail, index=strays[0] << 8 * level, path=path)
+        return computed
+
+    def _fits_above(self, level: int, n: int, hashes: _Hashes) -> bool:
+        if len(hashes) < _WIDTH:
+            below, above = self._levels[:level], self._levels[level + 1 :]
+            return _edge_root([*below, hashes, *above]) == self._head.root
+        parent_n, at = divmod(n, _WIDTH)
+        parent: _Hashes = []
+        with suppress(_BadFileError):
+            parent = self._tile(level + 1, parent_n, _width(self._head.size, level + 1, parent_n))
+        return parent[at : at + 1] == [_root_of(hashes)]
+
+    def _blame_below(self, level: int, strays: list[int], path: str) -> None:
+        if level == 0:
+            n = strays[0] // _WIDTH
+            detail = f"it does not hash to its leaf in {path}"
+            if len(strays) > 1:
+                detail += f"; nor do {len(strays) - 1} others of its bundle"
+            bundle = _path("entries", n, _width(self._head.size, 0, n))
+            self._findings.add("entry", detail, index=strays[0], path=bundle)
+            return
+        for n in strays:
+            events = range(n << 8 * level, n + 1 << 8 * level)
+            if not any(found.index in events for found in self._findings.items):
+                detail = f"one of the events {events[0]} to {events[-1]} was changed, and every "
+                detail += f"tile above it up to this one; {path} still knows the true hash"
+                child = _path(str(level - 1), n, _WIDTH)
+                self._findings.add("rewritten", detail, index=events[0], path=child)
+
+    def _check_root(self) -> None:
+        root = _edge_root(self._levels)
+        if root is not None and root != self._head.root:
+            detail = f"the events lead to the root {base64.b64encode(root).decode()}"
+            self._findings.add("root", f"{detail}, not to that in it", path="checkpoint")
+
+    def _compare_with_old(self, old: _Head, lowest: _Hashes) -> None:
+        root = _edge_root([lowest, *self._levels[1:]])
+        if root is None:
+            detail = "not compared, as files before its size are missing"
+            self._findings.add("old-checkpoint", detail)
+        elif root != old.root:
+            detail = f"the first {old.size} events are not those of the older checkpoint"
+            self._findings.add("fork", f"{detail}: history was changed", index=0)
+
+    def _check_events(self, start: int, entries: list[bytes] | None, width: int) -> None:
+        """Compare a run of lines of events.ndjson with the entries, byte for byte."""
+        if self._events is None:
+            return
+        try:
+            if entries is None:
+                for _ in range(width):
+                    self._events.readline(_MAX_LINE)
+                return
+            lines = [b'{"index":%d,"event":%b}\n' % line for line in enumerate(entries, start)]
+            expected = b"".join(lines)
+            found = self._events.read(len(expected))
+        except _DAMAGE:
+            self._leave_events("unreadable", "the file is damaged", start)
+            return
+        if found != expected:
+            theirs = found.splitlines(keepends=True)
+            good = next((at for at, line in enumerate(theirs) if line != lines[at]), len(theirs))
+            detail = "the line is not the entry of this index; not read further"
+            self._leave_events("events", detail, start + good)
+
+    def _check_end_of_events(self) -> None:
+        if self._events is None:
+            return
+        try:
+            goes_on = self._events.read(1) != b""
+        except _DAMAGE:
+            self._leave_events("unreadable", "the file is damaged", None)
+            return
+        if goes_on:
+            size = self._head.size
+            self._leave_events("events", f"it goes on after the {size} events of the log", size)
+
+    def _leave_events(self, code: str, detail: str, index: int | None) -> None:
+        self._events = None
+        self._findings.add(code, detail, index=index, path="events.ndjson")
+
+
+def _root_of(hashes: _Hashes) -> bytes | None:
+    known = [each for each in hashes if each is not None]
+    return _fold(b"".join(known)) if len(known) == len(hashes) else None
+
+
+def _edge_root(levels: Sequence[_Hashes]) -> bytes | None:
+    """Give the root of a tree from the hashes of its unfinished tiles, lowest first."""
+    edge: _Hashes = []
+    for hashes in levels:
+        if hashes:
+            edge = [_root_of([*hashes, *edge])]
+    return edge[0] if edge else _fold(b"")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
