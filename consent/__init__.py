@@ -1,1 +1,38 @@
-"""Consent (being laid)."""
+"""Consent: notices, decisions of members, their state, and the gate before every disclosure."""
+
+from consent.decision import Basis, BasisRefusal, decide_basis
+from consent.errors import ConsentError, GuardianRequiredError, NoLawfulBasisError
+from consent.model import (
+    NO_CHANNEL,
+    ConsentEvent,
+    ConsentRequest,
+    ConsentState,
+    Gate,
+    GateState,
+    NoticeRecord,
+    Status,
+)
+from consent.repository import consent_counts, gate_held, gate_source, state_source
+from consent.service import ConsentService
+
+__all__ = [
+    "NO_CHANNEL",
+    "Basis",
+    "BasisRefusal",
+    "ConsentError",
+    "ConsentEvent",
+    "ConsentRequest",
+    "ConsentService",
+    "ConsentState",
+    "Gate",
+    "GateState",
+    "GuardianRequiredError",
+    "NoLawfulBasisError",
+    "NoticeRecord",
+    "Status",
+    "consent_counts",
+    "decide_basis",
+    "gate_held",
+    "gate_source",
+    "state_source",
+]

@@ -9,8 +9,8 @@ from sqlalchemy.sql import FromClause, Select
 from sqlalchemy.sql.elements import ColumnElement
 
 from consent.model import ConsentEvent, ConsentState, Gate, GateState, NoticeRecord, Status
-from kernel import ConsentEventId, MemberId, ReadSession, Row, Statement, UnitOfWork
 from consent.tables import consent_event, consent_state, member_gate, notice
+from kernel import ConsentEventId, MemberId, ReadSession, Row, Statement, UnitOfWork
 
 # --- the gate -------------------------------------------------------------------------
 
@@ -114,9 +114,7 @@ async def bump_gate(work: UnitOfWork, member_id: MemberId) -> Gate | None:
     return None if row is None else _gate(row)
 
 
-async def set_gate_state(
-    work: UnitOfWork, member_id: MemberId, state: GateState
-) -> Gate | None:
+async def set_gate_state(work: UnitOfWork, member_id: MemberId, state: GateState) -> Gate | None:
     """Restrict, free or close a member, moving the gate on."""
     row = await work.first(_SET_STATE, for_member=member_id, new_state=state.value)
     return None if row is None else _gate(row)
@@ -131,16 +129,18 @@ async def set_age_tier(work: UnitOfWork, member_id: MemberId, age_tier: str) -> 
 # --- notices --------------------------------------------------------------------------
 
 _ADD_NOTICE = Statement.for_dialect(
-    lambda insert_into: insert_into(notice)
-    .values(
-        revision=bindparam("revision"),
-        key=bindparam("key"),
-        version=bindparam("version"),
-        lang=bindparam("lang"),
-        text=bindparam("text"),
-        effective_from_us=bindparam("effective_from_us"),
+    lambda insert_into: (
+        insert_into(notice)
+        .values(
+            revision=bindparam("revision"),
+            key=bindparam("key"),
+            version=bindparam("version"),
+            lang=bindparam("lang"),
+            text=bindparam("text"),
+            effective_from_us=bindparam("effective_from_us"),
+        )
+        .on_conflict_do_nothing()
     )
-    .on_conflict_do_nothing()
 )
 _NOTICE = Statement(select(notice).where(notice.c.revision == bindparam("revision")))
 
@@ -191,24 +191,26 @@ _ADD_EVENT = Statement(
     )
 )
 _SET_CONSENT = Statement.for_dialect(
-    lambda insert_into: insert_into(consent_state)
-    .values(
-        member_id=bindparam("member_id"),
-        purpose=bindparam("purpose"),
-        channel=bindparam("channel"),
-        status=bindparam("status"),
-        event_id=bindparam("event_id"),
-        notice_revision=bindparam("notice_revision"),
-        since_us=bindparam("since_us"),
-    )
-    .on_conflict_do_update(
-        index_elements=["member_id", "purpose", "channel"],
-        set_={
-            "status": bindparam("status"),
-            "event_id": bindparam("event_id"),
-            "notice_revision": bindparam("notice_revision"),
-            "since_us": bindparam("since_us"),
-        },
+    lambda insert_into: (
+        insert_into(consent_state)
+        .values(
+            member_id=bindparam("member_id"),
+            purpose=bindparam("purpose"),
+            channel=bindparam("channel"),
+            status=bindparam("status"),
+            event_id=bindparam("event_id"),
+            notice_revision=bindparam("notice_revision"),
+            since_us=bindparam("since_us"),
+        )
+        .on_conflict_do_update(
+            index_elements=["member_id", "purpose", "channel"],
+            set_={
+                "status": bindparam("status"),
+                "event_id": bindparam("event_id"),
+                "notice_revision": bindparam("notice_revision"),
+                "since_us": bindparam("since_us"),
+            },
+        )
     )
 )
 _STATES = Statement(

@@ -5,6 +5,7 @@ errors, HTTP conventions, logging, settings mechanics and languages. Heavy modul
 (`kernel.settings`, `kernel.logging`, the drivers) are imported where they are used.
 """
 
+from kernel.caller import Caller, RequestId
 from kernel.clock import (
     Clock,
     SystemClock,
@@ -70,6 +71,7 @@ from kernel.repository import (
 
 __all__ = [
     "AuditEventId",
+    "Caller",
     "ClientId",
     "Clock",
     "ConfigurationError",
@@ -90,6 +92,7 @@ __all__ = [
     "PairwiseId",
     "PreconditionError",
     "ReadSession",
+    "RequestId",
     "Row",
     "Statement",
     "StoredResult",

@@ -24,7 +24,7 @@ from vault.errors import KeyRingError, UnreadableError
 
 FORMAT = "yinyom-key-ring/0"
 KEY_BYTES = 32
-SECRETS = ("index", "suppression", "ledger-tag", "audit-signing", "receipt-signing")
+SECRETS = ("index", "suppression", "ledger-tag", "digest", "audit-signing", "receipt-signing")
 _PRIVATE_FILE = 0o600
 _PRIVATE_FOLDER = 0o700
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -81,16 +81,20 @@ _ADD_TAG = Statement.for_dialect(
 )
 _OWNERS = Statement(
     select(vault_tag.c.owner_id)
+    .distinct()
     .where(vault_tag.c.kind == bindparam("kind"), vault_tag.c.tag == bindparam("tag"))
     .order_by(vault_tag.c.owner_id)
     .limit(bindparam("most"))
 )
+_TAG_OF = Statement(
+    select(vault_tag.c.tag).where(
+        vault_tag.c.owner_id == bindparam("owner_id"), vault_tag.c.field == bindparam("field")
+    )
+)
 _DROP_TAGS = Statement(delete(vault_tag).where(vault_tag.c.owner_id == bindparam("owner_id")))
 _DROP_TAG = Statement(
     delete(vault_tag).where(
-        vault_tag.c.owner_id == bindparam("owner_id"),
-        vault_tag.c.kind == bindparam("kind"),
-        vault_tag.c.tag == bindparam("tag"),
+        vault_tag.c.owner_id == bindparam("owner_id"), vault_tag.c.field == bindparam("field")
     )
 )
 _COUNTS = Statement(
@@ -208,14 +212,20 @@ async def destroy_expired_keys(work: UnitOfWork, now_us: int) -> list[tuple[str,
 
 
 async def add_tags(
-    work: UnitOfWork, owner_id: str, tags: Iterable[tuple[str, bytes]], index_version: int
+    work: UnitOfWork, owner_id: str, tags: Iterable[tuple[str, str, bytes]], index_version: int
 ) -> None:
-    """Store blind-index tags of an owner."""
+    """Store (field, kind, tag) of an owner."""
     await work.run_many(
         _ADD_TAG,
         [
-            {"kind": kind, "tag": tag, "owner_id": owner_id, "index_version": index_version}
-            for kind, tag in tags
+            {
+                "kind": kind,
+                "tag": tag,
+                "owner_id": owner_id,
+                "field": field,
+                "index_version": index_version,
+            }
+            for field, kind, tag in tags
         ],
     )
 
@@ -226,14 +236,20 @@ async def owners_of_tag(session: ReadSession, kind: str, tag: bytes, *, most: in
     return [r["owner_id"] for r in rows]
 
 
+async def tag_of(session: ReadSession, owner_id: str, field: str) -> bytes | None:
+    """Give the tag of one field of an owner."""
+    row = await session.first(_TAG_OF, owner_id=owner_id, field=field)
+    return None if row is None else bytes(row["tag"])
+
+
 async def drop_tags(work: UnitOfWork, owner_id: str) -> int:
     """Forget every tag of an owner."""
     return await work.run(_DROP_TAGS, owner_id=owner_id)
 
 
-async def drop_tag(work: UnitOfWork, owner_id: str, kind: str, tag: bytes) -> None:
-    """Forget one tag of an owner."""
-    await work.run(_DROP_TAG, owner_id=owner_id, kind=kind, tag=tag)
+async def drop_tag(work: UnitOfWork, owner_id: str, field: str) -> None:
+    """Forget the tag of one field of an owner."""
+    await work.run(_DROP_TAG, owner_id=owner_id, field=field)
 
 
 async def key_counts(session: ReadSession) -> list[tuple[str, int, int]]:

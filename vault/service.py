@@ -12,7 +12,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from kernel import NotAllowedError, ReadSession, UnitOfWork, id_bytes
 from vault import repository
@@ -58,6 +60,7 @@ class Vault:
         self._mask = (1 << bucket_bits) - 1
         self._keks: OrderedDict[tuple[int, int], tuple[float, AESGCM]] = OrderedDict()
         self.index = BlindIndex(ring.secret("index"))
+        self._digest_key = HMAC(ring.secret("digest"), hashes.SHA256())
 
     @property
     def tenant(self) -> str:
@@ -155,15 +158,28 @@ class Vault:
     # --- blind indexes ----------------------------------------------------------------
 
     async def add_tags(
-        self, work: UnitOfWork, owner_id: str, normal_forms: Iterable[tuple[str, str]]
+        self, work: UnitOfWork, owner_id: str, normal_forms: Iterable[tuple[str, str, str]]
     ) -> None:
-        """Make an owner findable by (kind, normal form) pairs."""
-        tags = [(kind, self.index.tag(kind, form)) for kind, form in normal_forms]
+        """Make an owner findable by (field, kind, normal form)."""
+        tags = [(field, kind, self.index.tag(kind, form)) for field, kind, form in normal_forms]
         await repository.add_tags(work, owner_id, tags, INDEX_VERSION)
 
-    async def drop_tag(self, work: UnitOfWork, owner_id: str, kind: str, normal_form: str) -> None:
-        """Make an owner no longer findable by one value."""
-        await repository.drop_tag(work, owner_id, kind, self.index.tag(kind, normal_form))
+    async def drop_tag(self, work: UnitOfWork, owner_id: str, field: str) -> None:
+        """Make an owner no longer findable by what one field held."""
+        await repository.drop_tag(work, owner_id, field)
+
+    async def tag_of(self, session: ReadSession, owner_id: str, field: str) -> bytes | None:
+        """Give the tag under which a field makes its owner findable."""
+        return await repository.tag_of(session, owner_id, field)
+
+    def keyed_digest(self, label: str, *parts: bytes) -> bytes:
+        """Digest parts under a key of the ring, for what must not be guessable in the database.
+
+        One-time codes and repeated import rows have too little entropy for a plain hash.
+        """
+        mac = self._digest_key.copy()
+        mac.update(b"".join((length_prefixed(label), *(len(p).to_bytes(4) + p for p in parts))))
+        return mac.finalize()[:16]
 
     async def find(
         self, session: ReadSession, kind: str, normal_form: str, *, most: int = 50

@@ -37,6 +37,7 @@ vault_tag = Table(
     Column("kind", Text, primary_key=True),
     Column("tag", LargeBinary, primary_key=True),
     Column("owner_id", Text, primary_key=True),
+    Column("field", Text, primary_key=True),
     Column("index_version", Integer, nullable=False),
 )
 Index("ix_vault_tag_owner", vault_tag.c.owner_id)

@@ -1,0 +1,21 @@
+"""Audit: the trail that nothing slips past, and the log in which strangers can check it."""
+
+from audit.errors import AuditError
+from audit.event import AuditEvent, Decision, value_digest
+from audit.note import Signer
+from audit.repository import append_while_held, pending
+from audit.sequencer import LogDamagedError, Sequencer
+from audit.service import AuditLog
+
+__all__ = [
+    "AuditError",
+    "AuditEvent",
+    "AuditLog",
+    "Decision",
+    "LogDamagedError",
+    "Sequencer",
+    "Signer",
+    "append_while_held",
+    "pending",
+    "value_digest",
+]

@@ -1,0 +1,295 @@
+"""All SQL of the trail: appending events, sequencing them, reading the log back."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.sql import Select
+from sqlalchemy.sql.elements import ColumnElement
+
+from audit.tables import (
+    audit_checkpoint,
+    audit_event,
+    audit_head,
+    audit_leaf,
+    audit_pending,
+    audit_tile,
+)
+from kernel import ReadSession, Row, Statement, UnitOfWork
+
+_EVENT_COLUMNS = (
+    "id",
+    "recorded_us",
+    "subject",
+    "actor",
+    "action",
+    "purpose",
+    "decision",
+    "request_id",
+    "body",
+)
+_EVENT_VALUES: list[ColumnElement[Any]] = [
+    bindparam(name, type_=audit_event.c[name].type) for name in _EVENT_COLUMNS
+]
+_APPEND = Statement(insert(audit_event).values({name: bindparam(name) for name in _EVENT_COLUMNS}))
+
+
+def append_while_held(held: Select[Any], *conditions: ColumnElement[bool]) -> Statement:
+    """Build the statement that appends an event only if another room's row can be held.
+
+    `held` selects that row with a lock (see `consent.gate_held`); `conditions` must be true as
+    well. One statement, hence one transaction: either the row stood still and the event is on
+    record, or no row comes back and the caller decides again.
+    """
+    gate = held.cte("held")
+    values = select(*_EVENT_VALUES).select_from(gate).where(*conditions)
+    return Statement(
+        insert(audit_event).from_select(list(_EVENT_COLUMNS), values).returning(audit_event.c.id)
+    )
+
+
+async def append_event(work: UnitOfWork, values: dict[str, Any]) -> None:
+    """Append an event to the trail."""
+    await work.run(_APPEND, **values)
+
+
+async def append_events(work: UnitOfWork, events: Iterable[dict[str, Any]]) -> None:
+    """Append many events to the trail."""
+    await work.run_many(_APPEND, events)
+
+
+# --- sequencing -----------------------------------------------------------------------
+
+_MAKE_HEAD = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(audit_head).values(origin=bindparam("origin"), size=0).on_conflict_do_nothing()
+    )
+)
+_HOLD_HEAD = Statement(
+    select(audit_head.c.size)
+    .where(audit_head.c.origin == bindparam("origin"))
+    .with_for_update(skip_locked=True)
+)
+_ADVANCE_HEAD = Statement(
+    update(audit_head)
+    .where(audit_head.c.origin == bindparam("of_origin"), audit_head.c.size == bindparam("old"))
+    .values(size=bindparam("new"))
+)
+_HEAD = Statement(select(audit_head.c.origin, audit_head.c.size))
+_WAITING = Statement(
+    select(audit_event.c.id, audit_event.c.body)
+    .select_from(audit_pending.join(audit_event, audit_event.c.id == audit_pending.c.event_id))
+    .order_by(audit_pending.c.event_id)
+    .limit(bindparam("most", type_=BigInteger))
+)
+_ANY_WAITING = Statement(select(audit_pending.c.event_id).limit(1))
+_ADD_LEAF = Statement(
+    insert(audit_leaf).values(
+        leaf_index=bindparam("leaf_index"),
+        event_id=bindparam("event_id"),
+        leaf_hash=bindparam("leaf_hash"),
+    )
+)
+_UNQUEUE = Statement(delete(audit_pending).where(audit_pending.c.event_id == bindparam("done_id")))
+_SET_TILE = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(audit_tile)
+        .values(level=bindparam("level"), n=bindparam("n"), data=bindparam("data"))
+        .on_conflict_do_update(index_elements=["level", "n"], set_={"data": bindparam("data")})
+    )
+)
+_ADD_CHECKPOINT = Statement(
+    insert(audit_checkpoint).values(
+        size=bindparam("size"),
+        root=bindparam("root"),
+        note=bindparam("note"),
+        created_us=bindparam("created_us"),
+    )
+)
+_TILE = Statement(
+    select(audit_tile.c.data).where(
+        audit_tile.c.level == bindparam("level"), audit_tile.c.n == bindparam("n")
+    )
+)
+_LEVEL_TILES = Statement(
+    select(audit_tile.c.n, audit_tile.c.data)
+    .where(audit_tile.c.level == bindparam("level"), audit_tile.c.n >= bindparam("first"))
+    .order_by(audit_tile.c.n)
+    .limit(bindparam("most", type_=BigInteger))
+)
+_LAST_CHECKPOINT = Statement(
+    select(audit_checkpoint.c.size, audit_checkpoint.c.root, audit_checkpoint.c.note)
+    .order_by(audit_checkpoint.c.size.desc())
+    .limit(1)
+)
+_PENDING_COUNT = Statement(
+    select(
+        func.count().label("waiting"),
+        func.min(audit_event.c.recorded_us).label("oldest_us"),
+    ).select_from(audit_pending.join(audit_event, audit_event.c.id == audit_pending.c.event_id))
+)
+_ENTRIES = Statement(
+    select(audit_leaf.c.leaf_index, audit_leaf.c.leaf_hash, audit_event.c.id, audit_event.c.body)
+    .select_from(audit_leaf.join(audit_event, audit_event.c.id == audit_leaf.c.event_id))
+    .where(
+        audit_leaf.c.leaf_index >= bindparam("start"), audit_leaf.c.leaf_index < bindparam("end")
+    )
+    .order_by(audit_leaf.c.leaf_index)
+)
+_LEAF_OF = Statement(
+    select(audit_leaf.c.leaf_index).where(audit_leaf.c.event_id == bindparam("event_id"))
+)
+
+
+async def make_head(work: UnitOfWork, origin: str) -> None:
+    """Begin the log, unless it has begun."""
+    await work.run(_MAKE_HEAD, origin=origin)
+
+
+async def hold_head(work: UnitOfWork, origin: str) -> int | None:
+    """Lock the head of the log and give its size; None while another sequencer holds it."""
+    row = await work.first(_HOLD_HEAD, origin=origin)
+    return None if row is None else int(row["size"])
+
+
+async def advance_head(work: UnitOfWork, origin: str, old: int, new: int) -> bool:
+    """Move the head from one size to another; False when it was not where it should be."""
+    return await work.run(_ADVANCE_HEAD, of_origin=origin, old=old, new=new) == 1
+
+
+async def head(session: ReadSession) -> tuple[str, int] | None:
+    """Give the log's origin and size."""
+    row = await session.first(_HEAD)
+    return None if row is None else (str(row["origin"]), int(row["size"]))
+
+
+async def any_waiting(session: ReadSession) -> bool:
+    """Say whether any event waits for the sequencer."""
+    return await session.first(_ANY_WAITING) is not None
+
+
+async def waiting_events(work: UnitOfWork, most: int) -> list[tuple[str, bytes]]:
+    """Give (id, body) of events that have no place in the log yet."""
+    rows = await work.all(_WAITING, most=most)
+    return [(row["id"], bytes(row["body"])) for row in rows]
+
+
+async def place_leaves(
+    work: UnitOfWork, first_index: int, leaves: Sequence[tuple[str, bytes]]
+) -> None:
+    """Give (event id, leaf hash) pairs their places from `first_index` on, and unqueue them."""
+    await work.run_many(
+        _ADD_LEAF,
+        [
+            {"leaf_index": first_index + at, "event_id": event_id, "leaf_hash": leaf}
+            for at, (event_id, leaf) in enumerate(leaves)
+        ],
+    )
+    await work.run_many(_UNQUEUE, [{"done_id": event_id} for event_id, _ in leaves])
+
+
+async def store_tiles(work: UnitOfWork, tiles: Iterable[tuple[int, int, bytes]]) -> None:
+    """Store tiles whole, replacing what stood under their level and number."""
+    await work.run_many(
+        _SET_TILE, [{"level": level, "n": n, "data": data} for level, n, data in tiles]
+    )
+
+
+async def add_checkpoint(
+    work: UnitOfWork, size: int, root: bytes, note: str, created_us: int
+) -> None:
+    """Store a signed checkpoint."""
+    await work.run(_ADD_CHECKPOINT, size=size, root=root, note=note, created_us=created_us)
+
+
+async def read_tile(session: ReadSession, level: int, n: int) -> bytes:
+    """Give the hashes of a tile; nothing when there is no such tile."""
+    row = await session.first(_TILE, level=level, n=n)
+    return b"" if row is None else bytes(row["data"])
+
+
+async def read_tiles(
+    session: ReadSession, level: int, first: int, most: int
+) -> list[tuple[int, bytes]]:
+    """Give tiles of a level from number `first` on."""
+    rows = await session.all(_LEVEL_TILES, level=level, first=first, most=most)
+    return [(row["n"], bytes(row["data"])) for row in rows]
+
+
+async def last_checkpoint(session: ReadSession) -> tuple[int, bytes, str] | None:
+    """Give (size, root, note) of the newest checkpoint."""
+    row = await session.first(_LAST_CHECKPOINT)
+    return None if row is None else (row["size"], bytes(row["root"]), row["note"])
+
+
+async def pending(session: ReadSession) -> tuple[int, int | None]:
+    """Give how many events wait for the sequencer, and when the oldest was recorded (µs)."""
+    row = await session.first(_PENDING_COUNT)
+    return (0, None) if row is None else (row["waiting"], row["oldest_us"])
+
+
+async def entries(session: ReadSession, start: int, end: int) -> Sequence[Row]:
+    """Give leaf_index, leaf_hash, id and body of the log's entries in a range."""
+    return await session.all(_ENTRIES, start=start, end=end)
+
+
+async def leaf_index_of(session: ReadSession, event_id: str) -> int | None:
+    """Give an event's place in the log; None while it waits."""
+    row = await session.first(_LEAF_OF, event_id=event_id)
+    return None if row is None else int(row["leaf_index"])
+
+
+# --- reading the trail ----------------------------------------------------------------
+
+_MOST_SUBJECTS = 60
+_SUBJECT_NAMES = [f"subject_{at}" for at in range(_MOST_SUBJECTS)]
+_OF_SUBJECTS = Statement(
+    select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
+    .where(
+        audit_event.c.subject.in_([bindparam(name, type_=Text) for name in _SUBJECT_NAMES]),
+        audit_event.c.action == bindparam("action"),
+        audit_event.c.id < bindparam("before"),
+    )
+    .order_by(audit_event.c.id.desc())
+    .limit(bindparam("most", type_=BigInteger))
+)
+_EVENT = Statement(
+    select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body).where(
+        audit_event.c.id == bindparam("event_id")
+    )
+)
+_LATEST = Statement(
+    select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
+    .where(audit_event.c.id < bindparam("before"))
+    .order_by(audit_event.c.id.desc())
+    .limit(bindparam("most", type_=BigInteger))
+)
+AFTER_EVERY_ID = "evt_~"
+
+
+async def events_of_subjects(
+    session: ReadSession, subjects: Sequence[str], action: str, *, before: str, most: int
+) -> Sequence[Row]:
+    """Give events of one action under any of a member's monthly tokens, the newest first."""
+    padded = [*subjects[:_MOST_SUBJECTS], *[""] * (_MOST_SUBJECTS - len(subjects))]
+    parameters = dict(zip(_SUBJECT_NAMES, padded, strict=True))
+    return await session.all(_OF_SUBJECTS, action=action, before=before, most=most, **parameters)
+
+
+async def latest_events(session: ReadSession, *, before: str, most: int) -> Sequence[Row]:
+    """Give events, the newest first, before an id."""
+    return await session.all(_LATEST, before=before, most=most)
+
+
+async def event_by_id(session: ReadSession, event_id: str) -> Row | None:
+    """Find one event."""
+    return await session.first(_EVENT, event_id=event_id)

@@ -1,0 +1,185 @@
+"""The trail as the other rooms use it: record an event, and get the ticket that opens cells.
+
+An event is appended in the transaction of the change it speaks of. For a disclosure the event
+comes first: `ticket` is given out only for an event that is durable, and the vault opens
+nothing without it. Nothing here takes a value of a field, only names, codes and digests.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from audit import repository
+from audit.event import (
+    Actor,
+    AuditEvent,
+    Decision,
+    Outcome,
+    canonical_bytes,
+    check,
+    epochs,
+    subject_token,
+    subject_tokens,
+)
+from audit.note import Signer
+from kernel import (
+    AuditEventId,
+    Caller,
+    Clock,
+    NotFoundError,
+    ReadSession,
+    UnitOfWork,
+    new_id,
+)
+from vault import AccessTicket, OwnerKey
+
+_NONCE_BYTES = 16
+_MOST_MONTHS = 60
+_MONTH_US = 31 * 24 * 3600 * 1_000_000
+
+
+class AuditLog:
+    """Writes events for one installation under one policy digest."""
+
+    def __init__(self, signer: Signer, clock: Clock, policy_digest: str) -> None:
+        self._signer = signer
+        self._clock = clock
+        self._policy = policy_digest
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key text that strangers check the log with."""
+        return self._signer.vkey
+
+    @property
+    def origin(self) -> str:
+        """The name of the log."""
+        return self._signer.name
+
+    def draft(
+        self,
+        caller: Caller,
+        action: str,
+        *,
+        subject: OwnerKey | None = None,
+        purpose: str | None = None,
+        channel: str | None = None,
+        fields: tuple[str, ...] = (),
+        decision: Decision | None = None,
+        reason: str | None = None,
+        legal_basis: str | None = None,
+        resource: str | None = None,
+        count: int | None = None,
+        outcome: Outcome = "ok",
+        before: Mapping[str, str] | None = None,
+        after: Mapping[str, str] | None = None,
+    ) -> AuditEvent:
+        """Make an event of this moment; `subject` is the member's pseudonym key."""
+        now_us = self._clock.now_us()
+        return AuditEvent(
+            id=new_id("evt", now_us),
+            ts=now_us,
+            nonce=os.urandom(_NONCE_BYTES),
+            actor=Actor(caller.id, caller.role, caller.via),
+            action=action,
+            outcome=outcome,
+            purpose=purpose,
+            channel=channel,
+            legal_basis=legal_basis,
+            resource=resource,
+            subject=None if subject is None else subject_token(subject.secret, now_us),
+            fields=fields,
+            decision=decision,
+            reason=reason,
+            policy=self._policy,
+            request_id=caller.request_id,
+            count=count,
+            before=before,
+            after=after,
+        )
+
+    @staticmethod
+    def row(event: AuditEvent) -> dict[str, Any]:
+        """Give the event as the parameters of the appending statements."""
+        return {
+            "id": event.id,
+            "recorded_us": event.ts,
+            "subject": None if event.subject is None else event.subject.token,
+            "actor": event.actor.id,
+            "action": event.action,
+            "purpose": event.purpose,
+            "decision": event.decision,
+            "request_id": event.request_id,
+            "body": canonical_bytes(event),
+        }
+
+    async def record(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        action: str,
+        *,
+        subject: OwnerKey | None = None,
+        **details: Any,
+    ) -> AuditEventId:
+        """Append an event to the unit of work of the change it speaks of (see `draft`)."""
+        event = self.draft(caller, action, subject=subject, **details)
+        check(event)
+        await repository.append_event(work, self.row(event))
+        return AuditEventId(event.id)
+
+    async def record_many(self, work: UnitOfWork, events: Iterable[AuditEvent]) -> None:
+        """Append many drafted events to one unit of work."""
+        await repository.append_events(work, [self.row(event) for event in events])
+
+    @staticmethod
+    def ticket(event: AuditEvent, owner_id: str) -> AccessTicket:
+        """Give the ticket of an event that allowed a disclosure and HAS COMMITTED.
+
+        The caller must have left the unit of work of the event before it asks.
+        """
+        return AccessTicket(event.id, owner_id, frozenset(event.fields))
+
+    # --- reading ----------------------------------------------------------------------
+
+    async def disclosures(
+        self,
+        session: ReadSession,
+        subject: OwnerKey,
+        *,
+        since_us: int,
+        before: str | None = None,
+        most: int = 50,
+        action: str = "member.view",
+    ) -> list[dict[str, Any]]:
+        """Give the readings of one member, the newest first; bodies as they are in the log."""
+        now_us = self._clock.now_us()
+        oldest = max(since_us, now_us - _MOST_MONTHS * _MONTH_US)
+        months: Sequence[str] = epochs(oldest, now_us)[-_MOST_MONTHS:]
+        rows = await repository.events_of_subjects(
+            session,
+            subject_tokens(subject.secret, months),
+            action,
+            before=before or repository.AFTER_EVERY_ID,
+            most=most,
+        )
+        return [orjson.loads(row["body"]) for row in rows]
+
+    async def latest(
+        self, session: ReadSession, *, before: str | None = None, most: int = 50
+    ) -> list[dict[str, Any]]:
+        """Give events of the whole trail, the newest first."""
+        rows = await repository.latest_events(
+            session, before=before or repository.AFTER_EVERY_ID, most=most
+        )
+        return [orjson.loads(row["body"]) for row in rows]
+
+    async def event(self, session: ReadSession, event_id: str) -> dict[str, Any]:
+        """Give one event of the trail, or `NotFoundError`."""
+        row = await repository.event_by_id(session, event_id)
+        if row is None:
+            raise NotFoundError("no such event", reason="event_unknown")
+        body: dict[str, Any] = orjson.loads(row["body"])
+        return body

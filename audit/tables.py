@@ -1,0 +1,63 @@
+"""The trail: events, the queue in front of the log, leaves, tiles and checkpoints.
+
+Search columns repeat what the body says and are never trusted: the verifier reads the body.
+Triggers (in the migrations) fill the queue and refuse every change of what is written.
+"""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
+
+from kernel import metadata
+
+audit_event = Table(
+    "audit_event",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("recorded_us", BigInteger, nullable=False),
+    Column("subject", Text),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("purpose", Text),
+    Column("decision", Text),
+    Column("request_id", Text),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("ix_audit_event_subject", audit_event.c.subject, audit_event.c.id)
+Index("ix_audit_event_recorded", audit_event.c.recorded_us)
+
+audit_pending = Table(
+    "audit_pending",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+)
+
+audit_leaf = Table(
+    "audit_leaf",
+    metadata,
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", Text, nullable=False, unique=True),
+    Column("leaf_hash", LargeBinary, nullable=False),
+)
+
+audit_tile = Table(
+    "audit_tile",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+audit_checkpoint = Table(
+    "audit_checkpoint",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+)

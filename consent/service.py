@@ -1,0 +1,322 @@
+"""Consent: what a member decided, on which words, by what proof; and taking it back.
+
+Every decision is an event that stays, and moves the member gate on under its row lock, so that
+no read decided before it can be recorded after it returned. Withdrawing asks for no reason and
+is never refused (PDPA s.19 para 5, GDPR art. 7(3)).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from audit import AuditLog
+from consent import repository
+from consent.errors import ConsentError, GuardianRequiredError
+from consent.model import (
+    NO_CHANNEL,
+    ConsentEvent,
+    ConsentRequest,
+    ConsentState,
+    Gate,
+    GateState,
+    NoticeRecord,
+    Status,
+)
+from kernel import (
+    Caller,
+    ConsentEventId,
+    FieldProblem,
+    MemberId,
+    NotFoundError,
+    ReadSession,
+    UnitOfWork,
+    from_rfc3339,
+    new_id,
+    put_message,
+)
+from policies import AgeTier, BasisKind, Channel, PolicyPack, Purpose, PurposeKey
+from vault import OwnerKey
+
+_CODE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_EVIDENCE_CODES = ("ui_action", "form", "place", "device")
+_EVIDENCE_MOMENTS = ("shown_at", "decided_at")
+_MAX_BATCH = 50
+
+
+class ConsentService:
+    """Records and answers for consent; needs the pack and the trail."""
+
+    def __init__(self, pack: PolicyPack, audit: AuditLog) -> None:
+        self._pack = pack
+        self._audit = audit
+
+    async def publish_notices(self, work: UnitOfWork) -> None:
+        """Keep the exact words of every notice of the pack in the database."""
+        for notice in self._pack.notices_by_revision.values():
+            await repository.add_notice(
+                work,
+                NoticeRecord(
+                    notice.revision,
+                    notice.key,
+                    notice.version,
+                    notice.lang.value,
+                    notice.text,
+                    from_rfc3339(notice.effective_from.isoformat()),
+                ),
+            )
+
+    def check(self, requests: Sequence[ConsentRequest], age_tier: AgeTier, *, pointer: str) -> None:
+        """Refuse decisions that do not fit the pack; `pointer` is the JSON pointer of the list."""
+        if len(requests) > _MAX_BATCH:
+            raise ConsentError("too many decisions in one request", reason="too_many")
+        seen: set[tuple[str, str]] = set()
+        problems: list[FieldProblem] = []
+        for position, request in enumerate(requests):
+            place = f"{pointer}/{position}"
+            problems.extend(self._problems(request, place))
+            if (request.purpose, request.channel) in seen:
+                problems.append(FieldProblem(place, "repeated", "one decision per channel"))
+            seen.add((request.purpose, request.channel))
+        if problems:
+            raise ConsentError(errors=problems)
+        minor = age_tier in {AgeTier.MINOR_WITH_GUARDIAN, AgeTier.GUARDIAN_ONLY}
+        if minor and any(request.status is Status.GIVEN for request in requests):
+            raise GuardianRequiredError(reason="guardian_required")
+
+    async def record(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        pseudonym: OwnerKey,
+        requests: Sequence[ConsentRequest],
+        *,
+        now_us: int,
+    ) -> list[ConsentEvent]:
+        """Record checked decisions: gate moved on, events appended, state set, trail written."""
+        if not requests:
+            return []
+        await self._hold(work, member_id)
+        events: list[ConsentEvent] = []
+        for request in requests:
+            event_id = ConsentEventId(new_id("con", now_us))
+            audit_id = await self._audit.record(
+                work,
+                caller,
+                f"consent.{request.status.value}",
+                subject=pseudonym,
+                resource=event_id,
+                purpose=request.purpose,
+                channel=request.channel or None,
+            )
+            event = ConsentEvent(
+                id=event_id,
+                member_id=member_id,
+                purpose=request.purpose,
+                channel=request.channel,
+                status=request.status,
+                notice_revision=request.notice_revision,
+                lang=request.lang,
+                evidence=request.evidence,
+                recorded_by=caller.id,
+                at_us=now_us,
+                audit_id=audit_id,
+            )
+            await repository.add_event(work, event)
+            await put_message(
+                work,
+                f"consent.{request.status.value}",
+                {"member_id": member_id, "event_id": event_id},
+                now_us=now_us,
+            )
+            events.append(event)
+        return events
+
+    async def withdraw(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        pseudonym: OwnerKey,
+        purpose: str,
+        channel: str | None,
+        *,
+        now_us: int,
+        evidence: dict[str, Any] | None = None,
+    ) -> list[ConsentEvent]:
+        """Take back consent for a purpose, on one channel or, without one, on all of them.
+
+        Also records a withdrawal where nothing was given, so that a member who says no is on
+        record as having said it.
+        """
+        found = self._consent_purpose(purpose, "/purpose")
+        if isinstance(found, FieldProblem):
+            raise ConsentError(errors=[found])
+        if channel is not None:
+            problem = self._channel_problem(found, channel, "/channel")
+            if problem is not None:
+                raise ConsentError(errors=[problem])
+        channels: Sequence[str]
+        channels = [channel] if channel is not None else found.channels or [NO_CHANNEL]
+        current = {s.channel: s for s in await self._states(work, member_id, purpose)}
+        requests = [
+            ConsentRequest(
+                purpose,
+                name,
+                Status.WITHDRAWN,
+                current[name].notice_revision if name in current else None,
+                None,
+                evidence or {},
+            )
+            for name in channels
+        ]
+        return await self.record(work, caller, member_id, pseudonym, requests, now_us=now_us)
+
+    async def states(self, session: ReadSession, member_id: MemberId) -> list[ConsentState]:
+        """Give the present state of everything a member was asked."""
+        return await repository.states_of(session, member_id)
+
+    async def states_as_of(
+        self, session: ReadSession, member_id: MemberId, moment_us: int
+    ) -> list[ConsentState]:
+        """Replay the events up to a moment and give the state as it stood then."""
+        latest: dict[tuple[str, str], ConsentState] = {}
+        for event in await repository.events_of(session, member_id, until_us=moment_us):
+            latest[event.purpose, event.channel] = ConsentState(
+                event.purpose,
+                event.channel,
+                event.status,
+                event.id,
+                event.notice_revision,
+                event.at_us,
+            )
+        return [latest[key] for key in sorted(latest)]
+
+    async def event(self, session: ReadSession, event_id: str) -> ConsentEvent:
+        """Find a consent event, or `NotFoundError`."""
+        found = await repository.event_by_id(session, event_id)
+        if found is None:
+            raise NotFoundError("no such consent event", reason="consent_unknown")
+        return found
+
+    async def words(self, session: ReadSession, revision: str) -> NoticeRecord:
+        """Give the exact words behind a revision, or `NotFoundError`."""
+        found = await repository.notice_by_revision(session, revision)
+        if found is None:
+            raise NotFoundError("no such notice revision", reason="notice_unknown")
+        return found
+
+    # --- the gate ---------------------------------------------------------------------
+
+    async def open_gate(self, work: UnitOfWork, member_id: MemberId, age_tier: AgeTier) -> None:
+        """Make the gate of a new member."""
+        await repository.open_gate(work, member_id, age_tier.value)
+
+    async def gate(self, session: ReadSession, member_id: MemberId) -> Gate:
+        """Read a member's gate, or `NotFoundError`."""
+        found = await repository.read_gate(session, member_id)
+        if found is None:
+            raise NotFoundError("no such member", reason="member_unknown")
+        return found
+
+    async def hold_gate(self, work: UnitOfWork, member_id: MemberId) -> Gate:
+        """Lock a member's gate and move it on; `NotFoundError` when erased or unknown."""
+        return await self._hold(work, member_id)
+
+    async def close_gate(self, work: UnitOfWork, member_id: MemberId) -> None:
+        """Close a member for good: nothing is read or recorded any more."""
+        await repository.set_gate_state(work, member_id, GateState.ERASED)
+
+    async def set_age_tier(self, work: UnitOfWork, member_id: MemberId, age_tier: AgeTier) -> None:
+        """Note that a member has come into another age tier."""
+        await repository.set_age_tier(work, member_id, age_tier.value)
+
+    async def restrict(self, work: UnitOfWork, member_id: MemberId, *, on: bool) -> None:
+        """Restrict a member's data to storage, or end the restriction (PDPA s.34, GDPR art. 18)."""
+        state = GateState.RESTRICTED if on else GateState.ACTIVE
+        await repository.set_gate_state(work, member_id, state)
+
+    # --- helpers ----------------------------------------------------------------------
+
+    async def _hold(self, work: UnitOfWork, member_id: MemberId) -> Gate:
+        gate = await repository.bump_gate(work, member_id)
+        if gate is None or gate.state is GateState.ERASED:
+            raise NotFoundError("no such member", reason="member_unknown")
+        return gate
+
+    async def _states(
+        self, session: ReadSession, member_id: MemberId, purpose: str
+    ) -> list[ConsentState]:
+        states = await repository.states_of(session, member_id)
+        return [state for state in states if state.purpose == purpose]
+
+    def _consent_purpose(self, key: str, place: str) -> Purpose | FieldProblem:
+        purpose = self._pack.purposes.get(PurposeKey(key))
+        if purpose is None:
+            return FieldProblem(place, "unknown_purpose", "no such purpose")
+        kinds = {purpose.default_basis, *purpose.basis.values()}
+        if BasisKind.CONSENT not in kinds:
+            return FieldProblem(place, "not_by_consent", "this purpose does not rest on consent")
+        return purpose
+
+    def _channel_problem(self, purpose: Purpose, channel: str, place: str) -> FieldProblem | None:
+        if purpose.channelled and Channel(channel) not in purpose.channels:
+            code = "unknown_channel" if channel else "channel_required"
+            return FieldProblem(place, code, f"use one of {', '.join(purpose.channels)}")
+        if not purpose.channelled and channel:
+            return FieldProblem(place, "channel_not_applicable", "this purpose has no channels")
+        return None
+
+    def _problems(self, request: ConsentRequest, place: str) -> list[FieldProblem]:
+        purpose = self._consent_purpose(request.purpose, f"{place}/purpose")
+        if isinstance(purpose, FieldProblem):
+            return [purpose]
+        problems: list[FieldProblem] = []
+        channel = self._channel_problem(purpose, request.channel, f"{place}/channel")
+        if channel is not None:
+            problems.append(channel)
+        notice = (
+            None
+            if request.notice_revision is None
+            else self._pack.notice_of(request.notice_revision)
+        )
+        if notice is None or notice.key != purpose.notice:
+            problems.append(
+                FieldProblem(
+                    f"{place}/notice_revision",
+                    "unknown_notice_revision",
+                    "name the revision of the words that were shown (GET /v1/notices/…)",
+                )
+            )
+        elif request.lang != notice.lang.value:
+            problems.append(
+                FieldProblem(
+                    f"{place}/lang", "wrong_language", "the revision is in another language"
+                )
+            )
+        problems.extend(_evidence_problems(request.evidence, f"{place}/evidence"))
+        return problems
+
+
+def _evidence_problems(evidence: dict[str, Any], place: str) -> list[FieldProblem]:
+    """Evidence is codes and moments, so that no personal text can hide in it."""
+    problems: list[FieldProblem] = []
+    for key, value in evidence.items():
+        if key in _EVIDENCE_CODES:
+            fine = isinstance(value, str) and _CODE.fullmatch(value) is not None
+        elif key in _EVIDENCE_MOMENTS:
+            fine = isinstance(value, str) and _is_moment(value)
+        else:
+            problems.append(FieldProblem(place, "unknown_evidence", "a key is not known"))
+            continue
+        if not fine:
+            problems.append(FieldProblem(f"{place}/{key}", "evidence", "not a code or moment"))
+    return problems
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        from_rfc3339(text)
+    except (ValueError, OverflowError):
+        return False
+    return True

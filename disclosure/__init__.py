@@ -1,0 +1,35 @@
+"""Disclosure: decide, put on record, then open. The one door through which plaintext leaves."""
+
+from disclosure.decision import Allowed, Denied, Omission, Refusal, Snapshot, decide
+from disclosure.errors import (
+    GateMovedError,
+    MemberUnknownError,
+    PurposeNotAllowedError,
+    RestrictedError,
+    UnknownFieldError,
+    UnknownPurposeError,
+)
+from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
+from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
+
+__all__ = [
+    "AUTH_EPOCH",
+    "POLICY_EPOCH",
+    "Allowed",
+    "Denied",
+    "DisclosureService",
+    "Epochs",
+    "GateMovedError",
+    "MemberUnknownError",
+    "Omission",
+    "PurposeNotAllowedError",
+    "Question",
+    "Refusal",
+    "RestrictedError",
+    "Snapshot",
+    "StaleEpochError",
+    "UnknownFieldError",
+    "UnknownPurposeError",
+    "decide",
+    "epochs",
+]

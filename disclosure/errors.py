@@ -1,0 +1,52 @@
+"""How a disclosure can be refused; each refusal is an event and names it."""
+
+from kernel import InvalidRequestError, NotAllowedError, NotFoundError, YinyomError
+
+
+class RestrictedError(YinyomError):
+    """The member's data may only be stored (PDPA s.34, GDPR art. 18)."""
+
+    slug = "member-restricted"
+    status = 423
+    title = "This member's data is restricted to storage"
+    remedy = "Do not use the data. Ask again after the restriction has ended."
+    exit_code = 4
+
+
+class MemberUnknownError(NotFoundError):
+    """No such member for this caller; erased members look the same."""
+
+    slug = "member-unknown"
+    title = "No such member"
+
+
+class UnknownPurposeError(InvalidRequestError):
+    """The purpose is not in the policy pack."""
+
+    slug = "unknown-purpose"
+    title = "No such purpose"
+    remedy = "GET /v1/purposes lists the purposes."
+
+
+class UnknownFieldError(InvalidRequestError):
+    """A field is not in the catalogue."""
+
+    slug = "unknown-field"
+    title = "No such field"
+    remedy = "Ask for fields that GET /v1/purposes names."
+
+
+class PurposeNotAllowedError(NotAllowedError):
+    """The caller's role or scopes do not cover this purpose."""
+
+    slug = "purpose-not-allowed"
+    title = "This caller may not read for this purpose"
+
+
+class GateMovedError(YinyomError):
+    """The member changed again and again while a read was being decided."""
+
+    slug = "member-busy"
+    status = 503
+    title = "The member's record is changing; nothing was disclosed"
+    remedy = "Try again in a moment."

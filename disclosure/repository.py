@@ -1,0 +1,104 @@
+"""The two statements of a consented read.
+
+`SELECT_ONE` brings everything a decision and its disclosure need in one round trip; `RECORD`
+appends the event while holding the gate at the decided version. The commit of the second is
+the moment at which the disclosure happened.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Integer, Text, bindparam, select
+from sqlalchemy.sql import Select
+from sqlalchemy.sql.elements import ColumnElement
+
+from audit import append_while_held
+from consent import gate_held, gate_source, state_source
+from kernel import ReadSession, Row, Statement, UnitOfWork, epoch_value
+from members import member_source, pairwise_is
+from vault import ORDINARY, PSEUDONYM, key_source
+
+AUTH_EPOCH = "auth"
+POLICY_EPOCH = "policy"
+MOST_IN_BATCH = 100
+
+
+def _select(which: ColumnElement[bool]) -> tuple[Select[Any], Any]:
+    source, member_columns = member_source()
+    member_id = member_columns[1]
+    gate, gate_on, gate_columns = gate_source(member_id)
+    state, state_on, state_columns = state_source(
+        member_id, bindparam("purpose", type_=Text), bindparam("channel", type_=Text)
+    )
+    ordinary, ordinary_on, ordinary_columns = key_source(ORDINARY, member_id, "ordinary")
+    pseudonym, pseudonym_on, pseudonym_columns = key_source(PSEUDONYM, member_id, "pseudonym")
+    joined = (
+        source.join(gate, gate_on)
+        .outerjoin(state, state_on)
+        .outerjoin(ordinary, ordinary_on)
+        .outerjoin(pseudonym, pseudonym_on)
+    )
+    columns = [
+        *member_columns,
+        *gate_columns,
+        *state_columns,
+        *ordinary_columns,
+        *pseudonym_columns,
+        epoch_value(AUTH_EPOCH).label("auth_epoch"),
+        epoch_value(POLICY_EPOCH).label("policy_epoch"),
+    ]
+    return select(*columns).select_from(joined).where(which), gate
+
+
+_client = bindparam("client_id", type_=Text)
+SELECT_ONE = Statement(_select(pairwise_is(bindparam("pairwise", type_=Text), _client))[0])
+_EPOCHS = Statement(
+    select(
+        epoch_value(AUTH_EPOCH).label("auth_epoch"),
+        epoch_value(POLICY_EPOCH).label("policy_epoch"),
+    )
+)
+RECORD = append_while_held(
+    gate_held(bindparam("gate_member", type_=Text), bindparam("gate_version", type_=Integer)),
+    epoch_value(AUTH_EPOCH) == bindparam("auth_epoch", type_=BigInteger),
+    epoch_value(POLICY_EPOCH) == bindparam("policy_epoch", type_=BigInteger),
+)
+
+
+@cache
+def _select_many() -> Statement:
+    names = [bindparam(f"pairwise_{at}", type_=Text) for at in range(MOST_IN_BATCH)]
+    statement, gate = _select(pairwise_is(names, _client))
+    return Statement(statement.with_for_update(read=True, of=gate))
+
+
+async def select_one(
+    session: ReadSession, pairwise: str, client_id: str, purpose: str, channel: str
+) -> Row | None:
+    """Bring one member as a client knows it, with the state a decision needs."""
+    return await session.first(
+        SELECT_ONE, pairwise=pairwise, client_id=client_id, purpose=purpose, channel=channel
+    )
+
+
+async def hold_many(
+    work: UnitOfWork, pairwise: Sequence[str], client_id: str, purpose: str, channel: str
+) -> Sequence[Row]:
+    """Bring up to 100 members and hold their gates until the unit of work ends."""
+    padded = [*pairwise, *[""] * (MOST_IN_BATCH - len(pairwise))]
+    names = {f"pairwise_{at}": value for at, value in enumerate(padded)}
+    return await work.all(
+        _select_many(), client_id=client_id, purpose=purpose, channel=channel, **names
+    )
+
+
+async def record_if_unmoved(work: UnitOfWork, parameters: dict[str, Any]) -> bool:
+    """Append the event if gate and epochs stand where they stood; False to decide again."""
+    return await work.first(RECORD, **parameters) is not None
+
+
+async def epochs(session: ReadSession) -> tuple[int, int]:
+    """Give the auth epoch and the policy epoch."""
+    row = await session.first(_EPOCHS)
+    return (0, 0) if row is None else (row["auth_epoch"] or 0, row["policy_epoch"] or 0)

@@ -1,0 +1,1 @@
+"""Members: identity, contact points, validation, deduplication, import and merge."""

@@ -1,0 +1,234 @@
+"""Contact points: proving that a number or address reaches its member.
+
+A code goes out, a code comes back. What is stored is a keyed digest with a counter that each
+attempt raises before the code is compared, so that guessing in parallel gains nothing.
+"""
+
+import hmac
+import secrets
+
+from audit import AuditLog
+from consent import ConsentService
+from kernel import (
+    Caller,
+    ContactPointId,
+    FieldProblem,
+    MemberId,
+    ReadSession,
+    UnitOfWork,
+    new_id,
+    put_message,
+)
+from members import repository
+from members.errors import ContactPointNotFoundError, MemberDataError, MemberNotFoundError
+from members.normalise import Formats, Normal, index_form, normalise
+from members.repository import ContactPoint
+from members.sources import MEMBER_TABLE
+from policies import ContactKind, FieldKey, PolicyPack
+from vault import ORDINARY, PSEUDONYM, Vault
+
+CODE_DIGITS = 6
+CODE_LIFETIME_US = 10 * 60 * 1_000_000
+CODE_ATTEMPTS = 5
+CODE_WANTED = "contact_point.code_wanted"
+_MOST_POINTS = 10
+_MOST_SHARED = 10
+
+
+class ContactPoints:
+    """Adds, verifies and finds contact points."""
+
+    def __init__(
+        self, pack: PolicyPack, vault: Vault, audit: AuditLog, consent: ConsentService
+    ) -> None:
+        self._pack = pack
+        self._vault = vault
+        self._audit = audit
+        self._consent = consent
+
+    async def add(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        kind: str,
+        value: str,
+        declared: Formats,
+        *,
+        now_us: int,
+    ) -> tuple[ContactPoint, str]:
+        """Add a way to reach a member and send it a code; gives it and the audit id."""
+        field = self._field_of(kind)
+        answer = normalise(self._pack.fields[field].kind.value, value, declared)
+        if not isinstance(answer, Normal):
+            raise MemberDataError(errors=[FieldProblem("/value", answer.code)])
+        await self._consent.hold_gate(work, member_id)
+        row = await repository.hold_member(work, member_id)
+        keys = await self._vault.keys_of(work, member_id)
+        if row is None or ORDINARY not in keys:
+            raise MemberNotFoundError(reason="member_unknown")
+        points = await repository.contact_points_of(work, member_id)
+        if len(points) >= _MOST_POINTS:
+            raise MemberDataError("this member has ten contact points already", reason="too_many")
+        slot = _free_slot(field, row.cells)
+        sealed = self._vault.seal(keys[ORDINARY], MEMBER_TABLE, member_id, {slot: answer.value})
+        provenance = repository.Provenance(caller.via, now_us)
+        await repository.write_member(
+            work,
+            row,
+            {**row.cells, **sealed},
+            {**row.provenance, slot: provenance},
+            now_us=now_us,
+        )
+        index = self._pack.fields[field].index
+        if index is not None:
+            form = index_form(index.value, answer.value)
+            await self._vault.add_tags(work, member_id, [(slot, index.value, form)])
+        point = await self.store(work, member_id, kind, slot, now_us=now_us)
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            "contact_point.add",
+            subject=keys[PSEUDONYM],
+            resource=point.id,
+            fields=(field,),
+        )
+        return point, audit_id
+
+    async def store(
+        self, work: UnitOfWork, member_id: MemberId, kind: str, field: str, *, now_us: int
+    ) -> ContactPoint:
+        """Store an unverified contact point for a sealed field and ask for a code to be sent."""
+        point = ContactPoint(ContactPointId(new_id("cp", now_us)), member_id, kind, field, None)
+        await repository.add_contact_point(work, point, now_us=now_us)
+        await self.want_code(work, point.id, kind, now_us=now_us)
+        return point
+
+    async def want_code(
+        self, work: UnitOfWork, contact_point_id: str, kind: str, *, now_us: int
+    ) -> None:
+        """Ask for a code; it is made when it is delivered and never stored in the clear."""
+        await put_message(
+            work, CODE_WANTED, {"contact_point_id": contact_point_id, "kind": kind}, now_us=now_us
+        )
+
+    async def issue_code(self, work: UnitOfWork, contact_point_id: str, *, now_us: int) -> str:
+        """Make a fresh code for delivery; earlier ones stop working."""
+        code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
+        await repository.set_code(
+            work,
+            contact_point_id,
+            self._mac(contact_point_id, code),
+            expires_us=now_us + CODE_LIFETIME_US,
+        )
+        return code
+
+    async def verify(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        contact_point_id: str,
+        code: str,
+        *,
+        now_us: int,
+    ) -> str | None:
+        """Take a code; gives None when it was right, else why not. Commit in both cases.
+
+        A failed attempt must be stored, so the reason is given back and not raised.
+        """
+        point = await repository.contact_point_by_id(work, contact_point_id)
+        if point is None or point.member_id != member_id:
+            raise ContactPointNotFoundError(reason="contact_point_unknown")
+        await self._consent.hold_gate(work, member_id)
+        reason = await self._refusal(work, contact_point_id, code, now_us)
+        keys = await self._vault.keys_of(work, member_id)
+        await self._audit.record(
+            work,
+            caller,
+            "contact_point.verify",
+            subject=keys.get(PSEUDONYM),
+            resource=contact_point_id,
+            decision="deny" if reason else "allow",
+            reason=reason,
+        )
+        if reason is None:
+            await self._mark_verified(work, point, now_us=now_us)
+        return reason
+
+    async def points_of(self, session: ReadSession, member_id: MemberId) -> list[ContactPoint]:
+        """Give a member's contact points, the oldest first."""
+        return await repository.contact_points_of(session, member_id)
+
+    async def sign_in_point(
+        self, session: ReadSession, kind: str, value: str, declared: Formats
+    ) -> ContactPoint | None:
+        """Find the contact point that signs its member in, verified or the only one there is.
+
+        A value that several members share and none has verified signs nobody in: the code
+        would let one person of a family into the record of another.
+        """
+        entry = self._pack.fields[self._field_of(kind)]
+        answer = normalise(entry.kind.value, value, declared)
+        if not isinstance(answer, Normal) or entry.index is None:
+            return None
+        form = index_form(entry.index.value, answer.value)
+        tag = self._vault.index.tag(entry.index.value, form)
+        verified = await repository.contact_point_by_sign_in_tag(session, tag)
+        if verified is not None:
+            return verified
+        owners = await self._vault.find(session, entry.index.value, form, most=_MOST_SHARED)
+        if len(owners) != 1:
+            return None
+        for point in await repository.contact_points_of(session, MemberId(owners[0])):
+            if await self._vault.tag_of(session, point.member_id, point.field) == tag:
+                return point
+        return None
+
+    def _field_of(self, kind: str) -> FieldKey:
+        for key, entry in self._pack.fields.items():
+            if entry.contact is not None and entry.contact.value == kind:
+                return key
+        known = ", ".join(kind.value for kind in ContactKind)
+        raise MemberDataError(errors=[FieldProblem("/kind", "unknown_kind", f"one of {known}")])
+
+    async def _refusal(
+        self, work: UnitOfWork, contact_point_id: str, code: str, now_us: int
+    ) -> str | None:
+        attempt = await repository.try_code(work, contact_point_id)
+        if attempt is None:
+            return "no_code"
+        if attempt.attempts > CODE_ATTEMPTS:
+            return "too_many_attempts"
+        if now_us > attempt.expires_us:
+            return "code_expired"
+        if not hmac.compare_digest(attempt.code_mac, self._mac(contact_point_id, code)):
+            return "code_wrong"
+        return None
+
+    async def _mark_verified(
+        self, work: UnitOfWork, point: ContactPoint, *, now_us: int
+    ) -> None:
+        await repository.drop_code(work, point.id)
+        tag = await self._vault.tag_of(work, point.member_id, point.field)
+        row = await repository.hold_member(work, point.member_id)
+        if row is None or tag is None or point.field not in row.provenance:
+            raise MemberNotFoundError(reason="member_unknown")
+        await repository.mark_verified(work, point.id, tag, now_us=now_us)
+        known = row.provenance[point.field]
+        verified = repository.Provenance(
+            known.source, known.collected_us, now_us, f"otp:{point.id}"
+        )
+        await repository.write_member(
+            work, row, row.cells, {**row.provenance, point.field: verified}, now_us=now_us
+        )
+
+    def _mac(self, contact_point_id: str, code: str) -> bytes:
+        return self._vault.keyed_digest("contact-code", contact_point_id.encode(), code.encode())
+
+
+def _free_slot(field: str, cells: object) -> str:
+    held = frozenset(cells) if isinstance(cells, dict) else frozenset[str]()
+    if field not in held:
+        return field
+    return next(f"{field}.{at}" for at in range(2, _MOST_POINTS + 2) if f"{field}.{at}" not in held)

@@ -1,0 +1,39 @@
+"""What can be wrong with a member or a contact point. No message repeats a value."""
+
+from kernel import ConflictError, InvalidRequestError, NotFoundError
+
+
+class MemberDataError(InvalidRequestError):
+    """Fields of a member do not fit the catalogue or their kind."""
+
+    slug = "invalid-member"
+    title = "The member's data cannot be stored"
+
+
+class MemberNotFoundError(NotFoundError):
+    """No such member for this caller."""
+
+    slug = "member-unknown"
+    title = "No such member"
+
+
+class ContactPointNotFoundError(NotFoundError):
+    """The member has no such contact point."""
+
+    slug = "contact-point-unknown"
+    title = "No such contact point"
+
+
+class CodeRefusedError(InvalidRequestError):
+    """A one-time code was wrong, too old, or tried too often."""
+
+    slug = "code-refused"
+    title = "The code was not accepted"
+    remedy = "Ask for a new code; each is good for ten minutes and five attempts."
+
+
+class MemberChangedError(ConflictError):
+    """Somebody else changed the member between reading and writing."""
+
+    slug = "member-changed"
+    title = "The member was changed in the meantime"

@@ -1,0 +1,41 @@
+"""The member's row as a part of other rooms' statements.
+
+The consented read joins members, gate, consent, keys and epochs in one SELECT; this is the
+part that the members room offers for it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.sql import FromClause
+from sqlalchemy.sql.elements import ColumnElement
+
+from members.tables import member, pairwise_id
+
+MEMBER_TABLE = "member"
+
+
+def member_source() -> tuple[FromClause, Sequence[ColumnElement[Any]]]:
+    """Offer members as clients know them: pairwise id joined to the row, and its columns."""
+    columns: list[ColumnElement[Any]] = [
+        pairwise_id.c.id.label("pairwise_id"),
+        member.c.id.label("member_id"),
+        member.c.brand,
+        member.c.jurisdiction,
+        member.c.cells,
+        member.c.provenance,
+        member.c.version,
+    ]
+    return pairwise_id.join(member, member.c.id == pairwise_id.c.member_id), columns
+
+
+def pairwise_is(
+    identifier: ColumnElement[str] | Sequence[ColumnElement[str]], client: ColumnElement[str]
+) -> ColumnElement[bool]:
+    """Say that the row is what `client` knows under `identifier`, or under one of several."""
+    named = (
+        pairwise_id.c.id.in_(identifier)
+        if isinstance(identifier, Sequence)
+        else pairwise_id.c.id == identifier
+    )
+    return named & (pairwise_id.c.client_id == client)

@@ -1,0 +1,110 @@
+"""All settings of an installation; every default serves the embedded profile."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from kernel.settings import Section, SettingsRoot, load_settings
+
+DATABASE_FILE = "registry.db"
+SETTINGS_FILE = "yinyom.toml"
+
+
+class DatabaseSettings(Section):
+    """Which engine holds the registry; empty means SQLite in the data directory."""
+
+    url: str = ""
+    pool_size: int = Field(10, ge=1, le=200)
+
+
+class VaultSettings(Section):
+    """Where the key ring lives and how finely member keys are bucketed."""
+
+    keys_dir: Path | None = None
+    bucket_bits: int = Field(0, ge=0, le=16)
+
+
+class PolicySettings(Section):
+    """The customer's own policy pack, laid over the packaged one."""
+
+    pack_dir: Path | None = None
+
+
+class AuditSettings(Section):
+    """The log's name and the pace of its sequencer."""
+
+    origin: str = Field("yinyom.local/log", pattern=r"^[a-z0-9.-]+(/[a-z0-9._/-]+)?$")
+    poll_ms: int = Field(50, ge=5, le=10_000)
+    batch_size: int = Field(5_000, ge=1, le=5_000)
+    pending_limit: int = Field(100_000, ge=100)
+
+
+class ServerSettings(Section):
+    """How the service answers."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8420, ge=0, le=65_535)
+    metrics_port: int | None = Field(None, ge=0, le=65_535)
+    workers: int = Field(1, ge=1, le=64)
+    token_minutes: int = Field(10, ge=1, le=60)
+    max_body_bytes: int = Field(1_048_576, ge=1024)
+    max_import_bytes: int = Field(268_435_456, ge=1024)
+    public_url: str = ""
+
+
+class LogSettings(Section):
+    """What is written to the log; personal data never is."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    requests: bool = True
+
+
+class MessageSettings(Section):
+    """Where one-time codes go while no SMS or mail port is configured."""
+
+    outbox_file: Path | None = None
+
+
+class Settings(SettingsRoot):
+    """The root of all settings; frozen, passed in, never a global."""
+
+    data_dir: Path = Path("yinyom-data")
+    tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
+    database: DatabaseSettings = DatabaseSettings()
+    vault: VaultSettings = VaultSettings()
+    policies: PolicySettings = PolicySettings()
+    audit: AuditSettings = AuditSettings()
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    messages: MessageSettings = MessageSettings()
+
+    @property
+    def database_file(self) -> Path:
+        """The SQLite file of the embedded profile."""
+        return self.data_dir / DATABASE_FILE
+
+    @property
+    def keys_dir(self) -> Path:
+        """The folder of the key ring; never inside a data backup."""
+        return self.vault.keys_dir or self.data_dir / "keys"
+
+    @property
+    def outbox_file(self) -> Path:
+        """The file that receives one-time codes when nothing sends them."""
+        return self.messages.outbox_file or self.data_dir / "outbox.jsonl"
+
+    @property
+    def on_postgres(self) -> bool:
+        """Whether the registry is in PostgreSQL."""
+        return self.database.url.startswith("postgres")
+
+
+def read_settings(data_dir: Path | None = None, config: Path | None = None) -> Settings:
+    """Read the settings for a data directory, with `yinyom.toml` from it or from `config`."""
+    explicit = {} if data_dir is None else {"data_dir": data_dir}
+    toml_file = config
+    if toml_file is None:
+        candidate = (data_dir or Path("yinyom-data")) / SETTINGS_FILE
+        toml_file = candidate if candidate.exists() else None
+    return load_settings(Settings, toml_file, **explicit)
