@@ -69,7 +69,7 @@ def _check_field(pack: PolicyPack, field: CatalogueField, fault: Fault) -> None:
     place = f"fields.{field.key}"
 
     def wrong(key: str, problem: str, remedy: str) -> None:
-        fault("fields.toml", f"{place}.{key}", problem, remedy)
+        fault("fields.toml", f"{place}.{key}" if key else place, problem, remedy)
 
     if field.category not in pack.categories:
         wrong("category", f'"{field.category}" is not a category', "Name it under [categories]")
