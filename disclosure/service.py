@@ -209,35 +209,40 @@ class DisclosureService:
         self, caller: Caller, pairwise: str, question: Question, epochs: Epochs, action: str
     ) -> _Judged:
         for _ in range(_ATTEMPTS):
-            async with self._database.each_on_its_own() as work:
-                row = await repository.select_one(
-                    work, pairwise, caller.id, question.purpose.key, question.channel or ""
-                )
-                if row is None:
-                    if await repository.epochs(work) != (epochs.auth, epochs.policy):
-                        raise StaleEpochError
-                    event = self._unknown(caller, question, action)
-                    await self._audit.record_many(work, [event])
-                elif (row["auth_epoch"], row["policy_epoch"]) != (epochs.auth, epochs.policy):
-                    raise StaleEpochError
-                else:
-                    judged = await self._decide(work, caller, row, question, action)
-                    held = await repository.record_if_unmoved(
-                        work,
-                        {
-                            **self._audit.row(judged.event),
-                            "gate_member": judged.found.member_id,
-                            "gate_version": judged.found.gate_version,
-                            "auth_epoch": epochs.auth,
-                            "policy_epoch": epochs.policy,
-                        },
-                    )
-                    event = None
-            if event is not None:
-                raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value, audit_id=event.id)
-            if held:
+            judged = await self._attempt(caller, pairwise, question, epochs, action)
+            if judged is not None:
                 return judged
         raise GateMovedError(reason="member_busy")
+
+    async def _attempt(
+        self, caller: Caller, pairwise: str, question: Question, epochs: Epochs, action: str
+    ) -> _Judged | None:
+        """Find, decide and record once; None when the gate moved under the decision."""
+        judged: _Judged | None = None
+        async with self._database.each_on_its_own() as work:
+            row = await repository.select_one(
+                work, pairwise, caller.id, question.purpose.key, question.channel or ""
+            )
+            if row is None:
+                if await repository.epochs(work) != (epochs.auth, epochs.policy):
+                    raise StaleEpochError
+                event = self._unknown(caller, question, action)
+                await self._audit.record_many(work, [event])
+            elif (row["auth_epoch"], row["policy_epoch"]) != (epochs.auth, epochs.policy):
+                raise StaleEpochError
+            else:
+                judged = await self._decide(work, caller, row, question, action)
+                event = judged.event
+                parameters = self._audit.row(event)
+                parameters["gate_member"] = judged.found.member_id
+                parameters["gate_version"] = judged.found.gate_version
+                parameters["auth_epoch"] = epochs.auth
+                parameters["policy_epoch"] = epochs.policy
+                if not await repository.record_if_unmoved(work, parameters):
+                    return None
+        if judged is None:
+            raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value, audit_id=event.id)
+        return judged
 
     def _unknown(self, caller: Caller, question: Question, action: str) -> AuditEvent:
         return self._audit.draft(

@@ -1,1 +1,44 @@
-"""Members: identity, contact points, validation, deduplication, import and merge."""
+"""Members: identity, contact points, validation, import. Finds members, never opens a cell."""
+
+from members.contact import CODE_WANTED, ContactPoints
+from members.errors import (
+    CodeRefusedError,
+    ContactPointNotFoundError,
+    MemberDataError,
+    MemberNotFoundError,
+)
+from members.importing import PROFILES, ImportFileError, Profile
+from members.imports import ImportReport, Imports
+from members.normalise import DATE_ERAS, Formats
+from members.registration import formats
+from members.repository import ContactPoint, MemberRow, Provenance, count_members
+from members.service import Duplicate, Found, Members, Registered
+from members.sources import MEMBER_TABLE, member_source, pairwise_is
+
+__all__ = [
+    "CODE_WANTED",
+    "DATE_ERAS",
+    "MEMBER_TABLE",
+    "PROFILES",
+    "CodeRefusedError",
+    "ContactPoint",
+    "ContactPointNotFoundError",
+    "ContactPoints",
+    "Duplicate",
+    "Formats",
+    "Found",
+    "ImportFileError",
+    "ImportReport",
+    "Imports",
+    "MemberDataError",
+    "MemberNotFoundError",
+    "MemberRow",
+    "Members",
+    "Profile",
+    "Provenance",
+    "Registered",
+    "count_members",
+    "formats",
+    "member_source",
+    "pairwise_is",
+]

@@ -96,13 +96,29 @@ class ContactPoints:
         return point, audit_id
 
     async def store(
-        self, work: UnitOfWork, member_id: MemberId, kind: str, field: str, *, now_us: int
+        self,
+        work: UnitOfWork,
+        member_id: MemberId,
+        kind: str,
+        field: str,
+        *,
+        now_us: int,
+        send_code: bool = True,
     ) -> ContactPoint:
         """Store an unverified contact point for a sealed field and ask for a code to be sent."""
         point = ContactPoint(ContactPointId(new_id("cp", now_us)), member_id, kind, field, None)
         await repository.add_contact_point(work, point, now_us=now_us)
-        await self.want_code(work, point.id, kind, now_us=now_us)
+        if send_code:
+            await self.want_code(work, point.id, kind, now_us=now_us)
         return point
+
+    async def send_again(
+        self, work: UnitOfWork, member_id: MemberId, field: str, *, now_us: int
+    ) -> None:
+        """Ask for a code for the contact point that a field holds."""
+        for point in await repository.contact_points_of(work, member_id):
+            if point.field == field:
+                await self.want_code(work, point.id, point.kind, now_us=now_us)
 
     async def want_code(
         self, work: UnitOfWork, contact_point_id: str, kind: str, *, now_us: int
@@ -206,9 +222,7 @@ class ContactPoints:
             return "code_wrong"
         return None
 
-    async def _mark_verified(
-        self, work: UnitOfWork, point: ContactPoint, *, now_us: int
-    ) -> None:
+    async def _mark_verified(self, work: UnitOfWork, point: ContactPoint, *, now_us: int) -> None:
         await repository.drop_code(work, point.id)
         tag = await self._vault.tag_of(work, point.member_id, point.field)
         row = await repository.hold_member(work, point.member_id)

@@ -7,7 +7,7 @@ from datetime import date
 from kernel import FieldProblem
 from members.errors import MemberDataError
 from members.normalise import DATE_ERAS, REASONS, Formats, Normal, index_form, normalise
-from policies import CatalogueField, FieldKey, FieldKind, PolicyPack, Storage
+from policies import FieldKey, FieldKind, PolicyPack, Storage
 
 MOST_FIELDS = 60
 _NORMALISERS: Mapping[FieldKind, str] = {
@@ -72,9 +72,7 @@ def prepare(
         if isinstance(answer, Normal):
             values[key] = answer.value
         else:
-            problems.append(
-                FieldProblem(f"{pointer}/{key}", answer.code, REASONS[answer.code])
-            )
+            problems.append(FieldProblem(f"{pointer}/{key}", answer.code, REASONS[answer.code]))
     if unknown:
         # The names are not repeated: a caller who mixed up keys and values typed a person here.
         problems.append(
@@ -100,7 +98,7 @@ def identifying(pack: PolicyPack, values: Mapping[str, str]) -> bool:
     return any(pack.fields[FieldKey(key)].index is not None for key in values)
 
 
-def contact_fields(pack: PolicyPack, values: Mapping[str, str]) -> list[CatalogueField]:
-    """Give the catalogue entries of the values by which the member can be reached."""
+def contact_fields(pack: PolicyPack, values: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Give (field, kind of contact point) of the values by which the member can be reached."""
     entries = [pack.fields[FieldKey(key)] for key in values]
-    return [entry for entry in entries if entry.contact is not None]
+    return [(entry.key, entry.contact.value) for entry in entries if entry.contact is not None]

@@ -1,0 +1,472 @@
+"""Members: registering, changing, finding, introducing and erasing them.
+
+Everything happens inside the unit of work it is handed, together with its consent events, its
+gate and its audit events; nothing here commits. The answer to a registration is the same
+whether or not somebody with the same phone exists: duplicates are a question for people.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from audit import AuditLog, value_digest
+from consent import ConsentEvent, ConsentRequest, ConsentService, GateState, Status
+from kernel import (
+    Caller,
+    FieldProblem,
+    MemberId,
+    PairwiseId,
+    PreconditionError,
+    ReadSession,
+    UnitOfWork,
+    new_id,
+    put_message,
+    to_date,
+)
+from members import repository
+from members.contact import ContactPoints
+from members.errors import MemberChangedError, MemberDataError, MemberNotFoundError
+from members.normalise import Formats, Normal, index_form, normalise
+from members.registration import (
+    Prepared,
+    contact_fields,
+    identifying,
+    index_forms,
+    prepare,
+)
+from members.repository import ContactPoint, MemberRow, Provenance
+from members.sources import MEMBER_TABLE
+from policies import (
+    AccessSnapshot,
+    AgeTier,
+    BasisKind,
+    FieldKey,
+    IndexKind,
+    JurisdictionCode,
+    PolicyPack,
+    PurposeKey,
+    age_tier,
+)
+from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
+
+_MOST_DUPLICATES = 20
+_DAY_US = 86_400 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Another member that shares identifying values, and in which fields."""
+
+    member_id: MemberId
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A member as just stored."""
+
+    member_id: MemberId
+    consents: Sequence[ConsentEvent]
+    contact_points: Sequence[ContactPoint]
+    duplicates: Sequence[Duplicate]
+    audit_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The result of a look-up: the member, if one may be told of, and the event of the answer."""
+
+    member_id: MemberId | None
+    audit_id: str
+    reason: str | None
+
+
+class Members:
+    """The registry's use cases on single members."""
+
+    def __init__(
+        self,
+        pack: PolicyPack,
+        access: AccessSnapshot,
+        vault: Vault,
+        audit: AuditLog,
+        consent: ConsentService,
+    ) -> None:
+        self._pack = pack
+        self._access = access
+        self._vault = vault
+        self._audit = audit
+        self._consent = consent
+        self.contact_points = ContactPoints(pack, vault, audit, consent)
+
+    # --- registering ------------------------------------------------------------------
+
+    def prepare(
+        self,
+        jurisdiction: str,
+        fields: Mapping[str, str],
+        declared: Formats,
+        consents: Sequence[ConsentRequest],
+    ) -> Prepared:
+        """Check a registration whole before anything is stored; raises with every fault."""
+        if JurisdictionCode(jurisdiction) not in self._pack.jurisdictions:
+            known = ", ".join(sorted(self._pack.jurisdictions))
+            raise MemberDataError(
+                errors=[FieldProblem("/jurisdiction", "unknown_jurisdiction", f"one of {known}")]
+            )
+        prepared = prepare(self._pack, fields, declared)
+        if not identifying(self._pack, prepared.values):
+            raise MemberDataError(
+                "a member needs a phone, an e-mail, a LINE id or a national id",
+                errors=[FieldProblem("/fields", "no_identifier")],
+            )
+        tier = self._age_tier(jurisdiction, prepared.birth_date(), declared.today)
+        self._consent.check(consents, tier, pointer="/consents")
+        return prepared
+
+    async def register(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        *,
+        brand: str,
+        jurisdiction: str,
+        prepared: Prepared,
+        consents: Sequence[ConsentRequest],
+        now_us: int,
+        source: str | None = None,
+        action: str = "member.register",
+        send_codes: bool = True,
+    ) -> Registered:
+        """Store a prepared member with keys of its own, sealed cells, gate, consents and trail."""
+        duplicates = await self._duplicates(work, brand, prepared.values)
+        member_id = MemberId(new_id("mem", now_us))
+        keys = await self._vault.make_keys(work, member_id, self._key_kinds(prepared.values))
+        collected = Provenance(source or caller.via, now_us)
+        await repository.add_member(
+            work,
+            MemberRow(
+                member_id,
+                brand,
+                jurisdiction,
+                self._seal(keys, member_id, prepared.values),
+                dict.fromkeys(prepared.values, collected),
+                1,
+                now_us,
+            ),
+        )
+        tier = self._age_tier(jurisdiction, prepared.birth_date(), to_date(now_us))
+        await self._consent.open_gate(work, member_id, tier)
+        await self._vault.add_tags(work, member_id, index_forms(self._pack, prepared.values))
+        points = await self._store_contact_points(
+            work, member_id, prepared.values, now_us=now_us, send_codes=send_codes
+        )
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            action,
+            subject=keys[PSEUDONYM],
+            fields=tuple(sorted(prepared.values)),
+            after=self._digests(keys[PSEUDONYM], prepared.values),
+        )
+        events = await self._consent.record(
+            work, caller, member_id, keys[PSEUDONYM], consents, now_us=now_us
+        )
+        await put_message(work, "member.created", {"member_id": member_id}, now_us=now_us)
+        return Registered(member_id, events, points, duplicates, audit_id)
+
+    # --- changing ---------------------------------------------------------------------
+
+    async def update(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        prepared: Prepared,
+        *,
+        now_us: int,
+        expected_version: int | None = None,
+    ) -> tuple[int, str]:
+        """Replace fields of a member; gives the new version and the audit id.
+
+        Fields that are not named stay as they are, so that two changes of different fields
+        both survive. A changed contact field is unverified until its holder answers a code.
+        """
+        gate = await self._consent.hold_gate(work, member_id)
+        row, keys = await self._held(work, member_id)
+        if gate.state is GateState.RESTRICTED:
+            raise MemberChangedError("the member is restricted to storage", reason="restricted")
+        if expected_version is not None and expected_version != row.version:
+            raise PreconditionError("the ETag given is not the present one")
+        missing = [k for k in self._key_kinds(prepared.values) if k not in keys]
+        keys |= await self._vault.make_keys(work, member_id, missing)
+        collected = Provenance(caller.via, now_us)
+        written = await repository.write_member(
+            work,
+            row,
+            {**row.cells, **self._seal(keys, member_id, prepared.values)},
+            {**row.provenance, **dict.fromkeys(prepared.values, collected)},
+            now_us=now_us,
+        )
+        if not written:
+            raise MemberChangedError
+        await self._retag(work, member_id, row, prepared.values, now_us=now_us)
+        birth_date = prepared.birth_date()
+        if birth_date is not None:
+            tier = self._age_tier(row.jurisdiction, birth_date, to_date(now_us))
+            await self._consent.set_age_tier(work, member_id, tier)
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            "member.update",
+            subject=keys[PSEUDONYM],
+            fields=tuple(sorted(prepared.values)),
+            after=self._digests(keys[PSEUDONYM], prepared.values),
+        )
+        await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
+        return row.version + 1, audit_id
+
+    async def version(self, session: ReadSession, member_id: MemberId) -> int:
+        """Give the version of a member's row, for its ETag."""
+        row = await repository.read_member(session, member_id)
+        if row is None:
+            raise MemberNotFoundError(reason="member_unknown")
+        return row.version
+
+    # --- finding ----------------------------------------------------------------------
+
+    async def lookup(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        kind: str,
+        value: str,
+        declared: Formats,
+        purpose: str,
+    ) -> Found:
+        """Find a member of the caller's brand by an identifier, for a purpose; an event either way.
+
+        Where several members share the value, the oldest is given: who needs to tell them
+        apart looks into the duplicates queue. Restricted members are not told of.
+        """
+        index_kind = self._index_kind(kind)
+        answer = normalise(index_kind.value, value, declared)
+        if not isinstance(answer, Normal):
+            raise MemberDataError(errors=[FieldProblem("/value", answer.code)])
+        if PurposeKey(purpose) not in self._pack.purposes:
+            raise MemberDataError(errors=[FieldProblem("/purpose", "unknown_purpose")])
+        found: MemberId | None = None
+        reason: str | None = "scope_missing"
+        if f"purpose:{purpose}" in caller.scopes and self._access.allows(
+            caller.role, caller.brand, "member", "lookup", purpose
+        ):
+            reason = "member_unknown"
+            form = index_form(index_kind.value, answer.value)
+            for owner in await self._vault.find(work, index_kind.value, form):
+                if await self._may_be_told(work, caller, MemberId(owner), purpose):
+                    found, reason = MemberId(owner), None
+                    break
+        keys = {} if found is None else await self._vault.keys_of(work, found)
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            "member.lookup",
+            subject=keys.get(PSEUDONYM),
+            purpose=purpose,
+            fields=(index_kind.value,),
+            decision="deny" if reason else "allow",
+            reason=reason,
+        )
+        return Found(found, audit_id, reason)
+
+    async def introduce(
+        self, work: UnitOfWork, caller: Caller, member_id: MemberId, to_client: str, *, now_us: int
+    ) -> tuple[PairwiseId, str]:
+        """Let another client know a member by an id of its own; gives it and the audit id."""
+        await self._consent.hold_gate(work, member_id)
+        keys = await self._vault.keys_of(work, member_id)
+        pairwise = await repository.pairwise_for(work, to_client, member_id, now_us=now_us)
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            "member.introduce",
+            subject=keys.get(PSEUDONYM),
+            resource=to_client,
+        )
+        return pairwise, audit_id
+
+    async def pairwise_for(
+        self, work: UnitOfWork, client_id: str, member_id: MemberId, *, now_us: int
+    ) -> PairwiseId:
+        """Give the id by which a client knows a member."""
+        return await repository.pairwise_for(work, client_id, member_id, now_us=now_us)
+
+    async def resolve(self, session: ReadSession, pairwise: str, caller: Caller) -> MemberId:
+        """Resolve what a client calls a member, inside its brand, or `MemberNotFoundError`."""
+        member_id = await repository.member_of_pairwise(session, pairwise, caller.id)
+        if member_id is not None:
+            row = await repository.read_member(session, member_id)
+            gate = await self._consent.gate(session, member_id)
+            if row is not None and row.brand == caller.brand and gate.state is not GateState.ERASED:
+                return member_id
+        raise MemberNotFoundError(reason="member_unknown")
+
+    async def pseudonym(self, session: ReadSession, member_id: MemberId) -> OwnerKey:
+        """Give the pseudonym key under which a member appears in the trail."""
+        keys = await self._vault.keys_of(session, member_id)
+        if PSEUDONYM not in keys:
+            raise MemberNotFoundError(reason="member_unknown")
+        return keys[PSEUDONYM]
+
+    async def read(self, session: ReadSession, member_id: MemberId) -> MemberRow:
+        """Read a member's sealed row, or `MemberNotFoundError`."""
+        row = await repository.read_member(session, member_id)
+        if row is None:
+            raise MemberNotFoundError(reason="member_unknown")
+        return row
+
+    # --- erasing ----------------------------------------------------------------------
+
+    async def erase(
+        self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
+    ) -> tuple[int, str]:
+        """Erase a member in this transaction; gives how many keys died and the audit id.
+
+        Keys, blind-index tags, cells, contact points and import leftovers go at once. The
+        pseudonym key, which only names the member in the trail, follows after the pack's
+        days; the event is written while it lives, so that the erasure can be proven.
+        """
+        await self._consent.hold_gate(work, member_id)
+        row, keys = await self._held(work, member_id)
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            "member.erase",
+            subject=keys[PSEUDONYM],
+            fields=tuple(sorted(field for field in row.cells if "." not in field)),
+        )
+        await self._consent.close_gate(work, member_id)
+        days = self._pack.pseudonym_key_lifetime.value
+        if not isinstance(days, int):
+            raise TypeError("the pseudonym key's lifetime is a number of days")
+        keep = {PSEUDONYM: now_us + days * _DAY_US}
+        destroyed = await self._vault.erase(work, member_id, keep=keep)
+        await repository.write_member(work, row, {}, {}, now_us=now_us)
+        await repository.drop_contact_points(work, member_id)
+        await repository.forget_import_rows(work, member_id)
+        await put_message(work, "member.erased", {"member_id": member_id}, now_us=now_us)
+        return destroyed, audit_id
+
+    async def forget_pseudonyms(self, work: UnitOfWork, member_ids: Sequence[MemberId]) -> None:
+        """Forget by which ids clients knew members whose last key is gone."""
+        for member_id in member_ids:
+            await repository.drop_pairwise_ids(work, member_id)
+
+    # --- helpers ----------------------------------------------------------------------
+
+    def _age_tier(self, jurisdiction: str, birth_date: date | None, today: date) -> AgeTier:
+        rules = self._pack.jurisdictions[JurisdictionCode(jurisdiction)]
+        return age_tier(rules, birth_date, today)
+
+    def _key_kind(self, field: str) -> str:
+        entry = self._pack.fields[FieldKey(field.partition(".")[0])]
+        own = self._pack.retention_classes[entry.retention_class].own_key
+        return entry.retention_class if own else ORDINARY
+
+    def _key_kinds(self, values: Mapping[str, str]) -> list[str]:
+        return sorted({ORDINARY, PSEUDONYM, *(self._key_kind(field) for field in values)})
+
+    def _seal(
+        self, keys: Mapping[str, OwnerKey], member_id: MemberId, values: Mapping[str, str]
+    ) -> dict[str, bytes]:
+        cells: dict[str, bytes] = {}
+        for kind in {self._key_kind(field) for field in values}:
+            part = {field: v for field, v in values.items() if self._key_kind(field) == kind}
+            cells |= self._vault.seal(keys[kind], MEMBER_TABLE, member_id, part)
+        return cells
+
+    async def _held(
+        self, work: UnitOfWork, member_id: MemberId
+    ) -> tuple[MemberRow, dict[str, OwnerKey]]:
+        row = await repository.hold_member(work, member_id)
+        keys = await self._vault.keys_of(work, member_id)
+        if row is None or ORDINARY not in keys or PSEUDONYM not in keys:
+            raise MemberNotFoundError(reason="member_unknown")
+        return row, keys
+
+    @staticmethod
+    def _digests(pseudonym: OwnerKey, values: Mapping[str, str]) -> dict[str, str]:
+        return {f: value_digest(pseudonym.secret, f, value) for f, value in values.items()}
+
+    async def _store_contact_points(
+        self,
+        work: UnitOfWork,
+        member_id: MemberId,
+        values: Mapping[str, str],
+        *,
+        now_us: int,
+        send_codes: bool,
+    ) -> list[ContactPoint]:
+        return [
+            await self.contact_points.store(
+                work, member_id, kind, field, now_us=now_us, send_code=send_codes
+            )
+            for field, kind in contact_fields(self._pack, values)
+        ]
+
+    async def _retag(
+        self,
+        work: UnitOfWork,
+        member_id: MemberId,
+        row: MemberRow,
+        values: Mapping[str, str],
+        *,
+        now_us: int,
+    ) -> None:
+        forms = index_forms(self._pack, values)
+        for field, _, _ in forms:
+            await self._vault.drop_tag(work, member_id, field)
+        await self._vault.add_tags(work, member_id, forms)
+        for field, kind in contact_fields(self._pack, values):
+            if field in row.cells:
+                await repository.unverify_field(work, member_id, field)
+                await self.contact_points.send_again(work, member_id, field, now_us=now_us)
+            else:
+                await self.contact_points.store(work, member_id, kind, field, now_us=now_us)
+
+    async def _duplicates(
+        self, work: UnitOfWork, brand: str, values: Mapping[str, str]
+    ) -> list[Duplicate]:
+        shared: dict[str, list[str]] = {}
+        for field, kind, form in index_forms(self._pack, values):
+            for owner in await self._vault.find(work, kind, form, most=_MOST_DUPLICATES):
+                shared.setdefault(owner, []).append(field)
+        duplicates: list[Duplicate] = []
+        for owner, fields in shared.items():
+            row = await repository.read_member(work, MemberId(owner))
+            if row is not None and row.brand == brand:
+                duplicates.append(Duplicate(row.id, tuple(sorted(set(fields)))))
+        return duplicates[:_MOST_DUPLICATES]
+
+    @staticmethod
+    def _index_kind(kind: str) -> IndexKind:
+        try:
+            return IndexKind(kind)
+        except ValueError:
+            known = ", ".join(kind.value for kind in IndexKind)
+            raise MemberDataError(
+                errors=[FieldProblem("/kind", "unknown_kind", f"one of {known}")]
+            ) from None
+
+    async def _may_be_told(
+        self, session: ReadSession, caller: Caller, member_id: MemberId, purpose: str
+    ) -> bool:
+        row = await repository.read_member(session, member_id)
+        gate = await self._consent.gate(session, member_id)
+        if row is None or row.brand != caller.brand or gate.state is not GateState.ACTIVE:
+            return False
+        entry = self._pack.purposes[PurposeKey(purpose)]
+        if entry.basis.get(row.jurisdiction, entry.default_basis) is not BasisKind.CONSENT:
+            return True
+        states = await self._consent.states(session, member_id)
+        return any(s.purpose == purpose and s.status is Status.GIVEN for s in states)
