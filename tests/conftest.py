@@ -5,6 +5,7 @@ asks gets a database of its own in it. A watcher ends the cluster when pytest en
 kill, so that no run leaves a server behind.
 """
 
+import asyncio
 import fcntl
 import itertools
 import os
@@ -15,8 +16,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUN_FOLDER = "YINYOM_TEST_RUN_FOLDER"
@@ -105,6 +110,18 @@ class PostgresServer:
             capture_output=True,
             text=True,
         ).stdout.strip()
+
+    def template(self, name: str, fill: Callable[[str], object]) -> str:
+        """Make, once per run, a database to copy others from; `fill` is given its URL."""
+        draft = f"{name}_draft"
+        with (self.folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self.run_sql(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+                self.run_sql(f'DROP DATABASE IF EXISTS "{draft}"')
+                self.run_sql(f'CREATE DATABASE "{draft}"')
+                fill(self.url(draft))
+                self.run_sql(f'ALTER DATABASE "{draft}" RENAME TO "{name}"')
+        return name
 
 
 def _postgres_binaries() -> Path:
@@ -240,3 +257,44 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "sqlite":
         return Engine("sqlite", "")
     return Engine("postgres", request.getfixturevalue("postgres_database_url"))
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry file with the newest schema and nothing in it; copy it, never write to it."""
+    from service.schema import migrate
+    from service.settings import Settings
+
+    settings = Settings(data_dir=tmp_path_factory.mktemp("migrated"))
+    asyncio.run(migrate(settings))
+    return settings.database_file
+
+
+@pytest.fixture
+def migrated_postgres_url(
+    postgres_server: PostgresServer, new_postgres_database: Callable[..., str]
+) -> str:
+    """The URL of a fresh database with the newest schema and nothing in it."""
+    from service.schema import migrate
+    from service.settings import DatabaseSettings, Settings
+
+    def fill(url: str) -> None:
+        asyncio.run(migrate(Settings(database=DatabaseSettings(url=url))))
+
+    return new_postgres_database(postgres_server.template("migrated", fill))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def migrated_settings(request: pytest.FixtureRequest, tmp_path: Path) -> "Settings":
+    """Settings of an empty registry, once on SQLite and once on PostgreSQL, schema in place."""
+    from service.settings import DatabaseSettings, Settings
+
+    data_dir = tmp_path / "yinyom-data"
+    data_dir.mkdir(mode=0o700)
+    if request.param == "postgres":
+        url = request.getfixturevalue("migrated_postgres_url")
+        return Settings(data_dir=data_dir, database=DatabaseSettings(url=url))
+    settings = Settings(data_dir=data_dir)
+    shutil.copyfile(request.getfixturevalue("migrated_sqlite_file"), settings.database_file)
+    settings.database_file.chmod(0o600)
+    return settings
