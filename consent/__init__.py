@@ -12,6 +12,7 @@ from consent.model import (
     NoticeRecord,
     Status,
 )
+from consent.receipt import ReceiptSigner
 from consent.repository import consent_counts, gate_held, gate_source, state_source
 from consent.service import ConsentService
 
@@ -29,6 +30,7 @@ __all__ = [
     "GuardianRequiredError",
     "NoLawfulBasisError",
     "NoticeRecord",
+    "ReceiptSigner",
     "Status",
     "consent_counts",
     "decide_basis",

@@ -227,6 +227,12 @@ async def pairwise_for(
     return PairwiseId(row["id"])
 
 
+async def knows_member(session: ReadSession, client_id: str, member_id: MemberId) -> bool:
+    """Say whether a client has an id for a member."""
+    row = await session.first(_PAIRWISE_OF, client_id=client_id, member_id=member_id)
+    return row is not None
+
+
 async def member_of_pairwise(
     session: ReadSession, pairwise: str, client_id: str
 ) -> MemberId | None:

@@ -311,6 +311,10 @@ class Members:
                 return member_id
         raise MemberNotFoundError(reason="member_unknown")
 
+    async def is_known_to(self, session: ReadSession, member_id: MemberId, caller: Caller) -> bool:
+        """Say whether a client has an id for a member."""
+        return await repository.knows_member(session, caller.id, member_id)
+
     async def pseudonym(self, session: ReadSession, member_id: MemberId) -> OwnerKey:
         """Give the pseudonym key under which a member appears in the trail."""
         keys = await self._vault.keys_of(session, member_id)

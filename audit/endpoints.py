@@ -1,0 +1,120 @@
+"""The trail over HTTP: its key and head for everybody, its tiles, its events for auditors."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from audit import repository
+from audit.errors import TileError
+from audit.service import AuditLog
+from audit.tiles import ENTRIES, WIDTH, TilePath, encode_entries
+from kernel import Database, NotFoundError, ReadSession
+from kernel.http import decode_cursor, encode_cursor
+from kernel.schemas import Answer, problems
+from kernel.web import Gatekeeper, JSONBytes
+
+_PAGE = 100
+_HASH_BYTES = 32
+
+
+class EventsAnswer(Answer):
+    """Events of the trail, the newest first, exactly as their bodies say."""
+
+    events: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRouter:
+    """Make the routes of this room."""
+    routes = APIRouter(tags=["Audit"])
+
+    @routes.get(
+        "/v1/audit/key",
+        response_class=PlainTextResponse,
+        summary="Fetch the key that verifies the log",
+    )
+    async def key() -> PlainTextResponse:
+        return PlainTextResponse(audit.vkey + "\n")
+
+    async def checkpoint_note() -> PlainTextResponse:
+        async with database.read() as session:
+            last = await repository.last_checkpoint(session)
+        if last is None:
+            raise NotFoundError("the log has not begun", reason="log_empty")
+        return PlainTextResponse(last[2], headers={"Cache-Control": "no-cache"})
+
+    @routes.get(
+        "/v1/audit/checkpoint",
+        response_class=PlainTextResponse,
+        responses=problems(404),
+        summary="Fetch the signed head of the log",
+    )
+    async def checkpoint() -> PlainTextResponse:
+        return await checkpoint_note()
+
+    @routes.get(
+        "/audit/log/checkpoint",
+        response_class=PlainTextResponse,
+        responses=problems(404),
+        summary="The signed head where C2SP clients look for it",
+    )
+    async def log_checkpoint() -> PlainTextResponse:
+        return await checkpoint_note()
+
+    @routes.get(
+        "/audit/log/{path:path}",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+            **problems(401, 403, 404),
+        },
+        summary="Fetch a tile of the log (C2SP tlog-tiles)",
+    )
+    async def tile(
+        request: Request, path: Annotated[str, Path(max_length=120, examples=["tile/0/000"])]
+    ) -> Response:
+        try:
+            wanted = TilePath.parse(path)
+        except TileError:
+            raise NotFoundError("no such tile", reason="tile_unknown") from None
+        if wanted.level == ENTRIES:
+            await gatekeeper.require(request, "audit", "read")
+        async with database.read() as session:
+            data = await _tile(session, wanted)
+        if data is None:
+            raise NotFoundError("no such tile", reason="tile_unknown")
+        return Response(data, media_type="application/octet-stream")
+
+    @routes.get(
+        "/v1/audit/events",
+        response_model=EventsAnswer,
+        responses=problems(401, 403, 422),
+        summary="Read the trail; reading it is an event too",
+    )
+    async def events(
+        request: Request, cursor: Annotated[str | None, Query(max_length=200)] = None
+    ) -> JSONBytes:
+        caller = await gatekeeper.require(request, "audit", "read")
+        before = None if cursor is None else decode_cursor(cursor, str)[0]
+        async with database.unit_of_work() as work:
+            await audit.record(work, caller, "audit.search", decision="allow")
+        async with database.read() as session:
+            found = await audit.latest(session, before=before, most=_PAGE + 1)
+        page = found[:_PAGE]
+        more = encode_cursor(page[-1]["id"]) if len(found) > _PAGE else None
+        return JSONBytes({"events": page, "next_cursor": more})
+
+    return routes
+
+
+async def _tile(session: ReadSession, wanted: TilePath) -> bytes | None:
+    if wanted.level == ENTRIES:
+        start = wanted.n * WIDTH
+        rows = await repository.entries(session, start, start + wanted.width)
+        if len(rows) < wanted.width:
+            return None
+        return encode_entries([bytes(row["body"]) for row in rows])
+    data = await repository.read_tile(session, wanted.level, wanted.n)
+    size = wanted.width * _HASH_BYTES
+    return data[:size] if len(data) >= size else None

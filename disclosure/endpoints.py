@@ -1,0 +1,205 @@
+"""Data out over HTTP: the consented read, its batch form, the check, and who read what.
+
+`GET …/view` is the hot path: it parses its own query and answers bytes.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Protocol, TypeVar
+
+from fastapi import APIRouter, Path, Query, Request
+
+from audit import AuditLog
+from disclosure.schemas import (
+    BatchAnswer,
+    BatchBody,
+    CheckAnswer,
+    CheckBody,
+    DisclosuresAnswer,
+    ViewAnswer,
+)
+from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
+from kernel import Caller, Database, FieldProblem, InvalidRequestError, UnavailableError
+from kernel.http import decode_cursor, encode_cursor
+from kernel.schemas import problems
+from kernel.web import Gatekeeper, JSONBytes
+from members import Members
+
+_SubId = Annotated[str, Path(max_length=40, examples=["sub_…"])]
+_PAGE = 50
+_Answer = TypeVar("_Answer")
+_VIEW_PARAMETERS = [
+    {
+        "name": "purpose",
+        "in": "query",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 64},
+        "example": "marketing",
+    },
+    {
+        "name": "channel",
+        "in": "query",
+        "schema": {"type": "string", "maxLength": 64},
+        "description": "required when the purpose is decided channel by channel",
+        "example": "sms",
+    },
+    {
+        "name": "fields",
+        "in": "query",
+        "schema": {"type": "string", "maxLength": 2000},
+        "description": "field keys, separated by commas; all of the purpose when left out",
+        "example": "given_name,phone",
+    },
+]
+
+
+class EpochKeeper(Protocol):
+    """Knows under which epochs callers were authenticated; the service has it."""
+
+    def epochs(self) -> Epochs:
+        """Give the epochs of the caches in use."""
+        ...
+
+    async def refresh(self) -> None:
+        """Throw the caches away and read the epochs again."""
+        ...
+
+
+def router(
+    database: Database,
+    disclosure: DisclosureService,
+    members: Members,
+    audit: AuditLog,
+    gatekeeper: Gatekeeper,
+    keeper: EpochKeeper,
+) -> APIRouter:
+    """Make the routes of this room."""
+    routes = APIRouter(prefix="/v1", tags=["Data out"])
+
+    async def current(
+        request: Request, act: Callable[[Caller, Epochs], Awaitable[_Answer]]
+    ) -> _Answer:
+        """Act under the present epochs; when they moved, authenticate anew and act again."""
+        for _ in range(3):
+            caller = await gatekeeper.caller(request)
+            try:
+                return await act(caller, keeper.epochs())
+            except StaleEpochError:
+                await keeper.refresh()
+        raise UnavailableError("clients and policies are changing", reason="epochs_moving")
+
+    async def one(request: Request, member: str, *, masked: bool) -> JSONBytes:
+        question = _question(disclosure, request, masked=masked)
+
+        async def act(caller: Caller, epochs: Epochs) -> dict[str, Any]:
+            return await disclosure.view(caller, member, question, epochs)
+
+        return JSONBytes(await current(request, act))
+
+    @routes.get(
+        "/members/{member}/view",
+        response_model=ViewAnswer,
+        responses=problems(401, 403, 404, 422, 423, 503),
+        openapi_extra={"parameters": _VIEW_PARAMETERS},
+        summary="Read a member for a purpose",
+    )
+    async def view(request: Request, member: _SubId) -> JSONBytes:
+        return await one(request, member, masked=False)
+
+    @routes.get(
+        "/members/{member}",
+        response_model=ViewAnswer,
+        responses=problems(401, 403, 404, 422, 423, 503),
+        openapi_extra={"parameters": _VIEW_PARAMETERS},
+        summary="See the outline of a member, masked",
+        tags=["Registry"],
+    )
+    async def masked(request: Request, member: _SubId) -> JSONBytes:
+        return await one(request, member, masked=True)
+
+    @routes.post(
+        "/members:view",
+        response_model=BatchAnswer,
+        responses=problems(401, 403, 422, 503),
+        summary="Read up to 100 members for a purpose",
+    )
+    async def view_many(request: Request, body: BatchBody) -> JSONBytes:
+        question = disclosure.question(body.purpose, body.channel, body.fields)
+
+        async def act(caller: Caller, epochs: Epochs) -> dict[str, Any]:
+            return await disclosure.view_many(caller, body.ids, question, epochs)
+
+        return JSONBytes(await current(request, act))
+
+    @routes.post(
+        "/decisions:check",
+        response_model=CheckAnswer,
+        response_model_exclude_none=True,
+        responses=problems(401, 403, 404, 422, 503),
+        summary="Ask for a decision without reading",
+        tags=["Decisions"],
+    )
+    async def check(request: Request, body: CheckBody) -> JSONBytes:
+        question = disclosure.question(body.purpose, body.channel, body.fields)
+
+        async def act(caller: Caller, epochs: Epochs) -> dict[str, Any]:
+            return await disclosure.check(caller, body.id, question, epochs)
+
+        return JSONBytes(await current(request, act))
+
+    @routes.get(
+        "/members/{member}/disclosures",
+        response_model=DisclosuresAnswer,
+        responses=problems(401, 403, 404, 422),
+        summary="See who read a member's data",
+        tags=["Audit"],
+    )
+    async def disclosures(
+        request: Request,
+        member: _SubId,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> JSONBytes:
+        caller = await gatekeeper.require(request, "audit", "read")
+        before = None if cursor is None else decode_cursor(cursor, str)[0]
+        async with database.read() as session:
+            member_id = await members.resolve(session, member, caller)
+            row = await members.read(session, member_id)
+            found = await audit.disclosures(
+                session,
+                await members.pseudonym(session, member_id),
+                since_us=row.created_us,
+                before=before,
+                most=_PAGE + 1,
+            )
+        page = found[:_PAGE]
+        more = encode_cursor(page[-1]["id"]) if len(found) > _PAGE else None
+        return JSONBytes(
+            {"id": member, "disclosures": [reading(event) for event in page], "next_cursor": more}
+        )
+
+    return routes
+
+
+def reading(event: dict[str, Any]) -> dict[str, Any]:
+    """Tell of one reading as the trail has it."""
+    return {
+        "audit_id": event["id"],
+        "at": event["ts"],
+        "by": {"id": event["actor"]["id"], "role": event["actor"]["role"]},
+        "purpose": event.get("purpose"),
+        "channel": event.get("channel"),
+        "fields": event.get("fields", []),
+        "decision": event["decision"],
+        "reason": event.get("reason"),
+    }
+
+
+def _question(disclosure: DisclosureService, request: Request, *, masked: bool) -> Question:
+    query = request.query_params
+    purpose = query.get("purpose")
+    if not purpose:
+        raise InvalidRequestError(
+            "every read names its purpose", errors=[FieldProblem("/query/purpose", "missing")]
+        )
+    fields = query.get("fields")
+    wanted = None if fields is None else fields.split(",")
+    return disclosure.question(purpose, query.get("channel"), wanted, masked=masked)

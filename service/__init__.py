@@ -1,0 +1,1 @@
+"""Service: the shell around the rooms: app, authentication, portal, command line, worker."""

@@ -1,0 +1,1 @@
+"""Authentication: internal apps by client credentials, members by one-time code."""
