@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a ratio against something outside the project, from the same run."""

@@ -1,0 +1,21 @@
+"""`python -m benchmarks [NAME [OPTIONS …]]`: one benchmark with its options, or all of them."""
+
+import sys
+
+from benchmarks import consented_read
+
+BENCHMARKS = {"consented_read": consented_read.main}
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments:
+        return max(run([]) for run in BENCHMARKS.values())
+    name, *options = arguments
+    if name not in BENCHMARKS:
+        print(f"no benchmark {name}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    return BENCHMARKS[name](options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
