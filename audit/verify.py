@@ -33,6 +33,7 @@ _WIDTH = 256
 _HASH = 32
 _MAX_ENTRY = 0xFFFF
 _MAX_LINE = _MAX_ENTRY + 64
+_EVENTS = "events.ndjson"
 _NOTE_TYPE, _WITNESS_TYPE = 0x01, 0x04
 _Hashes = list[bytes | None]
 
@@ -55,6 +56,11 @@ class Finding:
     index: int | None
     path: str | None
     detail: str
+
+    def __str__(self) -> str:
+        event = None if self.index is None else f"event {self.index}"
+        place = ", ".join(part for part in (event, self.path) if part)
+        return ": ".join(part for part in (self.code, place, self.detail) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,8 @@ def verify_bundle(
             if head is not None:
                 old = _read_old(old_checkpoint, key, head, findings)
                 unchecked = _check_names(files, head.size, findings)
-                _Walk(files, head, old, findings).run()
+                with closing(_Events(files, findings)) as events:
+                    _Walk(files, head, findings).run(old, events)
     except _BadFileError as error:
         findings.items.append(Finding(error.code, None, error.path, error.detail))
     except _EnoughError:
@@ -141,11 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BadKeyError, OSError, UnicodeDecodeError) as error:
         parser.error(str(error))
     lines = [f"log   {report.origin}", f"size  {report.size}", f"root  {report.root}"]
-    for found in report.findings:
-        place = " ".join(
-            [f"event {found.index}"] * (found.index is not None) + [found.path or ""]
-        ).strip()
-        lines.append(f"BAD   {found.code}: {place + ': ' if place else ''}{found.detail}")
+    lines += [f"BAD   {finding}" for finding in report.findings]
     lines += [f"note  not covered by the signature: {name}" for name in report.unchecked]
     lines.append("OK" if report.ok else "NOT OK")
     sys.stdout.write("\n".join(lines) + "\n")
@@ -470,7 +473,7 @@ def _check_names(files: _Files, size: int, findings: _Findings) -> tuple[str, ..
     unchecked: list[str] = []
     for name in files.names():
         if not name.startswith("tile/"):
-            if name not in {"checkpoint", "events.ndjson"} and len(unchecked) < MAX_FINDINGS:
+            if name not in {"checkpoint", _EVENTS} and len(unchecked) < MAX_FINDINGS:
                 unchecked.append(ascii(name)[1:-1])
             continue
         match = re.fullmatch(r"tile/(entries|[0-9]{1,2})/([x0-9/]{3,40})(\.p/[0-9]{1,3})?", name)
@@ -484,6 +487,60 @@ def _check_names(files: _Files, size: int, findings: _Findings) -> tuple[str, ..
     return tuple(sorted(unchecked))
 
 
+class _Events:
+    """The lines of events.ndjson, read along with the entries that they must equal."""
+
+    def __init__(self, files: _Files, findings: _Findings) -> None:
+        self._findings = findings
+        self._lines: IO[bytes] | None = None
+        try:
+            self._lines = files.open(_EVENTS)
+        except _BadFileError as error:
+            findings.add_error(error)
+
+    def compare(self, start: int, entries: list[bytes]) -> None:
+        """Compare the next lines with these entries, the first of which has index `start`."""
+        lines = [b'{"index":%d,"event":%b}\n' % line for line in enumerate(entries, start)]
+        expected = b"".join(lines)
+        found = self._read(len(expected), start)
+        if found is not None and found != expected:
+            theirs = found.splitlines(keepends=True)
+            good = next((at for at, line in enumerate(theirs) if line != lines[at]), len(theirs))
+            detail = "the line is not the entry of this index; not read further"
+            self._give_up("events", detail, start + good)
+
+    def skip(self, start: int, count: int) -> None:
+        """Pass over as many lines, whose entries cannot be had."""
+        if self._lines is None:
+            return
+        try:
+            for _ in range(count):
+                self._lines.readline(_MAX_LINE)
+        except _DAMAGE:
+            self._give_up("unreadable", "the file is damaged", start)
+
+    def compare_end(self, size: int) -> None:
+        """Find that nothing follows the last line; reading up to there checks a zip's sum, too."""
+        if self._read(1, None):
+            self._give_up("events", f"it goes on after the {size} events of the log", size)
+
+    def close(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+
+    def _read(self, count: int, index: int | None) -> bytes | None:
+        try:
+            return self._lines.read(count) if self._lines else None
+        except _DAMAGE:
+            self._give_up("unreadable", "the file is damaged", index)
+            return None
+
+    def _give_up(self, code: str, detail: str, index: int | None) -> None:
+        self.close()
+        self._findings.add(code, detail, index=index, path=_EVENTS)
+
+
 class _Walk:
     """One pass over the entries from first to last, building the tree upon them as it goes.
 
@@ -491,23 +548,20 @@ class _Walk:
     one that cannot be known as files are missing.
     """
 
-    def __init__(self, files: _Files, head: _Head, old: _Head | None, findings: _Findings) -> None:
-        self._files, self._head, self._old, self._findings = files, head, old, findings
+    def __init__(self, files: _Files, head: _Head, findings: _Findings) -> None:
+        self._files, self._head, self._findings = files, head, findings
         self._levels: list[_Hashes] = [[]]
-        self._events: IO[bytes] | None = None
 
-    def run(self) -> None:
-        size, old = self._head.size, self._old
-        try:
-            self._events = self._files.open("events.ndjson")
-        except _BadFileError as error:
-            self._findings.add_error(error)
+    def run(self, old: _Head | None, events: _Events) -> None:
+        size = self._head.size
         for start in range(0, size, _WIDTH):
             n, width = start // _WIDTH, min(_WIDTH, size - start)
             entries = self._entries(n, width)
-            self._check_events(start, entries, width)
-            computed: _Hashes = [None] * width
-            if entries is not None:
+            if entries is None:
+                events.skip(start, width)
+                computed: _Hashes = [None] * width
+            else:
+                events.compare(start, entries)
                 computed = [_leaf_hash(entry) for entry in entries]
             hashes = self._settle(0, n, computed)
             if old is not None and start <= old.size < start + width:
@@ -522,7 +576,7 @@ class _Walk:
                 self._levels[level] = self._settle(level, n, self._levels[level])
         if old is not None:
             self._compare_with_old(old, self._levels[0])
-        self._check_end_of_events()
+        events.compare_end(size)
         self._check_root()
 
     def _hand_up(self, level: int, n: int) -> None:
@@ -623,7 +677,7 @@ class _Walk:
             return
         for n in strays:
             events = range(n << 8 * level, n + 1 << 8 * level)
-            if not any(found.index in events for found in self._findings.items):
+            if not any(f.index in events and f.path != _EVENTS for f in self._findings.items):
                 detail = f"one of the events {events[0]} to {events[-1]} was changed, and every "
                 detail += f"tile above it up to this one; {path} still knows the true hash"
                 child = _path(str(level - 1), n, _WIDTH)
@@ -643,43 +697,6 @@ class _Walk:
         elif root != old.root:
             detail = f"the first {old.size} events are not those of the older checkpoint"
             self._findings.add("fork", f"{detail}: history was changed", index=0)
-
-    def _check_events(self, start: int, entries: list[bytes] | None, width: int) -> None:
-        """Compare a run of lines of events.ndjson with the entries, byte for byte."""
-        if self._events is None:
-            return
-        try:
-            if entries is None:
-                for _ in range(width):
-                    self._events.readline(_MAX_LINE)
-                return
-            lines = [b'{"index":%d,"event":%b}\n' % line for line in enumerate(entries, start)]
-            expected = b"".join(lines)
-            found = self._events.read(len(expected))
-        except _DAMAGE:
-            self._leave_events("unreadable", "the file is damaged", start)
-            return
-        if found != expected:
-            theirs = found.splitlines(keepends=True)
-            good = next((at for at, line in enumerate(theirs) if line != lines[at]), len(theirs))
-            detail = "the line is not the entry of this index; not read further"
-            self._leave_events("events", detail, start + good)
-
-    def _check_end_of_events(self) -> None:
-        if self._events is None:
-            return
-        try:
-            goes_on = self._events.read(1) != b""
-        except _DAMAGE:
-            self._leave_events("unreadable", "the file is damaged", None)
-            return
-        if goes_on:
-            size = self._head.size
-            self._leave_events("events", f"it goes on after the {size} events of the log", size)
-
-    def _leave_events(self, code: str, detail: str, index: int | None) -> None:
-        self._events = None
-        self._findings.add(code, detail, index=index, path="events.ndjson")
 
 
 def _root_of(hashes: _Hashes) -> bytes | None:
