@@ -242,14 +242,13 @@ def _check_words(event: AuditEvent) -> None:
     for name in ("action", "purpose", "channel", "legal_basis", "reason"):
         word = getattr(event, name)
         _require(word is None or _is_word(word), name)
-    _require(event.resource is None or _is_reference(event.resource), "resource")
+    resource = event.resource
+    _require(resource is None or _is_reference(resource) or _SHA256.fullmatch(resource), "resource")
     _require(_is_word(event.actor.role), "actor.role")
     _require(_is_word(event.actor.via), "actor.via")
     actor_id = event.actor.id
     _require(
-        _is_reference(actor_id)
-        or _HEX_16.fullmatch(actor_id)
-        or (_ANY_ID.fullmatch(actor_id) and not _MEMBER_ID.fullmatch(actor_id)),
+        _is_reference(actor_id) or _HEX_16.fullmatch(actor_id),
         "actor.id",
     )
 
@@ -260,9 +259,11 @@ def _is_word(text: str) -> bool:
 
 
 def _is_reference(text: str) -> bool:
-    """A word, which an id that names no member may follow: `consent:con_…`."""
+    """A word, an id that names no member, or both: `member/view`, `con_…`, `consent:con_…`."""
     match = _REFERENCE.fullmatch(text)
-    return match is not None and _is_word(match["kind"]) and _MEMBER_ID.search(text) is None
+    if match is None or _MEMBER_ID.search(text) is not None:
+        return False
+    return _is_word(match["kind"]) or _ANY_ID.fullmatch(text) is not None
 
 
 def _require(fits: object, member: str) -> None:

@@ -154,6 +154,14 @@ def test_a_member_acts_as_self_or_as_a_token():
     check(event(actor=Actor(subject_token(OTHER_KEY, NOW).token, "guardian", "portal")))
 
 
+@pytest.mark.parametrize(
+    "resource",
+    ["member/view", f"con_{LETTERS}", f"consent:con_{LETTERS}", "sha256:" + "ab" * 32],
+)
+def test_a_resource_is_a_word_an_id_or_a_digest(resource):
+    check(event(resource=resource))
+
+
 # Canonical bytes.
 
 
