@@ -4,6 +4,7 @@ A `Yinyom` is one installation on one engine: initialised, with one client, serv
 through `POST /v1/members` and one-time codes as any shop's application would.
 """
 
+import asyncio
 import base64
 import os
 import random
@@ -24,6 +25,7 @@ PURPOSE = "marketing"
 CHANNEL = "sms"
 FIELDS = "given_name,phone"
 START_SECONDS = 60
+CODE_SECONDS = 120.0
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _BATCH = 1_000
 _TOKEN_SECONDS = 240.0
@@ -186,7 +188,7 @@ class Yinyom:
 
             made = await spread(self.port, batch, register)
             willing = [ids for ids, person in zip(made, batch, strict=True) if person.consents]
-            known = codes.read()
+            known = await codes.of([contact_point for _, contact_point in willing])
 
             async def verify(
                 client: Client,
@@ -225,18 +227,37 @@ class Yinyom:
 
 
 class _Codes:
-    """Reads the one-time codes that were appended to the outbox since the last reading."""
+    """Reads the one-time codes that the outbox delivers in the background."""
 
     def __init__(self, outbox: Path) -> None:
         self._outbox = outbox
         self._at = 0
+        self._codes: dict[str, str] = {}
 
-    def read(self) -> dict[str, str]:
+    async def of(self, contact_points: Sequence[str]) -> dict[str, str]:
+        """Wait for the codes of these contact points.
+
+        Raises:
+            UnavailableError: one of them was not delivered in time.
+        """
+        ends = time.perf_counter() + CODE_SECONDS
+        while time.perf_counter() < ends:
+            self._read()
+            if all(one in self._codes for one in contact_points):
+                return self._codes
+            await asyncio.sleep(0.05)
+        raise UnavailableError(f"a one-time code did not come within {CODE_SECONDS:.0f} s")
+
+    def _read(self) -> None:
+        if not self._outbox.exists():
+            return
         with self._outbox.open("rb") as file:
             file.seek(self._at)
-            lines = [orjson.loads(line) for line in file]
-            self._at = file.tell()
-        return {line["contact_point"]: line["code"] for line in lines}
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._at += len(line)
+                    message = orjson.loads(line)
+                    self._codes[message["contact_point"]] = message["code"]
 
 
 def _registration(person: Person, revision: str) -> dict[str, Any]:
