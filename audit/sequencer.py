@@ -60,12 +60,13 @@ class Sequencer:
         self._stop = asyncio.Event()
         self.state = SequencerState()
 
-    async def start(self) -> None:
-        """Begin the log if there is none, check it, and sequence in the background."""
+    async def start(self, *, background: bool = True) -> None:
+        """Begin the log if there is none, check it, and sequence, now and in the background."""
         async with self._database.unit_of_work() as work:
             await repository.make_head(work, self._signer.name)
         await self.drain()
-        self._task = asyncio.create_task(self._run(), name="sequencer")
+        if background:
+            self._task = asyncio.create_task(self._run(), name="sequencer")
 
     async def stop(self) -> None:
         """Sequence what waits, then stop."""
@@ -73,8 +74,8 @@ class Sequencer:
         if self._task is not None:
             await self._task
             self._task = None
-            with contextlib.suppress(UnavailableError):
-                await self.drain()
+        with contextlib.suppress(AuditError, UnavailableError):
+            await self.drain()
 
     @property
     def running(self) -> bool:

@@ -105,7 +105,7 @@ class ConsentService:
                 caller,
                 f"consent.{request.status.value}",
                 subject=pseudonym,
-                resource=event_id,
+                resource=f"consent:{event_id}",
                 purpose=request.purpose,
                 channel=request.channel or None,
             )

@@ -90,7 +90,7 @@ class ContactPoints:
             caller,
             "contact_point.add",
             subject=keys[PSEUDONYM],
-            resource=point.id,
+            resource=f"contact_point:{kind}",
             fields=(field,),
         )
         return point, audit_id
@@ -164,7 +164,7 @@ class ContactPoints:
             caller,
             "contact_point.verify",
             subject=keys.get(PSEUDONYM),
-            resource=contact_point_id,
+            resource=f"contact_point:{point.kind}",
             decision="deny" if reason else "allow",
             reason=reason,
         )

@@ -139,7 +139,7 @@ class Imports:
             async with self._database.unit_of_work() as work:
                 await repository.finish_import(work, run.id, now_us=self._clock.now_us())
                 await self._audit.record(
-                    work, caller, "import.finish", resource=run.id, count=report.rows
+                    work, caller, "import.finish", resource=f"import:{run.id}", count=report.rows
                 )
         return report
 
@@ -154,7 +154,11 @@ class Imports:
         if run is None or ORDINARY not in keys:
             raise NotFoundError("no such import", reason="import_unknown")
         event = self._audit.draft(
-            caller, "import.quarantine", resource=import_id, fields=(_ROW_FIELD,), decision="allow"
+            caller,
+            "import.quarantine",
+            resource=f"import:{import_id}",
+            fields=(_ROW_FIELD,),
+            decision="allow",
         )
         async with self._database.unit_of_work() as work:
             await self._audit.record_many(work, [event])
@@ -212,7 +216,7 @@ class Imports:
             if fresh:
                 keys = await self._vault.make_keys(work, found.id, [ORDINARY])
                 await self._audit.record(
-                    work, caller, "import.begin", resource=found.id, count=surveyed.rows
+                    work, caller, "import.begin", resource=f"import:{found.id}", count=surveyed.rows
                 )
             else:
                 keys = await self._vault.keys_of(work, found.id)

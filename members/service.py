@@ -291,7 +291,7 @@ class Members:
             caller,
             "member.introduce",
             subject=keys.get(PSEUDONYM),
-            resource=to_client,
+            resource=f"client:{to_client}",
         )
         return pairwise, audit_id
 

@@ -74,6 +74,7 @@ _ADD_TAG = Statement.for_dialect(
             kind=bindparam("kind"),
             tag=bindparam("tag"),
             owner_id=bindparam("owner_id"),
+            field=bindparam("field"),
             index_version=bindparam("index_version"),
         )
         .on_conflict_do_nothing()

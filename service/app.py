@@ -1,0 +1,189 @@
+"""The app: every room's routes behind one edge, with one shape of error."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+import audit.endpoints
+import consent.endpoints
+import disclosure.endpoints
+import members.endpoints
+import policies.endpoints
+import service.auth.endpoints
+import service.health
+from kernel import FieldProblem, InvalidRequestError, NotFoundError, YinyomError
+from kernel.http import PROBLEM_MEDIA_TYPE, problem
+from kernel.schemas import Problem
+from kernel.web import JSONBytes
+from service.middleware import App, Edge
+from service.runtime import Runtime
+from service.version import VERSION
+
+STATIC = Path(__file__).parent / "static"
+_SECURITY = {"clientCredentials": {"type": "oauth2", "flows": {"clientCredentials": {
+    "tokenUrl": "/oauth/token", "scopes": {}}}}}  # fmt: skip
+_OPEN = ("/oauth/token", "/livez", "/readyz", "/v1/purposes", "/v1/notices/", "/v1/audit/key",
+         "/v1/audit/checkpoint", "/audit/log/")  # fmt: skip
+
+
+class MethodNotAllowedError(YinyomError):
+    """The path exists, the method does not."""
+
+    slug = "method-not-allowed"
+    status = 405
+    title = "This path does not take this method"
+    remedy = "See /docs for the methods of this path."
+
+
+def create_app(runtime: Runtime) -> App:
+    """Build the app over an open installation."""
+    app = FastAPI(
+        title="Yinyom",
+        version=VERSION,
+        summary="A privacy-first member registry",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        separate_input_output_schemas=False,
+    )
+    app.exception_handler(YinyomError)(_on_error)
+    app.exception_handler(RequestValidationError)(_on_invalid)
+    app.exception_handler(HTTPException)(_on_http_error)
+    app.exception_handler(Exception)(_on_crash)
+    _mount(app, runtime)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return Edge(
+        app,
+        max_body_bytes=runtime.settings.server.max_body_bytes,
+        log_requests=runtime.settings.log.requests,
+    )
+
+
+def _mount(app: FastAPI, runtime: Runtime) -> None:
+    database, clock, gatekeeper = runtime.database, runtime.clock, runtime.gatekeeper
+    app.include_router(
+        disclosure.endpoints.router(
+            database,
+            runtime.disclosure,
+            runtime.members,
+            runtime.audit,
+            gatekeeper,
+            gatekeeper,
+        )
+    )
+    app.include_router(
+        members.endpoints.router(
+            database,
+            runtime.members,
+            runtime.pack,
+            gatekeeper,
+            runtime.clients,
+            runtime.courier,
+            clock,
+        )
+    )
+    app.include_router(
+        consent.endpoints.router(
+            database, runtime.consent, runtime.receipts, runtime.members, gatekeeper, clock
+        )
+    )
+    app.include_router(policies.endpoints.router(runtime.pack, clock))
+    app.include_router(audit.endpoints.router(database, runtime.audit, gatekeeper))
+    app.include_router(
+        service.auth.endpoints.router(
+            runtime.clients, token_minutes=runtime.settings.server.token_minutes
+        )
+    )
+    app.include_router(service.health.router(runtime))
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        components = schema.setdefault("components", {})
+        components["securitySchemes"] = _SECURITY
+        schemas = components.setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schemas["Problem"].pop("$defs", {})
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                _document(path, operation)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _document(path: str, operation: dict[str, Any]) -> None:
+    """Every operation may refuse with a problem, and most need a token."""
+    if not path.startswith(_OPEN):
+        operation["security"] = [{"clientCredentials": []}]
+    answer = {
+        "description": "Problem",
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    responses = operation["responses"]
+    if "422" in responses:
+        responses["422"] = answer
+    responses.setdefault("default", answer)
+
+
+async def _on_error(request: Request, error: YinyomError) -> JSONBytes:
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 (an HTTP status)
+    if error.status == 503:  # noqa: PLR2004 (an HTTP status)
+        headers["Retry-After"] = "5"
+    answer = JSONBytes(
+        problem(error, request.scope.get("yinyom.request_id")), error.status, headers
+    )
+    answer.headers["content-type"] = PROBLEM_MEDIA_TYPE
+    return answer
+
+
+async def _on_crash(request: Request, _error: Exception) -> JSONBytes:
+    """Answer what nobody meant to happen, without its text; the edge writes the log line."""
+    return await _on_error(request, YinyomError())
+
+
+async def _on_invalid(request: Request, error: RequestValidationError) -> JSONBytes:
+    """Name every faulty place and never its value, nor the name of an unknown key."""
+    places = []
+    for fault in error.errors():
+        location = [str(part) for part in fault["loc"]]
+        if location and location[0] == "body":
+            location = location[1:]
+        if fault["type"] == "extra_forbidden" and location:
+            location = location[:-1]
+        places.append(FieldProblem(_pointer(location), str(fault["type"])))
+    malformed = any(place.code == "json_invalid" for place in places)
+    if malformed:
+        places = [FieldProblem("", "json_invalid")]
+    return await _on_error(request, InvalidRequestError(errors=list(dict.fromkeys(places))))
+
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+def _pointer(location: list[str]) -> str:
+    """Write a JSON pointer; a part that is no plain key may be something a person typed."""
+    parts = [part if set(part) <= _SAFE and len(part) <= 64 else "*" for part in location]  # noqa: PLR2004 (a key's length)
+    return "".join(f"/{part}" for part in parts)
+
+
+async def _on_http_error(request: Request, error: HTTPException) -> JSONBytes:
+    if isinstance(error.__cause__, YinyomError):
+        return await _on_error(request, error.__cause__)
+    if error.status_code == 405:  # noqa: PLR2004 (an HTTP status)
+        answer = await _on_error(request, MethodNotAllowedError())
+        answer.headers.update(error.headers or {})
+        return answer
+    if error.status_code == 404:  # noqa: PLR2004 (an HTTP status)
+        return await _on_error(request, NotFoundError("no such path", reason="path_unknown"))
+    return await _on_error(request, InvalidRequestError(reason="malformed"))

@@ -1,0 +1,68 @@
+"""The ASGI entry of `yinyom serve`: opens the installation in its lifespan, in every worker."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from kernel.logging import configure_logging
+from service.app import create_app
+from service.middleware import App, Receive, Scope, Send
+from service.runtime import Runtime
+from service.settings import Settings, read_settings
+
+DATA_DIR = "YINYOM_SERVE_DATA_DIR"
+CONFIG = "YINYOM_SERVE_CONFIG"
+
+
+class Service:
+    """Opens on start-up, answers, closes on shutdown."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: App | None = None
+        self.runtime: Runtime | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open and close with the lifespan; hand everything else to the app."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif self._app is not None:
+            await self._app(scope, receive, send)
+
+    async def open(self) -> Runtime:
+        """Open the installation and build the app over it."""
+        runtime = await Runtime.open(self._settings)
+        try:
+            await runtime.start()
+        except BaseException:
+            await runtime.close()
+            raise
+        self.runtime = runtime
+        self._app = create_app(runtime)
+        return runtime
+
+    async def close(self) -> None:
+        """Close the installation."""
+        if self.runtime is not None:
+            await self.runtime.close()
+            self.runtime = None
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message: Any = await receive()
+            if message["type"] == "lifespan.startup":
+                if self.runtime is None:
+                    await self.open()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def from_environment() -> Service:
+    """Make the service of a worker process; the parent left its settings in the environment."""
+    config = os.environ.get(CONFIG)
+    settings = read_settings(Path(os.environ[DATA_DIR]), Path(config) if config else None)
+    configure_logging(settings.log.level)
+    return Service(settings)

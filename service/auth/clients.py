@@ -1,0 +1,169 @@
+"""Internal apps: registering them, their secrets, and the opaque tokens they work with.
+
+Secrets and tokens are 256 random bits and are stored as SHA-256 only: there is nothing to
+guess, so nothing to slow down. A token is bound to its client's brand and to scopes, lives for
+minutes, and dies with the client. A revocation is done when reads begun before it have drained.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from audit import AuditLog
+from disclosure import AUTH_EPOCH
+from kernel import (
+    Caller,
+    Clock,
+    ConflictError,
+    Database,
+    FieldProblem,
+    IntegrityError,
+    InvalidRequestError,
+    NotFoundError,
+    UnitOfWork,
+    YinyomError,
+    bump_epoch,
+    new_id,
+)
+from policies import PolicyPack, parse_scopes
+from service.auth import repository
+from service.auth.repository import ACTIVE, Client
+
+_SECRET_BYTES = 32
+_MAX_NAME = 64
+DRAIN_SECONDS = 1.0
+
+
+class OAuthError(YinyomError):
+    """The token endpoint refused, in the words of RFC 6749 section 5.2."""
+
+    slug = "oauth"
+    status = 400
+    title = "No token"
+    remedy = "Check grant type, client id, secret and scope."
+
+    def __init__(self, code: str, status: int = 400) -> None:
+        super().__init__(reason=code)
+        self.code = code
+        self.status = status
+
+
+def token_hash(token: str) -> bytes:
+    """Give the form in which secrets and tokens are stored."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+class Clients:
+    """The registered internal apps."""
+
+    def __init__(self, database: Database, audit: AuditLog, pack: PolicyPack, clock: Clock) -> None:
+        self._database = database
+        self._audit = audit
+        self._pack = pack
+        self._clock = clock
+
+    async def add(
+        self, caller: Caller, name: str, scopes: Sequence[str], *, brand: str
+    ) -> dict[str, Any]:
+        """Register an app; its secret is shown once, here."""
+        if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
+            raise InvalidRequestError(errors=[FieldProblem("/name", "name", "1 to 64 letters")])
+        checked = parse_scopes(scopes, self._pack)
+        now_us = self._clock.now_us()
+        client_id = new_id("cli", now_us)
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        new = Client(client_id, name, brand, token_hash(secret), checked.names, ACTIVE, now_us)
+        try:
+            async with self._database.unit_of_work() as work:
+                await repository.add_client(work, new)
+                await self._audit.record(work, caller, "client.add", resource=f"client:{client_id}")
+        except IntegrityError:
+            raise ConflictError(
+                "an active client of this brand has this name",
+                reason="client_exists",
+                remedy="Choose another name, or rotate the secret of the one there is.",
+            ) from None
+        return {"client_id": client_id, "client_secret": secret, "scopes": list(checked.names)}
+
+    async def rotate(self, caller: Caller, client: str) -> dict[str, Any]:
+        """Give an app a new secret; the old one and its tokens stop at once."""
+        found = await self.find(client)
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        async with self._database.unit_of_work() as work:
+            await repository.set_secret(work, found.id, token_hash(secret))
+            await bump_epoch(work, AUTH_EPOCH)
+            await self._audit.record(work, caller, "client.rotate", resource=f"client:{found.id}")
+        await self._drain()
+        return {"client_id": found.id, "client_secret": secret, "scopes": list(found.scopes)}
+
+    async def revoke(self, caller: Caller, client: str) -> dict[str, Any]:
+        """Revoke an app; when this returns, no read of it is under way any more."""
+        found = await self.find(client)
+        async with self._database.unit_of_work() as work:
+            await repository.revoke(work, found.id)
+            await bump_epoch(work, AUTH_EPOCH)
+            await self._audit.record(work, caller, "client.revoke", resource=f"client:{found.id}")
+        await self._drain()
+        return {"client_id": found.id, "state": "revoked"}
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Describe every app, without secrets."""
+        async with self._database.read() as session:
+            found = await repository.all_clients(session)
+        return [
+            {
+                "client_id": one.id,
+                "name": one.name,
+                "brand": one.brand,
+                "scopes": list(one.scopes),
+                "state": one.state,
+            }
+            for one in found
+        ]
+
+    async def find(self, client: str) -> Client:
+        """Find an active app by id or name, or `NotFoundError`."""
+        async with self._database.read() as session:
+            one = await repository.client_by_id(session, client)
+            named = [] if one is not None else await repository.clients_by_name(session, client)
+        found = one or (named[0] if len(named) == 1 else None)
+        if found is None or found.state != ACTIVE:
+            raise NotFoundError("no active client of this id or name", reason="client_unknown")
+        return found
+
+    async def client_in_brand(self, work: UnitOfWork, client_id: str, brand: str) -> bool:
+        """Say whether an active client of this brand has this id."""
+        found = await repository.client_by_id(work, client_id)
+        return found is not None and found.brand == brand and found.state == ACTIVE
+
+    async def issue_token(
+        self, client_id: str, secret: str, wanted: Sequence[str] | None, *, minutes: int
+    ) -> dict[str, Any]:
+        """Exchange a client's credentials for an access token (RFC 6749 section 4.4)."""
+        async with self._database.read() as session:
+            found = await repository.client_by_id(session, client_id)
+        stored = token_hash("") if found is None else found.secret_hash
+        genuine = hmac.compare_digest(stored, token_hash(secret))
+        if found is None or found.state != ACTIVE or not genuine:
+            raise OAuthError("invalid_client", 401)
+        scopes = found.scopes if wanted is None else tuple(sorted(set(wanted)))
+        if not set(scopes) <= set(found.scopes):
+            raise OAuthError("invalid_scope")
+        token = secrets.token_urlsafe(_SECRET_BYTES)
+        expires_us = self._clock.now_us() + minutes * 60_000_000
+        async with self._database.unit_of_work() as work:
+            await repository.add_token(work, token_hash(token), found.id, scopes, expires_us)
+        return {
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": minutes * 60,
+            "scope": " ".join(scopes),
+        }
+
+    async def _drain(self) -> None:
+        """Reads compare the epoch when they write their event; those under way end in time."""
+        if self._database.dialect != "sqlite":
+            await asyncio.sleep(DRAIN_SECONDS)

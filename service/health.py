@@ -1,0 +1,66 @@
+"""Liveness and readiness: alive means the process answers, ready means it may disclose.
+
+Yinyom fails closed: when events cannot be sequenced, the database does not answer or too much
+waits, the service is not ready and says why in a code.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from audit import pending
+from kernel import UnavailableError
+from kernel.schemas import Answer
+from kernel.web import JSONBytes
+from service.runtime import Runtime
+
+_OLDEST_US = 60_000_000
+
+
+class ReadyAnswer(Answer):
+    """Whether the service may answer, and what each part says."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+async def readiness(runtime: Runtime) -> dict[str, Any]:
+    """Ask every part that an answer depends on."""
+    checks = {
+        "database": "ok",
+        "sequencer": runtime.sequencer.state.reason or "ok",
+        "audit_queue": "ok",
+    }
+    try:
+        async with runtime.database.read() as session:
+            waiting, oldest_us = await pending(session)
+    except UnavailableError:
+        checks["database"] = "unavailable"
+    else:
+        late = oldest_us is not None and runtime.clock.now_us() - oldest_us > _OLDEST_US
+        if waiting > runtime.settings.audit.pending_limit or late:
+            checks["audit_queue"] = "behind"
+    if not runtime.sequencer.running:
+        checks["sequencer"] = "stopped"
+    return {"ready": all(state == "ok" for state in checks.values()), "checks": checks}
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """Make the health routes."""
+    routes = APIRouter(tags=["Ops"])
+
+    @routes.get("/livez", summary="Is the process alive?")
+    async def livez() -> JSONBytes:
+        return JSONBytes({"alive": True})
+
+    @routes.get(
+        "/readyz",
+        response_model=ReadyAnswer,
+        responses={503: {"model": ReadyAnswer}},
+        summary="May the service answer?",
+    )
+    async def readyz() -> JSONBytes:
+        answer = await readiness(runtime)
+        return JSONBytes(answer, 200 if answer["ready"] else 503)
+
+    return routes

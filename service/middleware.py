@@ -1,0 +1,149 @@
+"""What every request passes: an id, a bound on its body, headers, one log line, one error shape.
+
+Plain ASGI, because it stands on the hot path. An exception that nobody meant becomes a 500
+problem without its text: messages of libraries may quote what a person typed.
+"""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+
+from kernel import UnavailableError, YinyomError, new_id
+from kernel.http import PROBLEM_MEDIA_TYPE, problem
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A request id enters the trail, where nothing personal may have a place: a UUID or one of ours.
+_REQUEST_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|req_[0-9a-hjkmnp-tv-z]{26}")
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+class BodyTooLargeError(YinyomError):
+    """The request body is larger than the service takes."""
+
+    slug = "body-too-large"
+    status = 413
+    title = "The request body is too large"
+    remedy = "Send less at a time."
+
+
+class BrokenAnswerError(Exception):
+    """The answer broke off half-way; the connection must close, and nothing is quoted."""
+
+
+class Edge:
+    """The outermost layer of the app."""
+
+    def __init__(self, app: App, *, max_body_bytes: int, log_requests: bool) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._log = structlog.get_logger() if log_requests else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; lifespan and websocket messages pass as they are."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id, length = self._read(scope)
+        scope["yinyom.request_id"] = request_id
+        began = time.perf_counter_ns()
+        status = 0
+        complete = False
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *_HEADERS,
+                    (b"x-request-id", request_id.encode()),
+                ]
+            else:
+                complete = not message.get("more_body", False)
+            await send(message)
+
+        try:
+            if length > self._max_body_bytes:
+                await _answer_problem(BodyTooLargeError(), request_id, answer)
+            else:
+                await self._app(scope, self._bounded(receive), answer)
+        except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
+            structlog.get_logger().error(
+                "crash", request_id=request_id, error_type=type(error).__name__, where=_where(error)
+            )
+            if not status:
+                await _answer_problem(YinyomError(), request_id, answer)
+            elif not complete:
+                raise BrokenAnswerError from None
+        if self._log is not None:
+            route = scope.get("route")
+            self._log.info(
+                "request",
+                request_id=request_id,
+                method=scope["method"],
+                route=getattr(route, "path", "none"),
+                status=status,
+                duration_us=(time.perf_counter_ns() - began) // 1000,
+            )
+
+    def _read(self, scope: Scope) -> tuple[str, int]:
+        """Give the request's id, made here unless the client sent a plain one, and its length."""
+        request_id, length = "", 0
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                request_id = value.decode()
+            elif name == b"content-length":
+                length = int(value) if value.isdigit() else self._max_body_bytes + 1
+        return request_id or new_id("req"), length
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """Count a body that did not say its length."""
+        received = 0
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise BodyTooLargeError
+            return message
+
+        return bounded
+
+
+def _where(error: BaseException) -> str:
+    """Name file and line of the crash, and nothing that was being worked on."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown"
+    return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
+
+
+async def _answer_problem(error: YinyomError, request_id: str, send: Send) -> None:
+    body = orjson.dumps(problem(error, request_id))
+    headers = [
+        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    if isinstance(error, UnavailableError):
+        headers.append((b"retry-after", b"5"))
+    if error.status == 401:  # noqa: PLR2004 (an HTTP status)
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

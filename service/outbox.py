@@ -1,0 +1,144 @@
+"""The outbox courier: tells the rest of the house, and the world, what has happened.
+
+Messages are delivered at least once, after their change has committed. One-time codes are made
+at the moment of delivery, so that no code ever rests in the database in the clear.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+import structlog
+
+from kernel import (
+    Clock,
+    Database,
+    Message,
+    UnitOfWork,
+    YinyomError,
+    mark_delivered,
+    rfc3339,
+    waiting_messages,
+)
+from members import CODE_WANTED, ContactPoints
+
+_BATCH = 50
+_SETTLE_SECONDS = 1.0
+_CHANNELS = {"phone": "sms", "email": "email", "line": "line"}
+
+Reaction = Callable[[UnitOfWork, Message], Awaitable[Callable[[], None] | None]]
+
+
+class CodeSender(Protocol):
+    """Hands a one-time code to whatever reaches the member."""
+
+    def send(self, *, at: str, channel: str, contact_point: str, code: str) -> None:
+        """Send a code; called after its digest has committed."""
+        ...
+
+
+class OutboxFile:
+    """Writes codes to a 0600 file while no SMS or mail port is configured; never an address."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def send(self, *, at: str, channel: str, contact_point: str, code: str) -> None:
+        """Append one JSON line."""
+        line = orjson.dumps(
+            {"at": at, "channel": channel, "contact_point": contact_point, "code": code}
+        )
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "ab") as file:
+            file.write(line + b"\n")
+
+
+class CodeDelivery:
+    """Makes and sends the code that a contact point is waiting for."""
+
+    def __init__(self, points: ContactPoints, sender: CodeSender, clock: Clock) -> None:
+        self._points = points
+        self._sender = sender
+        self._clock = clock
+
+    async def __call__(self, work: UnitOfWork, message: Message) -> Callable[[], None]:
+        """Store a fresh code's digest; gives the sending, to be done once that has committed."""
+        contact_point = message.payload["contact_point_id"]
+        channel = _CHANNELS[message.payload["kind"]]
+        now_us = self._clock.now_us()
+        code = await self._points.issue_code(work, contact_point, now_us=now_us)
+
+        def send() -> None:
+            self._sender.send(
+                at=rfc3339(now_us), channel=channel, contact_point=contact_point, code=code
+            )
+
+        return send
+
+
+class OutboxCourier:
+    """Delivers waiting messages to their reactions, in the background and on demand."""
+
+    def __init__(
+        self, database: Database, clock: Clock, delivery: CodeDelivery, *, poll_seconds: float = 1.0
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._reactions: dict[str, Reaction] = {CODE_WANTED: delivery}
+        self._poll_seconds = poll_seconds
+        self._turn = asyncio.Lock()
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Deliver in the background."""
+        self._task = asyncio.create_task(self._run(), name="outbox")
+
+    async def stop(self) -> None:
+        """Stop delivering; what waits is delivered at the next start."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+            self._task = None
+
+    async def settle(self) -> None:
+        """Deliver now what waits; gives up quietly after a second, the background goes on."""
+        with contextlib.suppress(TimeoutError, YinyomError):
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await self.deliver()
+
+    async def deliver(self) -> int:
+        """Deliver everything that waits; gives how many messages were delivered."""
+        delivered = 0
+        async with self._turn:
+            while batch := await self._deliver_batch():
+                delivered += batch
+        return delivered
+
+    async def _deliver_batch(self) -> int:
+        effects: list[Callable[[], None]] = []
+        async with self._database.unit_of_work() as work:
+            messages = await waiting_messages(work, most=_BATCH)
+            for message in messages:
+                reaction = self._reactions.get(message.topic)
+                effect = None if reaction is None else await reaction(work, message)
+                if effect is not None:
+                    effects.append(effect)
+                await mark_delivered(work, message.id, now_us=self._clock.now_us())
+        for effect in effects:
+            effect()
+        return len(messages)
+
+    async def _run(self) -> None:
+        log = structlog.get_logger()
+        while not self._stop.is_set():
+            try:
+                await self.deliver()
+            except (YinyomError, OSError) as error:
+                log.warning("outbox", error_type=type(error).__name__)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self._poll_seconds)

@@ -1,0 +1,209 @@
+"""The composition root: opens an installation and wires the rooms together.
+
+Refuses to open what is not fit to answer: no key ring, another ring's database, a schema of
+another version, a policy pack that was changed and not activated.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit import AuditLog, Sequencer, Signer
+from consent import ConsentService, ReceiptSigner
+from disclosure import DisclosureService
+from kernel import (
+    Clock,
+    ConfigurationError,
+    Database,
+    SystemClock,
+    fact,
+)
+from members import Imports, Members
+from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
+from service.auth.clients import Clients
+from service.auth.gatekeeper import TokenGatekeeper
+from service.lock import DataDirLock
+from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
+from service.schema import check_schema
+from service.settings import Settings
+from service.tasks import Housekeeping, Worker
+from vault import FileKeyProvider, KeyRing, Vault, open_key_ring
+
+KMS_ROOT_FILE = "kms-root"
+KEY_RING_FILE = "key-ring.json"
+RING_BACKUP_FILE = "ring-backup.age"
+RECOVERY_KIT_FILE = "recovery-kit.txt"
+FACT_RING = "key_ring"
+FACT_TENANT = "tenant"
+FACT_POLICY = "policy_digest"
+FACT_ORIGIN = "log_origin"
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the engine that the settings name."""
+    if settings.on_postgres:
+        from kernel.postgres import PostgresDatabase
+
+        return PostgresDatabase(settings.database.url, pool_size=settings.database.pool_size)
+    if settings.database.url:
+        raise ConfigurationError(
+            "database.url names an engine that Yinyom does not know",
+            remedy="Leave it empty for SQLite in the data directory, or give postgresql://…",
+        )
+    from kernel.sqlite import SqliteDatabase
+
+    return SqliteDatabase(settings.database_file)
+
+
+def open_ring(keys_dir: Path) -> KeyRing:
+    """Open the key ring with the file KMS."""
+    return open_key_ring(keys_dir / KEY_RING_FILE, FileKeyProvider(keys_dir / KMS_ROOT_FILE))
+
+
+@dataclass(slots=True)
+class Runtime:
+    """An open installation; `open` makes one, `close` ends it."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    vault: Vault
+    pack: PolicyPack
+    access: AccessSnapshot
+    audit: AuditLog
+    sequencer: Sequencer
+    consent: ConsentService
+    receipts: ReceiptSigner
+    members: Members
+    imports: Imports
+    disclosure: DisclosureService
+    clients: Clients
+    gatekeeper: TokenGatekeeper
+    courier: OutboxCourier
+    housekeeping: Housekeeping
+    worker: Worker
+    lock: DataDirLock | None
+
+    @classmethod
+    async def open(cls, settings: Settings, *, clock: Clock | None = None) -> "Runtime":
+        """Open an installation, or say why it cannot be opened and what to do."""
+        if not settings.data_dir.is_dir():
+            raise ConfigurationError(
+                "there is no registry in this data directory", remedy="Run `yinyom init` first."
+            )
+        lock = None if settings.on_postgres else _locked(settings)
+        try:
+            ring = open_ring(settings.keys_dir)
+            await check_schema(settings)
+            pack = load_pack(settings.policies.pack_dir)
+            database = open_database(settings)
+            try:
+                await _check_facts(database, ring, pack, settings)
+                return await cls._wire(settings, clock or SystemClock(), database, ring, pack, lock)
+            except BaseException:
+                await database.close()
+                raise
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+
+    @classmethod
+    async def _wire(
+        cls,
+        settings: Settings,
+        clock: Clock,
+        database: Database,
+        ring: KeyRing,
+        pack: PolicyPack,
+        lock: DataDirLock | None,
+    ) -> "Runtime":
+        vault = Vault(ring, bucket_bits=settings.vault.bucket_bits)
+        access = compile_access(pack)
+        signer = Signer.from_seed(settings.audit.origin, vault.signing_seed("audit-signing"))
+        audit = AuditLog(signer, clock, pack.digest)
+        consent = ConsentService(pack, audit)
+        members = Members(pack, access, vault, audit, consent)
+        gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
+        delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
+        housekeeping = Housekeeping(database, audit, members, clock)
+        await gatekeeper.refresh()
+        return cls(
+            settings=settings,
+            clock=clock,
+            database=database,
+            vault=vault,
+            pack=pack,
+            access=access,
+            audit=audit,
+            sequencer=Sequencer(
+                database,
+                signer,
+                clock,
+                batch_size=settings.audit.batch_size,
+                poll_seconds=settings.audit.poll_ms / 1000,
+            ),
+            consent=consent,
+            receipts=ReceiptSigner(vault.signing_seed("receipt-signing"), vault.tenant),
+            members=members,
+            imports=Imports(database, pack, vault, audit, members, clock),
+            disclosure=DisclosureService(database, vault, audit, pack, access),
+            clients=Clients(database, audit, pack, clock),
+            gatekeeper=gatekeeper,
+            courier=OutboxCourier(database, clock, delivery),
+            housekeeping=housekeeping,
+            worker=Worker(database, housekeeping, clock),
+            lock=lock,
+        )
+
+    async def start(self, *, background: bool = True) -> None:
+        """Begin the log; with `background`, sequence, deliver and do housekeeping from now on."""
+        await self.sequencer.start(background=background)
+        if background:
+            self.courier.start()
+            self.worker.start()
+
+    async def close(self) -> None:
+        """Stop the background, sequence what waits, and let go of the database."""
+        await self.worker.stop()
+        await self.courier.stop()
+        await self.sequencer.stop()
+        await self.database.close()
+        if self.lock is not None:
+            self.lock.release()
+
+
+def _locked(settings: Settings) -> DataDirLock:
+    lock = DataDirLock(settings.data_dir)
+    if not lock.acquire():
+        raise ConfigurationError(
+            "another process has this registry open",
+            reason="locked",
+            remedy="Stop it first; SQLite has one writer.",
+        )
+    return lock
+
+
+async def _check_facts(
+    database: Database, ring: KeyRing, pack: PolicyPack, settings: Settings
+) -> None:
+    async with database.read() as session:
+        ring_id = await fact(session, FACT_RING)
+        digest = await fact(session, FACT_POLICY)
+        origin = await fact(session, FACT_ORIGIN)
+    if ring_id is None or digest is None:
+        raise ConfigurationError("the registry was not set up", remedy="Run `yinyom init` first.")
+    if ring_id != ring.id:
+        raise ConfigurationError(
+            "this database belongs to another key ring",
+            remedy="Put back the keys directory that was made with this database.",
+        )
+    if origin != settings.audit.origin:
+        raise ConfigurationError(
+            "audit.origin is not the name under which this log was begun",
+            remedy="Set audit.origin back; a log keeps its name.",
+        )
+    if digest != pack.digest:
+        raise ConfigurationError(
+            "the policy pack was changed since it was activated",
+            remedy="Run `yinyom policies check`, then `yinyom policies activate`.",
+        )

@@ -1,0 +1,155 @@
+"""Setting an installation up: keys, recovery kit, database, policy pack. Safe to run again.
+
+Each step finds what an interrupted run left and goes on from there; nothing that exists is
+overwritten, least of all a key.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit import AuditLog, Signer
+from consent import ConsentService
+from disclosure import AUTH_EPOCH, POLICY_EPOCH
+from kernel import (
+    Clock,
+    ConfigurationError,
+    SystemClock,
+    bump_epoch,
+    fact,
+    set_fact,
+)
+from policies import PackError, PolicyPack, check_succession, load_pack
+from service.lock import DataDirLock
+from service.runtime import (
+    FACT_ORIGIN,
+    FACT_POLICY,
+    FACT_RING,
+    FACT_TENANT,
+    KEY_RING_FILE,
+    KMS_ROOT_FILE,
+    RECOVERY_KIT_FILE,
+    RING_BACKUP_FILE,
+    open_database,
+    open_ring,
+)
+from service.schema import migrate
+from service.settings import Settings
+from service.tasks import system_caller
+from vault import FileKeyProvider, KeyRing, create_key_ring, open_ring_backup, write_recovery_kit
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What `init` made or found."""
+
+    data_dir: Path
+    recovery_kit: Path
+    kit_is_new: bool
+    policy_digest: str
+    vkey: str
+    engine: str
+
+
+async def set_up(settings: Settings, *, clock: Clock | None = None) -> Setup:
+    """Make keys, recovery kit, database and policy, or finish making them."""
+    clock = clock or SystemClock()
+    _make_data_dir(settings)
+    lock = DataDirLock(settings.data_dir)
+    if not settings.on_postgres and not lock.acquire():
+        raise ConfigurationError(
+            "another process has this registry open", remedy="Stop it first, then run init again."
+        )
+    try:
+        pack = load_pack(settings.policies.pack_dir)
+        ring = _make_ring(settings)
+        kit = settings.data_dir / RECOVERY_KIT_FILE
+        backup = settings.keys_dir / RING_BACKUP_FILE
+        kit_is_new = not backup.exists()
+        if kit_is_new:
+            write_recovery_kit(kit, backup, ring)
+        elif kit.exists():
+            open_ring_backup(kit, backup)
+        await migrate(settings)
+        signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
+        await _record(settings, ring, pack, AuditLog(signer, clock, pack.digest))
+    finally:
+        lock.release()
+    return Setup(
+        settings.data_dir,
+        kit,
+        kit_is_new,
+        pack.digest,
+        signer.vkey,
+        "postgresql" if settings.on_postgres else "sqlite",
+    )
+
+
+async def activate_policies(
+    settings: Settings, active: PolicyPack | None = None, *, clock: Clock | None = None
+) -> str:
+    """Make the pack on disk the active one, with an event; gives its digest.
+
+    Published wordings stay as they are: a pack that changes one is refused.
+    """
+    pack = load_pack(settings.policies.pack_dir)
+    if active is not None and (findings := check_succession(active, pack)):
+        raise PackError(findings)
+    ring = open_ring(settings.keys_dir)
+    signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
+    await _record(settings, ring, pack, AuditLog(signer, clock or SystemClock(), pack.digest))
+    return pack.digest
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            "the data directory cannot be made",
+            remedy="Choose another with --data-dir, or make its parent writable.",
+        ) from error
+
+
+def _make_ring(settings: Settings) -> KeyRing:
+    root, ring = settings.keys_dir / KMS_ROOT_FILE, settings.keys_dir / KEY_RING_FILE
+    if ring.exists():
+        return open_ring(settings.keys_dir)
+    if not settings.on_postgres and settings.database_file.exists():
+        raise ConfigurationError(
+            "there is a database here, but not its key ring",
+            remedy="Put the keys directory back. A new key ring could open nothing in it.",
+        )
+    provider = FileKeyProvider(root) if root.exists() else FileKeyProvider.create(root)
+    return create_key_ring(ring, provider, settings.tenant)
+
+
+async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: AuditLog) -> None:
+    """Write down which ring, log and policy this database belongs to."""
+    database = open_database(settings)
+    try:
+        async with database.unit_of_work() as work:
+            known = await fact(work, FACT_RING)
+            if known is not None and known != ring.id:
+                raise ConfigurationError(
+                    "this database belongs to another key ring",
+                    remedy="Put back the keys directory that was made with this database.",
+                )
+            origin = await fact(work, FACT_ORIGIN)
+            if origin is not None and origin != audit.origin:
+                raise ConfigurationError(
+                    "audit.origin is not the name under which this log was begun",
+                    remedy="Set audit.origin back; a log keeps its name.",
+                )
+            if known is None:
+                await set_fact(work, FACT_RING, ring.id)
+                await set_fact(work, FACT_TENANT, ring.tenant)
+                await set_fact(work, FACT_ORIGIN, audit.origin)
+                await bump_epoch(work, AUTH_EPOCH)
+            if await fact(work, FACT_POLICY) != pack.digest:
+                await set_fact(work, FACT_POLICY, pack.digest)
+                await bump_epoch(work, POLICY_EPOCH)
+                await ConsentService(pack, audit).publish_notices(work)
+                await audit.record(work, system_caller("cli"), "policy.activate")
+    finally:
+        await database.close()

@@ -1,0 +1,151 @@
+"""Background work on the clock: keys whose day has come, tokens and keys of old requests."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+import structlog
+
+from audit import AuditLog
+from kernel import (
+    Caller,
+    Clock,
+    Database,
+    MemberId,
+    RequestId,
+    YinyomError,
+    claim_job,
+    enqueue_job,
+    finish_job,
+    forget_old_idempotency_keys,
+    new_id,
+    postpone_job,
+)
+from members import Members
+from service.auth import repository
+from vault import PSEUDONYM, destroy_expired_keys
+
+LEASE_US = 60_000_000
+_RETRIES = 5
+_BACKOFF_US = 30_000_000
+HOUSEKEEPING = "housekeeping"
+
+
+def system_caller(via: str, brand: str = "*") -> Caller:
+    """Give the caller that stands for the registry itself."""
+    return Caller("sys_registry", "system", via, brand, RequestId(new_id("req")))
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one round of housekeeping did."""
+
+    keys_destroyed: int
+    tokens_dropped: int
+    sessions_dropped: int
+    idempotency_keys_dropped: int
+
+
+class Housekeeping:
+    """Destroys what must not be kept any longer."""
+
+    def __init__(self, database: Database, audit: AuditLog, members: Members, clock: Clock) -> None:
+        self._database = database
+        self._audit = audit
+        self._members = members
+        self._clock = clock
+
+    async def sweep(self) -> Swept:
+        """Destroy keys whose date has come and forget what has run out, in one transaction."""
+        now_us = self._clock.now_us()
+        caller = system_caller("worker")
+        async with self._database.unit_of_work() as work:
+            destroyed = await destroy_expired_keys(work, now_us)
+            if destroyed:
+                await self._audit.record(
+                    work, caller, "key.destroy", count=len(destroyed), reason="retention_ended"
+                )
+            await self._members.forget_pseudonyms(
+                work, [MemberId(owner) for owner, kind in destroyed if kind == PSEUDONYM]
+            )
+            tokens = await repository.drop_expired_tokens(work, now_us=now_us)
+            sessions = await repository.drop_expired_sessions(work, now_us=now_us)
+            old_keys = await forget_old_idempotency_keys(work, now_us=now_us)
+        return Swept(len(destroyed), tokens, sessions, old_keys)
+
+
+class Worker:
+    """Claims due jobs, one at a time, and runs them under a lease."""
+
+    def __init__(
+        self,
+        database: Database,
+        housekeeping: Housekeeping,
+        clock: Clock,
+        *,
+        poll_seconds: float = 2.0,
+        every_us: int = 3_600_000_000,
+    ) -> None:
+        self._database = database
+        self._housekeeping = housekeeping
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self._every_us = every_us
+        self._next_housekeeping_us = 0
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Work in the background."""
+        self._task = asyncio.create_task(self.run(), name="worker")
+
+    async def stop(self) -> None:
+        """Finish the job at hand, then stop."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+            self._task = None
+
+    async def run(self) -> None:
+        """Schedule and work until stopped."""
+        log = structlog.get_logger()
+        while not self._stop.is_set():
+            try:
+                await self._schedule()
+                while await self.run_one():
+                    pass
+            except YinyomError as error:
+                log.warning("worker", error_type=type(error).__name__)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self._poll_seconds)
+
+    async def _schedule(self) -> None:
+        now_us = self._clock.now_us()
+        if now_us < self._next_housekeeping_us:
+            return
+        async with self._database.unit_of_work() as work:
+            await enqueue_job(work, HOUSEKEEPING, {}, now_us=now_us)
+        self._next_housekeeping_us = now_us + self._every_us
+
+    async def run_one(self) -> bool:
+        """Run one due job; False when none is due."""
+        now_us = self._clock.now_us()
+        async with self._database.unit_of_work() as work:
+            job = await claim_job(work, now_us=now_us, lease_us=LEASE_US)
+        if job is None:
+            return False
+        try:
+            await self._housekeeping.sweep()
+        except YinyomError as error:
+            async with self._database.unit_of_work() as work:
+                await postpone_job(
+                    work,
+                    job,
+                    failure=error.slug,
+                    next_us=self._clock.now_us() + _BACKOFF_US * job.attempt,
+                    give_up=job.attempt >= _RETRIES,
+                )
+            return True
+        async with self._database.unit_of_work() as work:
+            await finish_job(work, job)
+        return True
