@@ -289,7 +289,6 @@ class DisclosureService:
                 fields=decision.fields,
                 decision="allow",
                 legal_basis=decision.basis.kind.value,
-                resource=_resource(decision),
             )
         return _Judged(row, found, decision, event)
 
@@ -381,11 +380,6 @@ def _snapshot(row: Row) -> Snapshot:
         held=frozenset(provenance),
         verified=frozenset(field for field, entry in provenance.items() if entry[2] is not None),
     )
-
-
-def _resource(decision: Allowed) -> str | None:
-    consent_id = decision.basis.consent_id
-    return None if consent_id is None else f"consent:{consent_id}"
 
 
 def _basis(decision: Allowed) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from members import Imports, Members
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
+from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
 from service.lock import DataDirLock
 from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
 from service.schema import check_schema
@@ -32,10 +33,6 @@ KMS_ROOT_FILE = "kms-root"
 KEY_RING_FILE = "key-ring.json"
 RING_BACKUP_FILE = "ring-backup.age"
 RECOVERY_KIT_FILE = "recovery-kit.txt"
-FACT_RING = "key_ring"
-FACT_TENANT = "tenant"
-FACT_POLICY = "policy_digest"
-FACT_ORIGIN = "log_origin"
 
 
 def open_database(settings: Settings) -> Database:

@@ -19,12 +19,9 @@ from kernel import (
     set_fact,
 )
 from policies import PackError, PolicyPack, check_succession, load_pack
+from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING, FACT_TENANT
 from service.lock import DataDirLock
 from service.runtime import (
-    FACT_ORIGIN,
-    FACT_POLICY,
-    FACT_RING,
-    FACT_TENANT,
     KEY_RING_FILE,
     KMS_ROOT_FILE,
     RECOVERY_KIT_FILE,

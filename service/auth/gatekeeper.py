@@ -19,11 +19,14 @@ from kernel import (
     NotAllowedError,
     NotAuthenticatedError,
     RequestId,
+    UnavailableError,
+    fact,
     new_id,
 )
 from policies import AccessSnapshot, PolicyPack, parse_scopes, scope_grammar
 from service.auth import repository
 from service.auth.clients import token_hash
+from service.facts import FACT_POLICY
 
 _MOST_TOKENS = 10_000
 _BEARER = "bearer "
@@ -66,9 +69,20 @@ class TokenGatekeeper:
         return self._epochs
 
     async def refresh(self) -> None:
-        """Forget every token and read the epochs again."""
+        """Forget every token and read the epochs again.
+
+        When another policy pack was activated, this process must not decide any more: it
+        compiled the old one.
+        """
         async with self._database.read() as session:
             found = await epochs(session)
+            active = await fact(session, FACT_POLICY)
+        if active != self._pack.digest:
+            raise UnavailableError(
+                "another policy pack was activated",
+                reason="policy_changed",
+                remedy="Restart the service; it loads the active pack.",
+            )
         self._known.clear()
         self._epochs = Epochs(*found)
 
