@@ -6,6 +6,7 @@ from audit.note import Signer
 from audit.repository import append_while_held, pending
 from audit.sequencer import LogDamagedError, Sequencer
 from audit.service import AuditLog
+from audit.stored import export_log, verify_stored_log
 
 __all__ = [
     "AuditError",
@@ -16,6 +17,8 @@ __all__ = [
     "Sequencer",
     "Signer",
     "append_while_held",
+    "export_log",
     "pending",
     "value_digest",
+    "verify_stored_log",
 ]

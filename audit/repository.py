@@ -145,6 +145,21 @@ _ENTRIES = Statement(
     )
     .order_by(audit_leaf.c.leaf_index)
 )
+_SEARCH_COLUMNS = Statement(
+    select(
+        audit_event.c.id,
+        audit_event.c.subject,
+        audit_event.c.actor,
+        audit_event.c.action,
+        audit_event.c.purpose,
+        audit_event.c.decision,
+        audit_event.c.body,
+    )
+    .select_from(audit_leaf.join(audit_event, audit_event.c.id == audit_leaf.c.event_id))
+    .where(
+        audit_leaf.c.leaf_index >= bindparam("start"), audit_leaf.c.leaf_index < bindparam("end")
+    )
+)
 _LEAF_OF = Statement(
     select(audit_leaf.c.leaf_index).where(audit_leaf.c.event_id == bindparam("event_id"))
 )
@@ -240,6 +255,11 @@ async def pending(session: ReadSession) -> tuple[int, int | None]:
 async def entries(session: ReadSession, start: int, end: int) -> Sequence[Row]:
     """Give leaf_index, leaf_hash, id and body of the log's entries in a range."""
     return await session.all(_ENTRIES, start=start, end=end)
+
+
+async def search_columns(session: ReadSession, start: int, end: int) -> Sequence[Row]:
+    """Give the search columns of the log's entries in a range, beside their bodies."""
+    return await session.all(_SEARCH_COLUMNS, start=start, end=end)
 
 
 async def leaf_index_of(session: ReadSession, event_id: str) -> int | None:

@@ -303,11 +303,17 @@ class Members:
 
     async def resolve(self, session: ReadSession, pairwise: str, caller: Caller) -> MemberId:
         """Resolve what a client calls a member, inside its brand, or `MemberNotFoundError`."""
-        member_id = await repository.member_of_pairwise(session, pairwise, caller.id)
+        return await self.resolve_for(session, pairwise, caller.id, caller.brand)
+
+    async def resolve_for(
+        self, session: ReadSession, pairwise: str, client_id: str, brand: str
+    ) -> MemberId:
+        """Resolve what a client of a brand calls a member, or `MemberNotFoundError`."""
+        member_id = await repository.member_of_pairwise(session, pairwise, client_id)
         if member_id is not None:
             row = await repository.read_member(session, member_id)
             gate = await self._consent.gate(session, member_id)
-            if row is not None and row.brand == caller.brand and gate.state is not GateState.ERASED:
+            if row is not None and row.brand == brand and gate.state is not GateState.ERASED:
                 return member_id
         raise MemberNotFoundError(reason="member_unknown")
 

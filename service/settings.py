@@ -1,5 +1,6 @@
 """All settings of an installation; every default serves the embedded profile."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -68,6 +69,8 @@ class Settings(SettingsRoot):
 
     data_dir: Path = Path("yinyom-data")
     tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
+    brand: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
+    jurisdiction: str = Field("TH", pattern=r"^[A-Z]{2}(-[A-Z]{2})?$")
     database: DatabaseSettings = DatabaseSettings()
     vault: VaultSettings = VaultSettings()
     policies: PolicySettings = PolicySettings()
@@ -105,3 +108,15 @@ def read_settings(data_dir: Path | None = None, config: Path | None = None) -> S
         candidate = (data_dir or Path("yinyom-data")) / SETTINGS_FILE
         toml_file = candidate if candidate.exists() else None
     return load_settings(Settings, toml_file, **explicit)
+
+
+def redacted(settings: Settings) -> dict[str, object]:
+    """Give every effective setting by its dotted name, without the password in a URL."""
+    flat: dict[str, object] = {}
+    for name, value in settings.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    flat["database.url"] = re.sub(r"//[^@/]*@", "//***@", settings.database.url)
+    return flat

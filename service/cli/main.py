@@ -1,0 +1,503 @@
+"""The tree of commands. Each reads its options, asks, and shows the answer."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.shell import FAILED_CHECK, Place, command, fail, run, say, show, table
+
+app = typer.Typer(
+    name="yinyom",
+    help="A privacy-first member registry: consent, decisions, encryption, a verifiable trail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+clients_app = typer.Typer(help="Internal apps: ids, secrets, scopes.", no_args_is_help=True)
+members_app = typer.Typer(help="Members: import, find, erase.", no_args_is_help=True)
+audit_app = typer.Typer(help="The trail: export, verify.", no_args_is_help=True)
+policies_app = typer.Typer(help="The policy pack.", no_args_is_help=True)
+vault_app = typer.Typer(help="Keys.", no_args_is_help=True)
+app.add_typer(clients_app, name="clients")
+app.add_typer(members_app, name="members")
+app.add_typer(audit_app, name="audit")
+app.add_typer(policies_app, name="policies")
+app.add_typer(vault_app, name="vault")
+
+_place = Place()
+Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON line.")]
+Brand = Annotated[str | None, typer.Option(help="The brand; the installation's own by default.")]
+
+
+@app.callback()
+def _options(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the installation is (./yinyom-data).", envvar="YINYOM_DATA_DIR"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A yinyom.toml elsewhere.")] = None,
+) -> None:
+    _place.data_dir = data_dir
+    _place.config = config
+
+
+def _ask(name: str, arguments: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    return run(lambda: command(_place, name, arguments, as_json=as_json), as_json=as_json)
+
+
+def _settings(*, as_json: bool) -> Any:
+    from kernel.errors import YinyomError
+
+    try:
+        return _place.settings()
+    except YinyomError as error:
+        fail(error, as_json=as_json)
+
+
+# --- the installation -----------------------------------------------------------------
+
+
+@app.command()
+def init(
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make keys, recovery kit, database and policy; safe to run again."""
+    settings = _settings(as_json=as_json)
+    if not yes and not as_json:
+        engine = "PostgreSQL" if settings.on_postgres else "SQLite"
+        typer.confirm(
+            f"Set up a registry for tenant '{settings.tenant}' in {settings.data_dir} on {engine}?",
+            default=True,
+            abort=True,
+        )
+    from service.setup import set_up
+
+    made = run(lambda: set_up(settings), as_json=as_json)
+    answer = {
+        "data_dir": str(made.data_dir),
+        "engine": made.engine,
+        "recovery_kit": str(made.recovery_kit),
+        "recovery_kit_is_new": made.kit_is_new,
+        "policy": made.policy_digest,
+        "vkey": made.vkey,
+    }
+
+    def text() -> None:
+        say(f"[green]✓[/] registry in {made.data_dir} on {made.engine}")
+        say(f"[green]✓[/] policy pack {made.policy_digest}")
+        say(f"[green]✓[/] log key  {made.vkey}")
+        if made.kit_is_new:
+            say(f"[green]✓[/] recovery kit written and re-read: [bold]{made.recovery_kit}[/]")
+            say("  Move it off this machine: it brings the keys back when they are lost.")
+        else:
+            say(f"[green]✓[/] recovery kit was made before: {made.recovery_kit}")
+
+    show(answer, as_json=as_json, text=text)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (8420).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; more than 1 on PostgreSQL.")
+    ] = None,
+) -> None:
+    """Serve API and portal."""
+    from kernel.errors import YinyomError
+    from service.server import serve_forever
+
+    settings = _settings(as_json=False)
+    try:
+        serve_forever(
+            settings,
+            config=_place.config,
+            host=host or settings.server.host,
+            port=settings.server.port if port is None else port,
+            workers=workers or settings.server.workers,
+        )
+    except YinyomError as error:
+        fail(error, as_json=False)
+
+
+@app.command()
+def worker() -> None:
+    """Run background jobs beside the servers of a PostgreSQL installation."""
+    from service.server import work_forever
+
+    settings = _settings(as_json=False)
+    run(lambda: work_forever(settings))
+
+
+@app.command()
+def demo(
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="End after the story.")] = False,
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8420,
+) -> None:
+    """Set up sample data and tell the main job step by step, each line a real call."""
+    from kernel.errors import YinyomError
+    from service.demo import tell
+
+    settings = _settings(as_json=False)
+    try:
+        ended = tell(settings, port=port, serve_on=not no_serve)
+    except YinyomError as error:
+        fail(error, as_json=False)
+    sys.exit(ended)
+
+
+@app.command()
+def doctor(
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Print the settings in force, redacted.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check everything, in one table."""
+    if settings:
+        from service.settings import redacted
+
+        values = redacted(_settings(as_json=as_json))
+        show(
+            values,
+            as_json=as_json,
+            text=lambda: table(
+                "Settings in force",
+                ["Setting", "Value"],
+                [[k, str(v)] for k, v in values.items()],
+                "",
+            ),
+        )
+        return
+    _doctor(as_json=as_json)
+
+
+def _doctor(*, as_json: bool) -> None:
+    answer = _ask("doctor", {}, as_json=as_json)
+    marks = {"ok": "✓ ok", "warn": "! look", "bad": "✗ bad"}
+    rows = [[c["check"], marks[c["state"]], c["says"]] for c in answer["checks"]]
+    show(
+        answer,
+        as_json=as_json,
+        text=lambda: table("Checked", ["Part", "State", "Says"], rows, "nothing to check"),
+    )
+    if not answer["ok"]:
+        sys.exit(FAILED_CHECK)
+
+
+# --- clients --------------------------------------------------------------------------
+
+
+@clients_app.command("add")
+def clients_add(
+    name: Annotated[str, typer.Argument(help="A short name, unique in the brand.")],
+    scope: Annotated[list[str], typer.Option(help="A scope; repeat for more.")],
+    brand: Brand = None,
+    as_json: Json = False,
+) -> None:
+    """Register an internal app; its secret is shown once."""
+    brand = brand or _settings(as_json=as_json).brand
+    answer = _ask("clients.add", {"name": name, "scopes": scope, "brand": brand}, as_json=as_json)
+
+    def text() -> None:
+        say(f"client_id      {answer['client_id']}")
+        say(f"client_secret  {answer['client_secret']}   (shown once)")
+        say(f"scopes         {' '.join(answer['scopes'])}")
+
+    show(answer, as_json=as_json, text=text)
+
+
+@clients_app.command("list")
+def clients_list(as_json: Json = False) -> None:
+    """List the internal apps."""
+    answer = _ask("clients.list", {}, as_json=as_json)
+    rows = [
+        [c["client_id"], c["name"], c["brand"], c["state"], " ".join(c["scopes"])]
+        for c in answer["clients"]
+    ]
+    show(
+        answer,
+        as_json=as_json,
+        text=lambda: table(
+            "Internal apps",
+            ["Id", "Name", "Brand", "State", "Scopes"],
+            rows,
+            "No internal app yet: yinyom clients add NAME --scope purpose:membership",
+        ),
+    )
+
+
+@clients_app.command("rotate")
+def clients_rotate(client: str, as_json: Json = False) -> None:
+    """Give an internal app a new secret; the old one stops at once."""
+    answer = _ask("clients.rotate", {"client": client}, as_json=as_json)
+    show(
+        answer,
+        as_json=as_json,
+        text=lambda: say(f"client_secret  {answer['client_secret']}   (shown once)"),
+    )
+
+
+@clients_app.command("revoke")
+def clients_revoke(client: str, as_json: Json = False) -> None:
+    """Revoke an internal app; when this returns it reads nothing any more."""
+    answer = _ask("clients.revoke", {"client": client}, as_json=as_json)
+    show(answer, as_json=as_json, text=lambda: say(f"[green]✓[/] {answer['client_id']} revoked"))
+
+
+# --- members --------------------------------------------------------------------------
+
+
+@members_app.command("import")
+def members_import(
+    file: Annotated[Path, typer.Argument(help="A CSV file.", exists=True, dir_okay=False)],
+    brand: Brand = None,
+    region: Annotated[
+        str | None, typer.Option(help="Where its phone numbers ring: TH, TW …")
+    ] = None,
+    dates: Annotated[
+        str | None, typer.Option(help="How its dates are written: be-or-iso …")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="auto, utf-8, cp874, big5 …")] = None,
+    id_country: Annotated[str | None, typer.Option(help="Whose identity numbers it holds.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Declarations by name: th, tw, en.")] = None,
+    jurisdiction: Annotated[str | None, typer.Option(help="The law that applies.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--map", help="COLUMN=field; repeat for more.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, store nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Import members; every row is stored, set aside with its reasons, or a known repeat."""
+    columns: dict[str, str] = {}
+    for mapping in column or []:
+        name, separator, field = mapping.rpartition("=")
+        if not separator:
+            raise typer.BadParameter("--map takes COLUMN=field")
+        columns[name] = field
+    arguments = {
+        "path": str(file.resolve()),
+        "brand": brand or _settings(as_json=as_json).brand,
+        "profile": profile,
+        "region": region,
+        "dates": dates,
+        "encoding": encoding,
+        "id_country": id_country,
+        "jurisdiction": jurisdiction,
+        "columns": columns,
+        "dry_run": dry_run,
+    }
+    answer = _ask("members.import", arguments, as_json=as_json) | {"file": str(file)}
+
+    def text() -> None:
+        say(f"[bold]{answer['file']}[/]  {answer['rows']} rows in {answer['seconds']} s")
+        say(f"  [green]✓[/] accepted       {answer['accepted']}")
+        say(f"  ○ quarantined    {answer['quarantined']}")
+        say(f"  ○ exact repeats  {answer['exact_repeats']}")
+        table(
+            "What was wrong, by field and reason",
+            ["Field and reason", "Values"],
+            [[name, str(count)] for name, count in answer["issues"].items()],
+            "  nothing was wrong with any value",
+        )
+        if answer["unknown_columns"]:
+            say(f"  columns nobody knows: {', '.join(answer['unknown_columns'])}")
+        if answer["error_file"]:
+            say(f"  rows to mend: {answer['error_file']}  (personal data: delete it when done)")
+
+    show(answer, as_json=as_json, text=text)
+    if answer["accepted"] + answer["quarantined"] + answer["exact_repeats"] != answer["rows"]:
+        sys.exit(FAILED_CHECK)
+
+
+@members_app.command("find")
+def members_find(
+    pairwise: Annotated[str, typer.Argument(help="The sub_ id that a client gave.")],
+    client: Annotated[str, typer.Option(help="That client's id or name.")],
+    as_json: Json = False,
+) -> None:
+    """Give the staff id of what a client calls a member."""
+    answer = _ask("members.find", {"client": client, "pairwise": pairwise}, as_json=as_json)
+    show(answer, as_json=as_json, text=lambda: say(answer["member"]))
+
+
+@members_app.command("erase")
+def members_erase(
+    member: Annotated[str, typer.Argument(help="The member's mem_ id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase one member: keys, identifiers, values. Cannot be undone."""
+    if not yes and not as_json:
+        typer.confirm("Erase this member for good?", abort=True)
+    answer = _ask("members.erase", {"member": member}, as_json=as_json)
+    show(
+        answer,
+        as_json=as_json,
+        text=lambda: say(
+            f"[green]✓[/] erased, {answer['keys_destroyed']} keys destroyed, {answer['audit_id']}"
+        ),
+    )
+
+
+# --- audit ----------------------------------------------------------------------------
+
+
+@audit_app.command("export")
+def audit_export(
+    out: Annotated[Path, typer.Option(help="A new folder, or a name ending in .zip.")],
+    as_json: Json = False,
+) -> None:
+    """Export the log so that strangers can verify it."""
+    answer = _ask("audit.export", {"out": str(out.resolve())}, as_json=as_json)
+
+    def text() -> None:
+        say(f"[green]✓[/] {answer['events']} events in {out}")
+        say(f"  verify with: yinyom audit verify {out} --key {answer['vkey']}")
+
+    show(answer | {"path": str(out)}, as_json=as_json, text=text)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    path: Annotated[Path | None, typer.Argument(help="An exported folder or .zip.")] = None,
+    key: Annotated[str | None, typer.Option(help="The verifier key text of the log.")] = None,
+    old: Annotated[Path | None, typer.Option(help="An earlier checkpoint to grow from.")] = None,
+    witness: Annotated[list[str] | None, typer.Option(help="A witness's verifier key.")] = None,
+    database: Annotated[bool, typer.Option("--db", help="Check the log where it lies.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Verify an export with a key of your own choosing, or the database's own log."""
+    if database:
+        answer = _ask("audit.verify_db", {}, as_json=as_json)
+    elif path is None or key is None:
+        raise typer.BadParameter("give an exported PATH and --key VKEY, or --db")
+    else:
+        answer = _verify_bundle(path, key, old, witness or [])
+
+    def text() -> None:
+        if answer["ok"]:
+            say(f"[green]✓[/] {answer['size']} events, root {answer['root']}")
+        else:
+            say("[bold red]✗[/] the log does not verify")
+            for finding in answer["findings"]:
+                say(f"  {finding}")
+
+    show(answer, as_json=as_json, text=text)
+    if not answer["ok"]:
+        sys.exit(FAILED_CHECK)
+
+
+def _verify_bundle(path: Path, key: str, old: Path | None, witness: list[str]) -> dict[str, Any]:
+    from audit.verify import BadKeyError, verify_bundle
+
+    if not path.exists():
+        raise typer.BadParameter("there is nothing at PATH")
+    try:
+        earlier = None if old is None else old.read_text(encoding="utf-8")
+        report = verify_bundle(path, key.strip(), earlier, witness)
+    except BadKeyError as error:
+        raise typer.BadParameter(f"--key or --witness: {error}") from None
+    except (OSError, UnicodeDecodeError):
+        raise typer.BadParameter("--old cannot be read") from None
+    return {
+        "ok": report.ok,
+        "size": report.size,
+        "root": report.root,
+        "origin": report.origin,
+        "first_bad_index": report.first_bad_index,
+        "findings": [str(finding) for finding in report.findings],
+    }
+
+
+@audit_app.command("key")
+def audit_key(as_json: Json = False) -> None:
+    """Print the key that verifies the log."""
+    answer = _ask("audit.key", {}, as_json=as_json)
+    show(answer, as_json=as_json, text=lambda: say(answer["vkey"]))
+
+
+# --- policies -------------------------------------------------------------------------
+
+
+@policies_app.command("check")
+def policies_check(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A folder laid over the packaged pack.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a policy pack; says where it is wrong and what to do."""
+    from policies import check
+
+    folder = directory or _settings(as_json=as_json).policies.pack_dir
+    if folder is not None and not folder.is_dir():
+        raise typer.BadParameter("DIR is not a folder")
+    findings = check(folder)
+    answer = {
+        "ok": not findings,
+        "findings": [
+            {"file": f.file, "key": f.key, "problem": f.problem, "remedy": f.remedy}
+            for f in findings
+        ],
+    }
+
+    def text() -> None:
+        if not findings:
+            say("[green]✓[/] the policy pack is whole")
+        for finding in findings:
+            say(f"[bold red]✗[/] {finding}")
+
+    show(answer, as_json=as_json, text=text)
+    if findings:
+        sys.exit(FAILED_CHECK)
+
+
+@policies_app.command("activate")
+def policies_activate(as_json: Json = False) -> None:
+    """Make the pack on disk the active one; servers must be restarted."""
+    from service.setup import activate_policies
+
+    settings = _settings(as_json=as_json)
+    digest = run(lambda: activate_policies(settings), as_json=as_json)
+    show(
+        {"policy": digest},
+        as_json=as_json,
+        text=lambda: say(f"[green]✓[/] {digest} is active; restart the servers"),
+    )
+
+
+# --- vault ----------------------------------------------------------------------------
+
+
+@vault_app.command("status")
+def vault_status(as_json: Json = False) -> None:
+    """Count keys by kind and version."""
+    answer = _ask("vault.status", {}, as_json=as_json)
+
+    def text() -> None:
+        say(f"tenant {answer['tenant']}, key ring {answer['key_ring']} v{answer['ring_version']}")
+        say(f"{answer['members']} members, {answer['bucket_keys']} bucket keys")
+        table(
+            "Keys",
+            ["Kind", "Version", "Keys"],
+            [[k["kind"], str(k["version"]), str(k["count"])] for k in answer["keys"]],
+            "No key yet.",
+        )
+
+    show(answer, as_json=as_json, text=text)
+
+
+@vault_app.command("doctor")
+def vault_doctor(as_json: Json = False) -> None:
+    """Check keys, recovery kit and everything else."""
+    _doctor(as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,196 @@
+"""How every command runs, reports and ends: one place that prints, and one that exits.
+
+Exit codes: 0 ok, 1 failed check, 2 usage, 3 configuration, 4 not allowed. An error says what,
+where, what is safe and what to do next; with `--json` it is the same as problem details.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+FAILED_CHECK = 1
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the installation is, as the options before the command said."""
+
+    data_dir: Path | None = None
+    config: Path | None = None
+
+    def settings(self) -> "Settings":
+        """Read the settings of the installation."""
+        from service.settings import read_settings
+
+        return read_settings(self.data_dir, self.config)
+
+
+def run(action: Callable[[], Awaitable[_Answer]], *, as_json: bool = False) -> _Answer:
+    """Run a coroutine to its end; errors that Yinyom raises on purpose end the process."""
+    import asyncio
+
+    from kernel.errors import YinyomError
+    from kernel.logging import configure_logging
+
+    configure_logging("warning")
+    try:
+        return asyncio.run(_awaited(action))
+    except YinyomError as error:
+        fail(error, as_json=as_json)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _awaited(action: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    return await action()
+
+
+def fail(error: Any, *, as_json: bool) -> NoReturn:
+    """Print an error for a person or a program, and end with its exit code."""
+    if as_json:
+        import orjson
+
+        from kernel.http import problem
+
+        print(orjson.dumps(problem(error)).decode())  # noqa: T201 (the one place that prints)
+    else:
+        from rich.console import Console
+
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        first, *rest = error.diagnostics().splitlines()
+        console.print(f"[bold red]✗[/] {_plain(first)}")
+        for line in rest:
+            console.print(f"  {_plain(line)}")
+    sys.exit(error.exit_code)
+
+
+def show(answer: Mapping[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
+    """Print an answer as one JSON line, or as `text` prints it."""
+    if as_json:
+        import orjson
+
+        print(orjson.dumps(answer).decode())  # noqa: T201 (the one place that prints)
+    else:
+        text()
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], empty: str) -> None:
+    """Print a table, or one line when there is nothing in it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=False, highlight=False)
+    if not rows:
+        console.print(empty)
+        return
+    drawn = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_plain(cell) for cell in row))
+    console.print(drawn)
+
+
+def say(line: str) -> None:
+    """Print one line."""
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False).print(line)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+async def command(
+    place: Place, name: str, arguments: dict[str, Any], *, as_json: bool
+) -> dict[str, Any]:
+    """Run a command on the registry: here, or in the server that has it open."""
+    from service.commands import COMMANDS
+    from service.control import ask
+    from service.lock import CONTROL_SOCKET
+    from service.runtime import Runtime
+
+    settings = place.settings()
+    with progress_bar(name, as_json=as_json) as progress:
+        if not settings.on_postgres and (settings.data_dir / CONTROL_SOCKET).exists():
+            from kernel import ConfigurationError
+
+            try:
+                return await ask(settings.data_dir, name, arguments, progress)
+            except ConfigurationError as error:
+                if not _is_stale(settings):
+                    raise error from None
+        runtime = await Runtime.open(settings)
+        try:
+            await runtime.start(background=False)
+            return await COMMANDS[name](runtime, progress, **arguments)
+        finally:
+            await runtime.close()
+
+
+def _is_stale(settings: "Settings") -> bool:
+    """Say whether the socket was left by a server that died: then nobody holds the lock."""
+    from service.lock import DataDirLock
+
+    lock = DataDirLock(settings.data_dir)
+    free = lock.acquire()
+    lock.release()
+    return free
+
+
+class _Silent:
+    def __enter__(self) -> Callable[[int, int], None]:
+        return lambda _done, _total: None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def progress_bar(what: str, *, as_json: bool) -> Any:
+    """Give a context manager of a progress function; it draws on a terminal only."""
+    if as_json or not sys.stderr.isatty():
+        return _Silent()
+    return _Bar(what)
+
+
+class _Bar:
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn(what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        self._progress.start()
+        return self._advance
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _advance(self, done: int, total: int) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task("", total=total)
+        self._progress.update(self._task, completed=done, total=total)

@@ -1,0 +1,275 @@
+"""Everything the command line can ask of an open registry.
+
+Each command is a coroutine over a runtime with arguments and an answer that are plain JSON, so
+the same code runs inside the command line's own process or, when a server has the SQLite
+registry open, inside the server, asked over its control socket.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from audit import export_log, pending, verify_stored_log
+from consent import consent_counts
+from kernel import InvalidRequestError, MemberId, NotFoundError, is_id
+from members import PROFILES, ImportReport, Profile, count_members
+from service.health import readiness
+from service.runtime import RECOVERY_KIT_FILE, RING_BACKUP_FILE, Runtime
+from service.tasks import system_caller
+from vault import bucket_count, key_counts
+
+Progress = Callable[[int, int], None]
+Command = Callable[..., Awaitable[dict[str, Any]]]
+
+
+async def clients_add(
+    runtime: Runtime, _progress: Progress, *, name: str, scopes: list[str], brand: str
+) -> dict[str, Any]:
+    """Register an internal app."""
+    return await runtime.clients.add(system_caller("cli", brand), name, scopes, brand=brand)
+
+
+async def clients_list(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Describe every internal app."""
+    return {"clients": await runtime.clients.list()}
+
+
+async def clients_rotate(runtime: Runtime, _progress: Progress, *, client: str) -> dict[str, Any]:
+    """Give an internal app a new secret."""
+    return await runtime.clients.rotate(system_caller("cli"), client)
+
+
+async def clients_revoke(runtime: Runtime, _progress: Progress, *, client: str) -> dict[str, Any]:
+    """Revoke an internal app."""
+    return await runtime.clients.revoke(system_caller("cli"), client)
+
+
+async def members_import(
+    runtime: Runtime,
+    progress: Progress,
+    *,
+    path: str,
+    brand: str,
+    profile: str | None,
+    region: str | None,
+    dates: str | None,
+    encoding: str | None,
+    id_country: str | None,
+    jurisdiction: str | None,
+    columns: Mapping[str, str],
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Import a member file, or judge it without storing anything."""
+    declared = _profile(profile).declare(
+        phone_region=region,
+        date_era=dates,
+        encoding=encoding,
+        id_country=id_country,
+        columns=columns,
+    )
+    law = _jurisdiction(runtime, jurisdiction, declared.phone_region)
+    began_us = runtime.clock.now_us()
+    file = Path(path)
+    error_file: str | None = None
+    if dry_run:
+        report = runtime.imports.look(file, declared)
+    else:
+        caller = system_caller("cli", brand)
+        report = await runtime.imports.run(
+            caller, file, declared, brand=brand, jurisdiction=law, progress=progress
+        )
+        if report.quarantined:
+            target = runtime.settings.data_dir / "imports" / f"{report.import_id}.error.csv"
+            await runtime.imports.write_error_file(caller, report.import_id, target)
+            error_file = str(target)
+    seconds = (runtime.clock.now_us() - began_us) / 1_000_000
+    return _import_answer(path, report, law, error_file, seconds) | {"dry_run": dry_run}
+
+
+def _profile(name: str | None) -> Profile:
+    if name is None:
+        return PROFILES["plain"]
+    if name not in PROFILES:
+        known = ", ".join(sorted(PROFILES))
+        raise InvalidRequestError(f"there is no such profile; known are {known}")
+    return PROFILES[name]
+
+
+def _jurisdiction(runtime: Runtime, named: str | None, region: str | None) -> str:
+    known = set(runtime.pack.jurisdictions)
+    if named is not None:
+        if named not in known:
+            raise InvalidRequestError(
+                f"the policy pack has no such jurisdiction; it has {', '.join(sorted(known))}"
+            )
+        return named
+    return region if region in known else runtime.settings.jurisdiction
+
+
+def _import_answer(
+    path: str, report: ImportReport, law: str, error_file: str | None, seconds: float
+) -> dict[str, Any]:
+    return {
+        "file": path,
+        "rows": report.rows,
+        "accepted": report.accepted,
+        "quarantined": report.quarantined,
+        "exact_repeats": report.exact_repeats,
+        "issues": dict(report.issues),
+        "error_file": error_file,
+        "seconds": round(seconds, 3),
+        "import_id": report.import_id or None,
+        "jurisdiction": law,
+        "unknown_columns": list(report.unknown_columns),
+    }
+
+
+async def members_erase(runtime: Runtime, _progress: Progress, *, member: str) -> dict[str, Any]:
+    """Erase one member, named by its staff id."""
+    if not is_id("mem", member):
+        raise NotFoundError("members are erased by their mem_ id", reason="member_unknown")
+    now_us = runtime.clock.now_us()
+    async with runtime.database.unit_of_work() as work:
+        destroyed, audit_id = await runtime.members.erase(
+            work, system_caller("cli"), MemberId(member), now_us=now_us
+        )
+    return {"keys_destroyed": destroyed, "audit_id": audit_id}
+
+
+async def members_find(
+    runtime: Runtime, _progress: Progress, *, client: str, pairwise: str
+) -> dict[str, Any]:
+    """Give the staff id of what a client calls a member; written to the trail."""
+    found = await runtime.clients.find(client)
+    caller = system_caller("cli", found.brand)
+    async with runtime.database.unit_of_work() as work:
+        member_id = await runtime.members.resolve_for(work, pairwise, found.id, found.brand)
+        await runtime.audit.record(
+            work,
+            caller,
+            "member.find",
+            subject=await runtime.members.pseudonym(work, member_id),
+            resource=f"client:{found.id}",
+        )
+    return {"member": member_id}
+
+
+async def audit_export(runtime: Runtime, progress: Progress, *, out: str) -> dict[str, Any]:
+    """Export the log as a bundle."""
+    await runtime.sequencer.drain()
+    caller = system_caller("cli")
+    async with runtime.database.unit_of_work() as work:
+        await runtime.audit.record(work, caller, "audit.export", decision="allow")
+    await runtime.sequencer.drain()
+    size = await export_log(runtime.database, Path(out), progress)
+    return {"path": out, "events": size, "vkey": runtime.audit.vkey}
+
+
+async def audit_verify_db(runtime: Runtime, progress: Progress) -> dict[str, Any]:
+    """Check the log where it lies."""
+    await runtime.sequencer.drain()
+    report, misleading = await verify_stored_log(runtime.database, runtime.audit, progress)
+    async with runtime.database.read() as session:
+        waiting, _ = await pending(session)
+    return {
+        "ok": report.ok and not misleading,
+        "size": report.size,
+        "root": report.root,
+        "waiting": waiting,
+        "findings": [str(finding) for finding in report.findings]
+        + [f"search columns of {event_id} differ from its body" for event_id in misleading],
+    }
+
+
+async def audit_key(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Give the key that verifies the log."""
+    return {"vkey": runtime.audit.vkey, "origin": runtime.audit.origin}
+
+
+async def vault_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Count keys by kind and version."""
+    async with runtime.database.read() as session:
+        counts = await key_counts(session)
+        buckets = await bucket_count(session)
+        members = await count_members(session)
+    return {
+        "tenant": runtime.vault.tenant,
+        "key_ring": runtime.vault.ring_id,
+        "ring_version": runtime.vault.ring_version,
+        "bucket_keys": buckets,
+        "members": members,
+        "keys": [{"kind": kind, "version": version, "count": n} for kind, version, n in counts],
+    }
+
+
+async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Ask every part whether it is well; states are `ok`, `warn` or `bad`."""
+    settings = runtime.settings
+    ready = await readiness(runtime)
+    checks = [
+        {"check": name, "state": "ok" if state == "ok" else "bad", "says": state}
+        for name, state in ready["checks"].items()
+        if name != "sequencer" or runtime.sequencer.running
+    ]
+    kit = settings.data_dir / RECOVERY_KIT_FILE
+    backup = settings.keys_dir / RING_BACKUP_FILE
+    checks += [
+        _check("key_ring", "ok", f"version {runtime.vault.ring_version}, file KMS"),
+        _check(
+            "recovery_kit",
+            "warn" if kit.exists() else "ok",
+            "still in the data directory: move it to a safe place off this machine"
+            if kit.exists()
+            else "not on this machine",
+        ),
+        _check(
+            "ring_backup",
+            "ok" if backup.exists() else "bad",
+            "present" if backup.exists() else "missing: run init again",
+        ),
+        _check("policy_pack", "ok", runtime.pack.digest),
+        _check("schema", "ok", "up to date"),
+    ]
+    report, misleading = await verify_stored_log(runtime.database, runtime.audit)
+    sound = report.ok and not misleading
+    checks.append(
+        _check("log", "ok" if sound else "bad", f"{report.size} events" if sound else "damaged")
+    )
+    if settings.on_postgres:
+        checks.append(
+            _check(
+                "database_role",
+                "warn",
+                "the run-time role may own the tables; the trail's guards are then a speed bump",
+            )
+        )
+    async with runtime.database.read() as session:
+        consents = await consent_counts(session)
+    return {
+        "ok": all(check["state"] != "bad" for check in checks),
+        "checks": checks,
+        "consents": [
+            {"purpose": p, "channel": c or None, "status": s.value, "members": n}
+            for p, c, s, n in consents
+        ],
+    }
+
+
+def _check(name: str, state: str, says: str) -> dict[str, str]:
+    return {"check": name, "state": state, "says": says}
+
+
+COMMANDS: Mapping[str, Command] = {
+    "clients.add": clients_add,
+    "clients.list": clients_list,
+    "clients.rotate": clients_rotate,
+    "clients.revoke": clients_revoke,
+    "members.import": members_import,
+    "members.erase": members_erase,
+    "members.find": members_find,
+    "audit.export": audit_export,
+    "audit.verify_db": audit_verify_db,
+    "audit.key": audit_key,
+    "vault.status": vault_status,
+    "doctor": doctor,
+}

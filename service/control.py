@@ -1,0 +1,163 @@
+"""The control socket: how the command line reaches a server that has the registry open.
+
+A Unix socket with mode 0600 inside the 0700 data directory: whoever may talk to it could read
+the key files anyway. One JSON line asks; lines of progress and one line of answer come back.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from kernel import ConfigurationError, YinyomError
+from kernel.errors import FieldProblem
+from service.commands import COMMANDS
+from service.lock import CONTROL_SOCKET
+from service.runtime import Runtime
+
+_LONGEST_LINE = 4_194_304
+_PROGRESS_EVERY = 100
+
+
+@contextlib.contextmanager
+def _short_path(folder: Path) -> Iterator[str]:
+    """Give a path to the socket that fits into a socket address, however deep the folder is."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{handle}/{CONTROL_SOCKET}"
+    finally:
+        os.close(handle)
+
+
+class ControlServer:
+    """Answers commands for as long as the server runs."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._path = runtime.settings.data_dir / CONTROL_SOCKET
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen; only the owner of the data directory can connect."""
+        self._path.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        old = os.umask(0o177)
+        try:
+            with _short_path(self._path.parent) as address:
+                listening.bind(address)
+        finally:
+            os.umask(old)
+        listening.setblocking(False)
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=listening, limit=_LONGEST_LINE
+        )
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await reader.readline()
+            answer = await self._answer(orjson.loads(line), writer)
+            writer.write(orjson.dumps(answer) + b"\n")
+            await writer.drain()
+        except (orjson.JSONDecodeError, ConnectionError, ValueError) as error:
+            structlog.get_logger().warning("control", error_type=type(error).__name__)
+        finally:
+            writer.close()
+
+    async def _answer(self, asked: Any, writer: asyncio.StreamWriter) -> dict[str, Any]:
+        last = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal last
+            if done - last >= _PROGRESS_EVERY or done == total:
+                last = done
+                writer.write(orjson.dumps({"progress": [done, total]}) + b"\n")
+
+        try:
+            command = COMMANDS[asked["command"]]
+            return {"result": await command(self._runtime, progress, **asked["arguments"])}
+        except YinyomError as error:
+            return {"error": _pack(error)}
+        except Exception as error:  # noqa: BLE001 (the edge: the server must live on)
+            structlog.get_logger().error("control", error_type=type(error).__name__)
+            return {"error": _pack(YinyomError())}
+
+
+async def ask(
+    data_dir: Path,
+    command: str,
+    arguments: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Ask the server that has the registry open; raises what the command raised there."""
+    async for line in _lines(data_dir, {"command": command, "arguments": arguments}):
+        if "progress" in line:
+            progress(*line["progress"])
+        elif "error" in line:
+            raise _unpack(line["error"])
+        else:
+            result: dict[str, Any] = line["result"]
+            return result
+    raise ConfigurationError(
+        "the server that has the registry open stopped before it answered",
+        remedy="Look at its log and try again; what it had committed stands.",
+    )
+
+
+async def _lines(data_dir: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    try:
+        with _short_path(data_dir) as address:
+            reader, writer = await asyncio.open_unix_connection(address, limit=_LONGEST_LINE)
+    except OSError as error:
+        raise ConfigurationError(
+            "another process has this registry open and does not answer",
+            remedy="Wait until it has finished, or stop it.",
+        ) from error
+    try:
+        writer.write(orjson.dumps(request) + b"\n")
+        await writer.drain()
+        while line := await reader.readline():
+            yield orjson.loads(line)
+    finally:
+        writer.close()
+
+
+class RemoteError(YinyomError):
+    """An error that a command raised inside the server."""
+
+
+def _pack(error: YinyomError) -> dict[str, Any]:
+    return {
+        "slug": error.slug,
+        "status": error.status,
+        "title": error.title,
+        "detail": error.detail,
+        "reason": error.reason,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code,
+        "errors": [[p.pointer, p.code, p.detail] for p in error.errors],
+    }
+
+
+def _unpack(packed: dict[str, Any]) -> RemoteError:
+    error = RemoteError(
+        packed["detail"],
+        reason=packed["reason"],
+        remedy=packed["remedy"],
+        errors=[FieldProblem(*place) for place in packed["errors"]],
+    )
+    error.slug, error.status = packed["slug"], packed["status"]
+    error.title, error.exit_code = packed["title"], packed["exit_code"]
+    return error

@@ -1,0 +1,103 @@
+"""Running the service: one process with uvicorn, or several of them on PostgreSQL."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from kernel import ConfigurationError
+from kernel.logging import configure_logging
+from service.asgi import CONFIG, DATA_DIR, Service
+from service.control import ControlServer
+from service.runtime import Runtime
+from service.settings import Settings
+
+_KEEP_ALIVE_SECONDS = 75
+_SHUTDOWN_SECONDS = 10
+
+
+def serve_forever(
+    settings: Settings, *, config: Path | None, host: str, port: int, workers: int
+) -> None:
+    """Serve until told to stop."""
+    configure_logging(settings.log.level)
+    if workers == 1:
+        import uvloop
+
+        uvloop.run(serve(settings, host=host, port=port))
+        return
+    if not settings.on_postgres:
+        raise ConfigurationError(
+            "SQLite has one writer, so it has one worker",
+            remedy="Leave --workers out, or move to PostgreSQL (database.url).",
+        )
+    os.environ[DATA_DIR] = str(settings.data_dir)
+    if config is not None:
+        os.environ[CONFIG] = str(config)
+    uvicorn.run(
+        "service.asgi:from_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+
+
+async def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Open the installation, listen, answer; close it when told to stop."""
+    service = Service(settings)
+    runtime = await service.open()
+    control = None if settings.on_postgres else ControlServer(runtime)
+    try:
+        if control is not None:
+            await control.start()
+        await uvicorn_server(service, host=host, port=port).serve()
+    finally:
+        if control is not None:
+            await control.stop()
+        await service.close()
+
+
+def uvicorn_server(service: Service, *, host: str, port: int) -> uvicorn.Server:
+    """Make the HTTP server for an opened service."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            service,
+            host=host,
+            port=port,
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+    )
+
+
+async def work_forever(settings: Settings) -> None:
+    """Run the background of an installation without serving it."""
+    configure_logging(settings.log.level)
+    runtime = await Runtime.open(settings)
+    await runtime.start()
+    structlog.get_logger().info("worker", worker="started")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    await runtime.close()
