@@ -10,6 +10,7 @@ from disclosure.errors import (
     UnknownPurposeError,
 )
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
+from disclosure.self_access import HeldValue, SelfAccess, SelfView, self_caller
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
 
 __all__ = [
@@ -20,16 +21,20 @@ __all__ = [
     "DisclosureService",
     "Epochs",
     "GateMovedError",
+    "HeldValue",
     "MemberUnknownError",
     "Omission",
     "PurposeNotAllowedError",
     "Question",
     "Refusal",
     "RestrictedError",
+    "SelfAccess",
+    "SelfView",
     "Snapshot",
     "StaleEpochError",
     "UnknownFieldError",
     "UnknownPurposeError",
     "decide",
     "epochs",
+    "self_caller",
 ]

@@ -1,0 +1,184 @@
+"""A member looks at what is held about them, by the road of every other disclosure.
+
+Decide, put the event on record while the gate stands still, and only then open. Values leave as
+outlines: whoever takes over a signed-in browser learns little worth copying. The trail knows the
+reader as `self`, because a member's id may not stand in a log that cannot forget.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from audit import AuditEvent, AuditLog
+from consent import ConsentService, GateState
+from disclosure import repository
+from disclosure.decision import Refusal
+from disclosure.errors import GateMovedError, MemberUnknownError
+from disclosure.service import Epochs, StaleEpochError
+from kernel import Caller, Database, MemberId, RequestId, UnitOfWork
+from members import MEMBER_TABLE, MemberRow, Members
+from policies import VIEW, AccessSnapshot, CatalogueField, FieldKey, PolicyPack, mask
+from vault import ORDINARY, Vault
+
+SELF = "self"
+ROLE = "member"
+VIEW_SELF = "member.view_self"
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HeldValue:
+    """The outline of one value, where it came from, and when it was verified (µs)."""
+
+    field: CatalogueField
+    outline: str
+    source: str
+    collected_us: int
+    verified_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfView:
+    """What a member was shown of their own record, and the event that says so."""
+
+    values: tuple[HeldValue, ...]
+    audit_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    row: MemberRow
+    slots: tuple[str, ...]
+    event: AuditEvent
+
+
+def self_caller(brand: str, via: str, request_id: str) -> Caller:
+    """Give the caller that a member is, acting on their own account."""
+    return Caller(SELF, ROLE, via, brand, RequestId(request_id))
+
+
+class SelfAccess:
+    """Answers members who ask about themselves (PDPA s.30, GDPR art. 15)."""
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        audit: AuditLog,
+        pack: PolicyPack,
+        access: AccessSnapshot,
+        consent: ConsentService,
+        members: Members,
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._audit = audit
+        self._pack = pack
+        self._access = access
+        self._consent = consent
+        self._members = members
+
+    async def outline(self, caller: Caller, member_id: MemberId, epochs: Epochs) -> SelfView:
+        """Show a member what is held, masked field by field, in the catalogue's order.
+
+        A restriction (PDPA s.34, GDPR art. 18) does not keep members from their own data;
+        erased members are unknown.
+
+        Raises:
+            MemberUnknownError: erased, unknown, or of another brand than the caller's.
+            StaleEpochError: clients or policy changed; refresh the epochs and ask again.
+            GateMovedError: the record kept changing; nothing was disclosed.
+        """
+        for _ in range(_ATTEMPTS):
+            judged = await self._attempt(caller, member_id, epochs)
+            if judged is not None:
+                return await self._open(member_id, judged)
+        raise GateMovedError(reason="member_busy")
+
+    async def _attempt(self, caller: Caller, member_id: MemberId, epochs: Epochs) -> _Judged | None:
+        """Find, decide and record once; None when the gate moved under the decision."""
+        refused: tuple[Refusal, AuditEvent] | None = None
+        async with self._database.each_on_its_own() as work:
+            if await repository.epochs(work) != (epochs.auth, epochs.policy):
+                raise StaleEpochError
+            gate = await self._consent.gate(work, member_id)
+            row = await self._members.read(work, member_id)
+            reason = _refusal(caller, gate.state, row)
+            if reason is not None:
+                refused = reason, await self._deny(work, caller, reason)
+            else:
+                slots = tuple(self._readable(caller, row))
+                event = self._audit.draft(
+                    caller,
+                    VIEW_SELF,
+                    subject=await self._members.pseudonym(work, member_id),
+                    fields=tuple(sorted(slots)),
+                    decision="allow",
+                )
+                parameters = self._audit.row(event)
+                parameters["gate_member"] = member_id
+                parameters["gate_version"] = gate.version
+                parameters["auth_epoch"] = epochs.auth
+                parameters["policy_epoch"] = epochs.policy
+                if not await repository.record_if_unmoved(work, parameters):
+                    return None
+                return _Judged(row, slots, event)
+        reason, event = refused
+        raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value, audit_id=event.id)
+
+    async def _deny(self, work: UnitOfWork, caller: Caller, reason: Refusal) -> AuditEvent:
+        event = self._audit.draft(caller, VIEW_SELF, decision="deny", reason=reason.value)
+        await self._audit.record_many(work, [event])
+        return event
+
+    def _readable(self, caller: Caller, row: MemberRow) -> Iterator[str]:
+        for slot in row.cells:
+            entry = self._pack.fields.get(_field_of(slot))
+            if entry is not None and self._access.allows(
+                caller.role, caller.brand, entry.category, VIEW
+            ):
+                yield slot
+
+    async def _open(self, member_id: MemberId, judged: _Judged) -> SelfView:
+        async with self._database.read() as session:
+            keys = await self._vault.keys_of(session, member_id)
+        ticket = self._audit.ticket(judged.event, member_id)
+        by_kind: dict[str, dict[str, bytes]] = {}
+        for slot in judged.slots:
+            by_kind.setdefault(self._key_kind(slot), {})[slot] = judged.row.cells[slot]
+        opened: dict[str, str] = {}
+        for kind, cells in by_kind.items():
+            if kind not in keys:
+                raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
+            opened |= self._vault.open(ticket, keys[kind], MEMBER_TABLE, member_id, cells)
+        return SelfView(tuple(self._held(judged.row, opened)), judged.event.id)
+
+    def _key_kind(self, slot: str) -> str:
+        entry = self._pack.fields[_field_of(slot)]
+        own = self._pack.retention_classes[entry.retention_class].own_key
+        return entry.retention_class if own else ORDINARY
+
+    def _held(self, row: MemberRow, opened: dict[str, str]) -> Iterator[HeldValue]:
+        order = {key: at for at, key in enumerate(self._pack.fields)}
+        for slot in sorted(opened, key=lambda name: (order[_field_of(name)], name)):
+            entry = self._pack.fields[_field_of(slot)]
+            known = row.provenance[slot]
+            yield HeldValue(
+                entry,
+                mask(entry.mask, opened[slot]),
+                known.source,
+                known.collected_us,
+                known.verified_us,
+            )
+
+
+def _field_of(slot: str) -> FieldKey:
+    """Give the catalogue field of a slot: a second phone lies in `phone.2`."""
+    return FieldKey(slot.partition(".")[0])
+
+
+def _refusal(caller: Caller, state: GateState, row: MemberRow) -> Refusal | None:
+    if state is GateState.ERASED:
+        return Refusal.MEMBER_ERASED
+    if caller.brand != row.brand:
+        return Refusal.OTHER_BRAND
+    return None
