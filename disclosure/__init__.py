@@ -9,6 +9,7 @@ from disclosure.errors import (
     UnknownFieldError,
     UnknownPurposeError,
 )
+from disclosure.reading import EpochKeeper, Reader
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
 from disclosure.self_access import HeldValue, SelfAccess, SelfView, self_caller
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
@@ -19,6 +20,7 @@ __all__ = [
     "Allowed",
     "Denied",
     "DisclosureService",
+    "EpochKeeper",
     "Epochs",
     "GateMovedError",
     "HeldValue",
@@ -26,6 +28,7 @@ __all__ = [
     "Omission",
     "PurposeNotAllowedError",
     "Question",
+    "Reader",
     "Refusal",
     "RestrictedError",
     "SelfAccess",

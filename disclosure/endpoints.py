@@ -1,14 +1,15 @@
 """Data out over HTTP: the consented read, its batch form, the check, and who read what.
 
-`GET …/view` is the hot path: it parses its own query and answers bytes.
+`GET …/view` is the hot path (`disclosure.reading`); the edge of the service may go there
+directly, and this route documents it.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from audit import AuditLog
+from disclosure.reading import Reader
 from disclosure.schemas import (
     BatchAnswer,
     BatchBody,
@@ -17,16 +18,15 @@ from disclosure.schemas import (
     DisclosuresAnswer,
     ViewAnswer,
 )
-from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
-from kernel import Caller, Database, FieldProblem, InvalidRequestError, UnavailableError
+from disclosure.service import DisclosureService, Epochs
+from kernel import Caller, Database
 from kernel.http import decode_cursor, encode_cursor
 from kernel.schemas import problems
-from kernel.web import Gatekeeper, JSONBytes
+from kernel.web import NO_STORE, Gatekeeper, JSONBytes, credentials
 from members import Members
 
 _SubId = Annotated[str, Path(max_length=40, examples=["sub_…"])]
 _PAGE = 50
-_Answer = TypeVar("_Answer")
 _VIEW_PARAMETERS = [
     {
         "name": "purpose",
@@ -52,48 +52,22 @@ _VIEW_PARAMETERS = [
 ]
 
 
-class EpochKeeper(Protocol):
-    """Knows under which epochs callers were authenticated; the service has it."""
-
-    def epochs(self) -> Epochs:
-        """Give the epochs of the caches in use."""
-        ...
-
-    async def refresh(self) -> None:
-        """Throw the caches away and read the epochs again."""
-        ...
-
-
 def router(
     database: Database,
     disclosure: DisclosureService,
+    reader: Reader,
     members: Members,
     audit: AuditLog,
     gatekeeper: Gatekeeper,
-    keeper: EpochKeeper,
 ) -> APIRouter:
     """Make the routes of this room."""
     routes = APIRouter(prefix="/v1", tags=["Data out"])
 
-    async def current(
-        request: Request, act: Callable[[Caller, Epochs], Awaitable[_Answer]]
-    ) -> _Answer:
-        """Act under the present epochs; when they moved, authenticate anew and act again."""
-        for _ in range(3):
-            caller = await gatekeeper.caller(request)
-            try:
-                return await act(caller, keeper.epochs())
-            except StaleEpochError:
-                await keeper.refresh()
-        raise UnavailableError("clients and policies are changing", reason="epochs_moving")
-
-    async def one(request: Request, member: str, *, masked: bool) -> JSONBytes:
-        question = _question(disclosure, request, masked=masked)
-
-        async def act(caller: Caller, epochs: Epochs) -> dict[str, Any]:
-            return await disclosure.view(caller, member, question, epochs)
-
-        return JSONBytes(await current(request, act))
+    async def one(request: Request, member: str, *, masked: bool) -> Response:
+        body = await reader.view(
+            member, request.scope["query_string"], *credentials(request), masked=masked
+        )
+        return Response(body, media_type="application/json", headers=NO_STORE)
 
     @routes.get(
         "/members/{member}/view",
@@ -102,7 +76,7 @@ def router(
         openapi_extra={"parameters": _VIEW_PARAMETERS},
         summary="Read a member for a purpose",
     )
-    async def view(request: Request, member: _SubId) -> JSONBytes:
+    async def view(request: Request, member: _SubId) -> Response:
         return await one(request, member, masked=False)
 
     @routes.get(
@@ -113,7 +87,7 @@ def router(
         summary="See the outline of a member, masked",
         tags=["Registry"],
     )
-    async def masked(request: Request, member: _SubId) -> JSONBytes:
+    async def masked(request: Request, member: _SubId) -> Response:
         return await one(request, member, masked=True)
 
     @routes.post(
@@ -128,7 +102,7 @@ def router(
         async def act(caller: Caller, epochs: Epochs) -> dict[str, Any]:
             return await disclosure.view_many(caller, body.ids, question, epochs)
 
-        return JSONBytes(await current(request, act))
+        return JSONBytes(await reader.under_present_epochs(*credentials(request), act))
 
     @routes.post(
         "/decisions:check",
@@ -144,7 +118,7 @@ def router(
         async def act(caller: Caller, epochs: Epochs) -> dict[str, Any]:
             return await disclosure.check(caller, body.id, question, epochs)
 
-        return JSONBytes(await current(request, act))
+        return JSONBytes(await reader.under_present_epochs(*credentials(request), act))
 
     @routes.get(
         "/members/{member}/disclosures",
@@ -191,15 +165,3 @@ def reading(event: dict[str, Any]) -> dict[str, Any]:
         "decision": event["decision"],
         "reason": event.get("reason"),
     }
-
-
-def _question(disclosure: DisclosureService, request: Request, *, masked: bool) -> Question:
-    query = request.query_params
-    purpose = query.get("purpose")
-    if not purpose:
-        raise InvalidRequestError(
-            "every read names its purpose", errors=[FieldProblem("/query/purpose", "missing")]
-        )
-    fields = query.get("fields")
-    wanted = None if fields is None else fields.split(",")
-    return disclosure.question(purpose, query.get("channel"), wanted, masked=masked)

@@ -5,13 +5,19 @@ that is not a plain code (an id, a route, an error slug) is replaced, so an atta
 the logs finds no name, number or address, even where a developer logged one by mistake.
 """
 
+import asyncio
 import re
 import sys
+import time
 from collections.abc import MutableMapping
 from typing import Any, BinaryIO
 
 import orjson
 import structlog
+
+from kernel.clock import rfc3339
+
+_FLUSH_SECONDS = 0.2
 
 _KEYS = frozenset(
     {
@@ -75,6 +81,42 @@ def configure_logging(level: str = "info", stream: BinaryIO | None = None) -> No
     )
 
 
-def get_logger() -> Any:
-    """Give the process's logger."""
-    return structlog.get_logger()
+class RequestLog:
+    """One line a request, written in small batches off the answer's path.
+
+    Needs no scrubber: it takes a route template, never a path, and nothing else that a person
+    could have typed.
+    """
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        self._stream = stream or sys.stderr.buffer
+        self._lines: list[bytes] = []
+
+    def write(
+        self, *, request_id: str, method: str, route: str, status: int, duration_us: int
+    ) -> None:
+        """Note a request; the line is written within a fifth of a second."""
+        if not self._lines:
+            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+        self._lines.append(
+            orjson.dumps(
+                {
+                    "event": "request",
+                    "level": "info",
+                    "request_id": request_id,
+                    "method": method,
+                    "route": route,
+                    "status": status,
+                    "duration_us": duration_us,
+                    "timestamp": rfc3339(time.time_ns() // 1000),
+                },
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+        )
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._stream.write(b"".join(lines))
+            self._stream.flush()

@@ -48,6 +48,11 @@ class JSONBytes(Response):
         super().__init__(orjson.dumps(content), status_code, {**NO_STORE, **(headers or {})})
 
 
+def credentials(request: Request) -> tuple[str, str]:
+    """Give the Authorization header and the id of a request."""
+    return request.headers.get("authorization", ""), request.scope["yinyom.request_id"]
+
+
 async def idempotency_key(request: Request, caller: Caller, route: str) -> IdempotencyKey | None:
     """Read the `Idempotency-Key` header and bind it to caller, route and body."""
     header = request.headers.get("idempotency-key")

@@ -20,7 +20,7 @@ from kernel import FieldProblem, InvalidRequestError, NotFoundError, YinyomError
 from kernel.http import PROBLEM_MEDIA_TYPE, problem
 from kernel.schemas import Problem
 from kernel.web import JSONBytes
-from service.middleware import App, Edge
+from service.middleware import Edge
 from service.runtime import Runtime
 from service.version import VERSION
 
@@ -40,7 +40,7 @@ class MethodNotAllowedError(YinyomError):
     remedy = "See /docs for the methods of this path."
 
 
-def create_app(runtime: Runtime) -> App:
+def create_app(runtime: Runtime) -> Edge:
     """Build the app over an open installation."""
     app = FastAPI(
         title="Yinyom",
@@ -59,6 +59,7 @@ def create_app(runtime: Runtime) -> App:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return Edge(
         app,
+        runtime.reader,
         max_body_bytes=runtime.settings.server.max_body_bytes,
         log_requests=runtime.settings.log.requests,
     )
@@ -70,9 +71,9 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         disclosure.endpoints.router(
             database,
             runtime.disclosure,
+            runtime.reader,
             runtime.members,
             runtime.audit,
-            gatekeeper,
             gatekeeper,
         )
     )

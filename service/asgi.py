@@ -6,7 +6,7 @@ from typing import Any
 
 from kernel.logging import configure_logging
 from service.app import create_app
-from service.middleware import App, Receive, Scope, Send
+from service.middleware import Edge, Receive, Scope, Send
 from service.runtime import Runtime
 from service.settings import Settings, read_settings
 
@@ -19,7 +19,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._app: App | None = None
+        self._app: Edge | None = None
         self.runtime: Runtime | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +43,8 @@ class Service:
 
     async def close(self) -> None:
         """Close the installation."""
+        if self._app is not None:
+            self._app.flush_log()
         if self.runtime is not None:
             await self.runtime.close()
             self.runtime = None

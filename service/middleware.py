@@ -12,8 +12,10 @@ from typing import Any
 import orjson
 import structlog
 
+from disclosure import Reader
 from kernel import UnavailableError, YinyomError, new_id
 from kernel.http import PROBLEM_MEDIA_TYPE, problem
+from kernel.logging import RequestLog
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,6 +24,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # A request id enters the trail, where nothing personal may have a place: a UUID or one of ours.
 _REQUEST_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|req_[0-9a-hjkmnp-tv-z]{26}")
+_MEMBERS = "/v1/members/"
+_VIEW = "/view"
+_VIEW_ROUTE = "/v1/members/{member}/view"
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -44,21 +49,76 @@ class BrokenAnswerError(Exception):
 
 
 class Edge:
-    """The outermost layer of the app."""
+    """The outermost layer of the app; takes the consented read to its reader by itself."""
 
-    def __init__(self, app: App, *, max_body_bytes: int, log_requests: bool) -> None:
+    def __init__(
+        self, app: App, reader: Reader, *, max_body_bytes: int, log_requests: bool
+    ) -> None:
         self._app = app
+        self._reader = reader
         self._max_body_bytes = max_body_bytes
-        self._log = structlog.get_logger() if log_requests else None
+        self._log = RequestLog() if log_requests else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; lifespan and websocket messages pass as they are."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, length = self._read(scope)
-        scope["yinyom.request_id"] = request_id
         began = time.perf_counter_ns()
+        request_id, length, authorization = self._read(scope)
+        path = scope["path"]
+        if scope["method"] == "GET" and path.startswith(_MEMBERS) and path.endswith(_VIEW):
+            member = path[len(_MEMBERS) : -len(_VIEW)]
+            status = await self._view(member, scope, authorization, request_id, send)
+            route = _VIEW_ROUTE
+        else:
+            scope["yinyom.request_id"] = request_id
+            status = await self._pass_on(scope, receive, send, request_id, length)
+            route = getattr(scope.get("route"), "path", "none")
+        if self._log is not None:
+            self._log.write(
+                request_id=request_id,
+                method=scope["method"],
+                route=route,
+                status=status,
+                duration_us=(time.perf_counter_ns() - began) // 1000,
+            )
+
+    def flush_log(self) -> None:
+        """Write the last lines of the request log."""
+        if self._log is not None:
+            self._log.flush()
+
+    async def _view(
+        self, member: str, scope: Scope, authorization: bytes, request_id: str, send: Send
+    ) -> int:
+        try:
+            body = await self._reader.view(
+                member,
+                scope["query_string"],
+                authorization.decode("latin-1"),
+                request_id,
+                masked=False,
+            )
+        except YinyomError as error:
+            return await _answer_problem(error, request_id, send)
+        except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
+            _note_crash(error, request_id)
+            return await _answer_problem(YinyomError(), request_id, send)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            *_HEADERS,
+            (b"x-request-id", request_id.encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return 200
+
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, length: int
+    ) -> int:
         status = 0
         complete = False
 
@@ -77,37 +137,27 @@ class Edge:
 
         try:
             if length > self._max_body_bytes:
-                await _answer_problem(BodyTooLargeError(), request_id, answer)
-            else:
-                await self._app(scope, self._bounded(receive), answer)
+                return await _answer_problem(BodyTooLargeError(), request_id, send)
+            await self._app(scope, self._bounded(receive), answer)
         except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
-            structlog.get_logger().error(
-                "crash", request_id=request_id, error_type=type(error).__name__, where=_where(error)
-            )
+            _note_crash(error, request_id)
             if not status:
-                await _answer_problem(YinyomError(), request_id, answer)
-            elif not complete:
+                return await _answer_problem(YinyomError(), request_id, send)
+            if not complete:
                 raise BrokenAnswerError from None
-        if self._log is not None:
-            route = scope.get("route")
-            self._log.info(
-                "request",
-                request_id=request_id,
-                method=scope["method"],
-                route=getattr(route, "path", "none"),
-                status=status,
-                duration_us=(time.perf_counter_ns() - began) // 1000,
-            )
+        return status
 
-    def _read(self, scope: Scope) -> tuple[str, int]:
-        """Give the request's id, made here unless the client sent a plain one, and its length."""
-        request_id, length = "", 0
+    def _read(self, scope: Scope) -> tuple[str, int, bytes]:
+        """Give the request's id (made here unless the client sent one), length and credentials."""
+        request_id, length, authorization = "", 0, b""
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            if name == b"authorization":
+                authorization = value
+            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 request_id = value.decode()
             elif name == b"content-length":
                 length = int(value) if value.isdigit() else self._max_body_bytes + 1
-        return request_id or new_id("req"), length
+        return request_id or new_id("req"), length, authorization
 
     def _bounded(self, receive: Receive) -> Receive:
         """Count a body that did not say its length."""
@@ -134,12 +184,20 @@ def _where(error: BaseException) -> str:
     return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
 
 
-async def _answer_problem(error: YinyomError, request_id: str, send: Send) -> None:
+def _note_crash(error: BaseException, request_id: str) -> None:
+    structlog.get_logger().error(
+        "crash", request_id=request_id, error_type=type(error).__name__, where=_where(error)
+    )
+
+
+async def _answer_problem(error: YinyomError, request_id: str, send: Send) -> int:
     body = orjson.dumps(problem(error, request_id))
     headers = [
         (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
+        *_HEADERS,
+        (b"x-request-id", request_id.encode()),
     ]
     if isinstance(error, UnavailableError):
         headers.append((b"retry-after", b"5"))
@@ -147,3 +205,4 @@ async def _answer_problem(error: YinyomError, request_id: str, send: Send) -> No
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+    return error.status

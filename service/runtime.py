@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audit import AuditLog, Sequencer, Signer
 from consent import ConsentService, ReceiptSigner
-from disclosure import DisclosureService
+from disclosure import DisclosureService, Reader
 from kernel import (
     Clock,
     ConfigurationError,
@@ -73,6 +73,7 @@ class Runtime:
     members: Members
     imports: Imports
     disclosure: DisclosureService
+    reader: Reader
     clients: Clients
     gatekeeper: TokenGatekeeper
     courier: OutboxCourier
@@ -123,6 +124,7 @@ class Runtime:
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
         housekeeping = Housekeeping(database, audit, members, clock)
+        disclosure = DisclosureService(database, vault, audit, pack, access)
         await gatekeeper.refresh()
         return cls(
             settings=settings,
@@ -143,7 +145,8 @@ class Runtime:
             receipts=ReceiptSigner(vault.signing_seed("receipt-signing"), vault.tenant),
             members=members,
             imports=Imports(database, pack, vault, audit, members, clock),
-            disclosure=DisclosureService(database, vault, audit, pack, access),
+            disclosure=disclosure,
+            reader=Reader(disclosure, gatekeeper),
             clients=Clients(database, audit, pack, clock),
             gatekeeper=gatekeeper,
             courier=OutboxCourier(database, clock, delivery),

@@ -21,8 +21,8 @@ from kernel import (
     RequestId,
     UnavailableError,
     fact,
-    new_id,
 )
+from kernel.web import credentials
 from policies import AccessSnapshot, PolicyPack, parse_scopes, scope_grammar
 from service.auth import repository
 from service.auth.clients import token_hash
@@ -88,7 +88,11 @@ class TokenGatekeeper:
 
     async def caller(self, request: Request) -> Caller:
         """Give the client behind the bearer token, or `NotAuthenticatedError`."""
-        header = request.headers.get("authorization", "")
+        return await self.authenticate(*credentials(request))
+
+    async def authenticate(self, authorization: str, request_id: str) -> Caller:
+        """Give the client behind an Authorization header, or `NotAuthenticatedError`."""
+        header = authorization
         if header[:7].lower() != _BEARER or len(header) > _LONGEST_TOKEN:
             raise NotAuthenticatedError("a bearer token is needed", reason="token_missing")
         token = header[7:].strip()
@@ -98,7 +102,6 @@ class TokenGatekeeper:
         if known.expires_us <= self._clock.now_us():
             self._known.pop(token, None)
             raise NotAuthenticatedError("the token has run out", reason="token_expired")
-        request_id = request.scope.get("yinyom.request_id") or new_id("req")
         return Caller(
             known.client_id,
             "app",
