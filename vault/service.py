@@ -1,8 +1,9 @@
 """The vault: makes keys, seals cells, opens them for a ticket, and destroys keys.
 
 Member keys are never cached: a key destroyed in one process is gone in all of them at once.
-Bucket keys are cached, bounded and for minutes, and only after the commit that stored them: a
-bucket key that was rolled back must never wrap a member's key.
+Bucket keys are cached, bounded and for minutes, each beside the stored bytes it was opened
+from: whoever seals compares those bytes, because a bucket key that was rolled back must never
+wrap a member's key. That member could not be opened again by anybody.
 """
 
 import hashlib
@@ -29,6 +30,19 @@ ORDINARY = "ordinary"
 PSEUDONYM = "pseudonym"
 _KEK_CACHE_SIZE = 1024
 _KEK_SECONDS = 600.0
+
+
+@dataclass(slots=True)
+class _BucketKey:
+    """A bucket key in RAM: the stored bytes it came from, and whether those are known to last."""
+
+    expires: float
+    wrapped: bytes
+    cipher: AESGCM
+    committed: bool
+
+    def settle(self) -> None:
+        self.committed = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,7 @@ class Vault:
         self._ring = ring
         self._tenant = ring.tenant
         self._mask = (1 << bucket_bits) - 1
-        self._keks: OrderedDict[tuple[int, int], tuple[float, AESGCM]] = OrderedDict()
+        self._keks: OrderedDict[tuple[int, int], _BucketKey] = OrderedDict()
         self.index = BlindIndex(ring.secret("index"))
         self._digest_key = HMAC(ring.secret("digest"), hashes.SHA256())
 
@@ -107,25 +121,26 @@ class Vault:
         return opened
 
     async def ensure_bucket(self, session: ReadSession, key: WrappedKey) -> None:
-        """Load the bucket key that wraps `key`, unless it is in RAM."""
-        if self._cached(key.bucket, key.bucket_version) is not None:
+        """Load the bucket key that wraps `key`, unless it is in RAM and known to be stored."""
+        held = self._cached(key.bucket, key.bucket_version)
+        if held is not None and held.committed:
             return
-        for version, ring_version, wrapped in await repository.bucket_versions(session, key.bucket):
-            if version == key.bucket_version:
-                kek = self._open_bucket(key.bucket, version, ring_version, wrapped)
-                self._remember(key.bucket, version, kek)
+        for stored in await repository.bucket_versions(session, key.bucket):
+            if stored[0] == key.bucket_version:
+                self._hold(session, key.bucket, *stored)
                 return
         raise UnreadableError
 
     def unwrap(self, key: WrappedKey) -> OwnerKey:
         """Unwrap a key whose bucket key is in RAM (see `ensure_bucket`)."""
-        kek = self._cached(key.bucket, key.bucket_version)
-        if kek is None:
+        held = self._cached(key.bucket, key.bucket_version)
+        if held is None:
             raise UnreadableError
         context = _key_context(
             self._tenant, key.owner_id, key.kind, key.version, key.bucket, key.bucket_version
         )
-        return OwnerKey(key.owner_id, key.kind, key.version, unwrap(kek, key.wrapped, context))
+        secret = unwrap(held.cipher, key.wrapped, context)
+        return OwnerKey(key.owner_id, key.kind, key.version, secret)
 
     # --- cells ------------------------------------------------------------------------
 
@@ -217,10 +232,6 @@ class Vault:
         digest = hashlib.sha256(id_bytes(owner_id)).digest()
         return int.from_bytes(digest[-4:]) & self._mask
 
-    def _open_bucket(self, bucket: int, version: int, ring_version: int, wrapped: bytes) -> AESGCM:
-        context = _bucket_context(self._tenant, bucket, version)
-        return AESGCM(self._ring.unwrap(ring_version, wrapped, context))
-
     async def _newest_kek(self, work: UnitOfWork, bucket: int) -> tuple[int, AESGCM]:
         versions = await repository.bucket_versions(work, bucket)
         if not versions:
@@ -228,28 +239,34 @@ class Vault:
             wrapped = self._ring.wrap(fresh, _bucket_context(self._tenant, bucket, 1))
             await repository.add_bucket(work, bucket, 1, self._ring.version, wrapped)
             versions = await repository.bucket_versions(work, bucket)
-        version, ring_version, wrapped = versions[0]
-        kek = self._cached(bucket, version)
-        if kek is None:
-            kek = self._open_bucket(bucket, version, ring_version, wrapped)
-            loaded = kek
-            work.after_commit(lambda: self._remember(bucket, version, loaded))
-        return version, kek
+        newest = versions[0]
+        return newest[0], self._hold(work, bucket, *newest).cipher
 
-    def _cached(self, bucket: int, version: int) -> AESGCM | None:
-        entry = self._keks.get((bucket, version))
-        if entry is None:
-            return None
-        expires, kek = entry
-        if time.monotonic() > expires:
-            del self._keks[bucket, version]
-            return None
-        return kek
-
-    def _remember(self, bucket: int, version: int, kek: AESGCM) -> None:
-        self._keks[bucket, version] = (time.monotonic() + _KEK_SECONDS, kek)
+    def _hold(
+        self, session: ReadSession, bucket: int, version: int, ring_version: int, wrapped: bytes
+    ) -> _BucketKey:
+        """Give the bucket key behind the stored bytes, from RAM only if it came from the same."""
+        held = self._cached(bucket, version)
+        if held is not None and held.wrapped == wrapped:
+            return held
+        context = _bucket_context(self._tenant, bucket, version)
+        cipher = AESGCM(self._ring.unwrap(ring_version, wrapped, context))
+        # A unit of work may be looking at a bucket of its own that is rolled back in the end.
+        when_durable = getattr(session, "after_commit", None)
+        held = _BucketKey(time.monotonic() + _KEK_SECONDS, wrapped, cipher, when_durable is None)
+        if when_durable is not None:
+            when_durable(held.settle)
+        self._keks[bucket, version] = held
         while len(self._keks) > _KEK_CACHE_SIZE:
             self._keks.popitem(last=False)
+        return held
+
+    def _cached(self, bucket: int, version: int) -> _BucketKey | None:
+        held = self._keks.get((bucket, version))
+        if held is not None and time.monotonic() > held.expires:
+            del self._keks[bucket, version]
+            return None
+        return held
 
 
 def _bucket_context(tenant: str, bucket: int, version: int) -> bytes:
