@@ -36,7 +36,7 @@ from benchmarks.servers import (
     uvicorn_command,
     workplace,
 )
-from benchmarks.yinyom import CHANNEL, FIELDS, PURPOSE, Person, Yinyom, command, people
+from benchmarks.yinyom import CHANNEL, FIELDS, PURPOSE, REPOSITORY, Person, Yinyom, command, people
 
 Made = TypeVar("Made")
 
@@ -201,7 +201,7 @@ class _Run:
             self.results.start_s.append(installation.start())
         for _ in range(STARTS):
             began = time.perf_counter()
-            subprocess.run([*command(), "--help"], check=True, capture_output=True)
+            subprocess.run([*command(), "--help"], check=True, capture_output=True, cwd=REPOSITORY)
             self.results.help_s.append(time.perf_counter() - began)
 
     def _profile(self, contender: Contender) -> None:
@@ -239,7 +239,7 @@ def _bare_server(folder: Path, dsn: str, workers: int) -> Iterator[tuple[Server,
         f"bare-{workers}",
         uvicorn_command(sys.executable, "benchmarks.bare_app:app", port, workers),
         log=folder / f"bare-{workers}.log",
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=REPOSITORY,
         env={bare_app.DSN_VARIABLE: dsn},
     )
     try:

@@ -179,7 +179,7 @@ class Server:
 def uvicorn_command(python: Path | str, app: str, port: int, workers: int = 1) -> list[str]:
     """Start an ASGI app with the flags all contenders share: uvloop, httptools, no access log."""
     command = [str(python), "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+    command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"]
     return [*command, "--log-level", "warning", "--workers", str(workers)]
 
 

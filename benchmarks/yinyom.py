@@ -26,7 +26,7 @@ CHANNEL = "sms"
 FIELDS = "given_name,phone"
 START_SECONDS = 60
 CODE_SECONDS = 120.0
-_REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent
 _BATCH = 1_000
 _TOKEN_SECONDS = 240.0
 _GIVEN = ("สมหญิง", "สมชาย", "กมลชนก", "ณัฐวุฒิ", "ปิยะดา", "ธนกร", "วราภรณ์", "อนุชา")
@@ -63,17 +63,11 @@ def people(count: int, seed: int = 20_261_123) -> list[Person]:
 
 
 def command() -> list[str]:
-    """Give the `yinyom` command of the environment this runs in.
-
-    Raises:
-        UnavailableError: the project is not installed in it.
-    """
+    """Give the `yinyom` command: the installed script, or the checkout's own entry."""
     script = Path(sys.executable).parent / "yinyom"
     if script.exists():
         return [str(script)]
-    if (_REPOSITORY / "service" / "cli" / "__main__.py").exists():
-        return [sys.executable, "-m", "service.cli"]
-    raise UnavailableError("`yinyom` is not installed in this environment (pip install -e .)")
+    return [sys.executable, "-c", "from service.cli import main; main()"]
 
 
 class Yinyom:
@@ -86,7 +80,7 @@ class Yinyom:
         self.database = None if database_url is None else database_url.rpartition("/")[2]
         self._folder = folder
         self._data = folder / f"{name}-data"
-        self._env = {"PYTHONPATH": str(_REPOSITORY)}
+        self._env = {"PYTHONPATH": str(REPOSITORY)}
         if database_url is not None:
             self._env["YINYOM_DATABASE__URL"] = database_url
         self._client: dict[str, Any] = {}
