@@ -22,12 +22,12 @@ audit_event = Table(
     Column("body", LargeBinary, nullable=False),
 )
 Index("ix_audit_event_subject", audit_event.c.subject, audit_event.c.id)
-Index("ix_audit_event_recorded", audit_event.c.recorded_us)
 
 audit_pending = Table(
     "audit_pending",
     metadata,
     Column("event_id", Text, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 audit_leaf = Table(
@@ -44,6 +44,7 @@ audit_tile = Table(
     Column("level", Integer, primary_key=True, autoincrement=False),
     Column("n", BigInteger, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 audit_checkpoint = Table(

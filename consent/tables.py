@@ -11,6 +11,7 @@ member_gate = Table(
     Column("version", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("age_tier", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 notice = Table(
@@ -51,4 +52,5 @@ consent_state = Table(
     Column("event_id", Text, nullable=False),
     Column("notice_revision", Text),
     Column("since_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )

@@ -24,6 +24,7 @@ pairwise_id = Table(
     Column("client_id", Text, nullable=False),
     Column("member_id", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 Index("uq_pairwise_id_client_member", pairwise_id.c.client_id, pairwise_id.c.member_id, unique=True)
 Index("ix_pairwise_id_member", pairwise_id.c.member_id)

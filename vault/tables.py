@@ -23,6 +23,7 @@ vault_key = Table(
     Column("bucket_version", Integer, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
     Column("destroy_after_us", BigInteger),
+    sqlite_with_rowid=False,
 )
 Index(
     "ix_vault_key_destroy_after",
@@ -39,5 +40,6 @@ vault_tag = Table(
     Column("owner_id", Text, primary_key=True),
     Column("field", Text, primary_key=True),
     Column("index_version", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 Index("ix_vault_tag_owner", vault_tag.c.owner_id)

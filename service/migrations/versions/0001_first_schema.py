@@ -116,7 +116,6 @@ def _create_tables() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_event")),
     )
-    op.create_index("ix_audit_event_recorded", "audit_event", ["recorded_us"], unique=False)
     op.create_index("ix_audit_event_subject", "audit_event", ["subject", "id"], unique=False)
     op.create_table(
         "audit_head",
@@ -136,6 +135,7 @@ def _create_tables() -> None:
         "audit_pending",
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_audit_pending")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "audit_tile",
@@ -143,6 +143,7 @@ def _create_tables() -> None:
         sa.Column("n", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("level", "n", name=op.f("pk_audit_tile")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "client",
@@ -191,6 +192,7 @@ def _create_tables() -> None:
         sa.Column("notice_revision", sa.Text(), nullable=True),
         sa.Column("since_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("member_id", "purpose", "channel", name=op.f("pk_consent_state")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "contact_code",
@@ -288,6 +290,7 @@ def _create_tables() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("age_tier", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("member_id", name=op.f("pk_member_gate")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "notice",
@@ -323,6 +326,7 @@ def _create_tables() -> None:
         sa.Column("member_id", sa.Text(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pairwise_id")),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_pairwise_id_member", "pairwise_id", ["member_id"], unique=False)
     op.create_index(
@@ -364,6 +368,7 @@ def _create_tables() -> None:
         sa.Column("wrapped", sa.LargeBinary(), nullable=False),
         sa.Column("destroy_after_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("owner_id", "kind", "version", name=op.f("pk_vault_key")),
+        sqlite_with_rowid=False,
     )
     op.create_index(
         "ix_vault_key_destroy_after",
@@ -381,6 +386,7 @@ def _create_tables() -> None:
         sa.Column("field", sa.Text(), nullable=False),
         sa.Column("index_version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "tag", "owner_id", "field", name=op.f("pk_vault_tag")),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_vault_tag_owner", "vault_tag", ["owner_id"], unique=False)
 
