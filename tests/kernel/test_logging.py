@@ -1,5 +1,6 @@
 """The log is an allow-list: what nobody declared does not pass, and no person ever does."""
 
+import asyncio
 import io
 
 import orjson
@@ -8,7 +9,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.logging import configure_logging, get_logger, scrub
+from kernel.logging import RequestLog, configure_logging, scrub
 
 PERSONS = {
     "thai name": "สมหญิง ใจดี",
@@ -52,7 +53,7 @@ def lines():
 @pytest.mark.parametrize("key", DECLARED)
 def test_no_person_passes_under_a_declared_key(lines, key, value):
     said = {"event": "something_happened", key: value}
-    get_logger().info(said.pop("event"), **said)
+    structlog.get_logger().info(said.pop("event"), **said)
     (line,) = lines()
     assert line[key] == "<scrubbed>"
 
@@ -60,13 +61,13 @@ def test_no_person_passes_under_a_declared_key(lines, key, value):
 @pytest.mark.xfail(strict=False, reason="kernel.logging lets grouped numbers and Latin names pass")
 @pytest.mark.parametrize("value", PERSONS.values(), ids=PERSONS)
 def test_a_person_inside_a_sentence_does_not_pass(lines, value):
-    get_logger().warning(f"could not reach {value} today")
+    structlog.get_logger().warning(f"could not reach {value} today")
     (line,) = lines()
     assert line["event"] == "<scrubbed>"
 
 
 def test_an_undeclared_key_is_dropped_and_counted(lines):
-    get_logger().info("member_registered", name="สมหญิง", phone="0812345678", count=1)
+    structlog.get_logger().info("member_registered", name="สมหญิง", phone="0812345678", count=1)
     (line,) = lines()
     assert line["dropped"] == 2
     assert line["count"] == 1
@@ -118,7 +119,7 @@ def test_what_an_operator_needs_passes_unchanged(key, value):
 
 
 def test_a_line_says_when_and_how_bad(lines):
-    get_logger().error("audit_stalled", reason="pending_limit")
+    structlog.get_logger().error("audit_stalled", reason="pending_limit")
     (line,) = lines()
     assert line["level"] == "error"
     assert line["timestamp"].endswith("Z")
@@ -128,7 +129,43 @@ def test_levels_below_the_chosen_one_are_not_written():
     stream = io.BytesIO()
     configure_logging("warning", stream)
     try:
-        get_logger().info("request_served")
+        structlog.get_logger().info("request_served")
         assert stream.getvalue() == b""
     finally:
         structlog.reset_defaults()
+
+
+# --- one line a request ---------------------------------------------------------------
+
+SERVED = {
+    "request_id": "req_01hf7yat00e00azv1jnrnms5r7",
+    "method": "GET",
+    "route": "/v1/members/{member_id}/view",
+    "status": 403,
+    "duration_us": 812,
+}
+
+
+@pytest.mark.anyio
+async def test_a_request_leaves_one_line_of_its_template_and_outcome():
+    stream = io.BytesIO()
+    RequestLog(stream).write(**SERVED)
+    assert stream.getvalue() == b""  # not on the answer's path
+    await asyncio.sleep(0.3)
+    (line,) = map(orjson.loads, stream.getvalue().splitlines())
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "request", "level": "info", **SERVED}
+
+
+@pytest.mark.anyio
+async def test_every_request_is_logged_once_and_in_order():
+    stream = io.BytesIO()
+    log = RequestLog(stream)
+    for status in range(200, 210):
+        log.write(**SERVED | {"status": status})
+    await asyncio.sleep(0.3)
+    log.write(**SERVED | {"status": 210})
+    log.flush()
+    log.flush()
+    lines = [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["status"] for line in lines] == list(range(200, 211))
