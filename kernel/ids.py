@@ -8,6 +8,7 @@ time on purpose: two clients who compare creation times must not find the same p
 import os
 import re
 import time
+from functools import lru_cache
 from typing import NewType
 
 MemberId = NewType("MemberId", str)
@@ -49,6 +50,7 @@ def new_random_id(prefix: str) -> str:
     return f"{prefix}_{_base32(int.from_bytes(os.urandom(16)))}"
 
 
+@lru_cache(maxsize=4096)
 def id_bytes(identifier: str) -> bytes:
     """Give the 16 bytes behind a prefixed id; `ValueError` when it is not one of ours."""
     _, separator, letters = identifier.rpartition("_")

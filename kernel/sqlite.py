@@ -165,7 +165,7 @@ class _Writing:
     ) -> None:
         done = self._database._leave(self._work, failed=kind is not None)  # noqa: SLF001
         if done is not None:
-            await asyncio.shield(done)
+            await done
 
 
 class SqliteDatabase:
@@ -179,8 +179,8 @@ class SqliteDatabase:
         self._writer = connect(path, busy_timeout_ms=busy_timeout_ms)
         self._reader = connect_read_only(path)
         self._turn = asyncio.Lock()
-        self._batch: asyncio.Future[None] | None = None
-        self._waiting: list[Callable[[], None]] = []
+        self._batch: list[asyncio.Future[None]] | None = None
+        self._reactions: list[Callable[[], None]] = []
         self._savepoint_open = False
         self._flush_is_due = False
 
@@ -209,9 +209,8 @@ class SqliteDatabase:
         try:
             if self._batch is None:
                 self._writer.execute("BEGIN IMMEDIATE")
-                loop = asyncio.get_running_loop()
-                self._batch = loop.create_future()
-                loop.call_soon(self._flush_when_free)
+                self._batch = []
+                asyncio.get_running_loop().call_soon(self._flush_when_free)
             self._writer.execute("SAVEPOINT turn")
         except sqlite3.Error as error:
             self._turn.release()
@@ -220,22 +219,22 @@ class SqliteDatabase:
         return _UnitOfWork(self._writer)
 
     def _leave(self, work: _UnitOfWork, *, failed: bool) -> asyncio.Future[None] | None:
-        done = self._batch
+        """End a turn; gives what to wait for until the batch is durable."""
+        done: asyncio.Future[None] | None = None
         try:
             if failed:
                 self._writer.execute("ROLLBACK TO turn")
-                self._writer.execute("RELEASE turn")
-                done = None
-            else:
-                self._writer.execute("RELEASE turn")
-                self._waiting.extend(work.reactions)
+            self._writer.execute("RELEASE turn")
+            if not failed and self._batch is not None:
+                done = asyncio.get_running_loop().create_future()
+                self._batch.append(done)
+                self._reactions.extend(work.reactions)
         except sqlite3.Error as error:
             # A full disk makes SQLite roll the whole transaction back by itself: then no
             # member of the batch may believe that it was stored.
             self._abandon_batch()
             if not failed:
                 raise _translated(error) from error
-            done = None
         finally:
             self._savepoint_open = False
             self._turn.release()
@@ -252,7 +251,7 @@ class SqliteDatabase:
     def _flush(self) -> None:
         """Commit the batch and wake whoever waits for it."""
         batch, self._batch = self._batch, None
-        reactions, self._waiting = self._waiting, []
+        reactions, self._reactions = self._reactions, []
         self._flush_is_due = False
         if batch is None:
             return
@@ -261,22 +260,26 @@ class SqliteDatabase:
         except sqlite3.Error:
             self._fail(batch)
             return
-        batch.set_result(None)
+        for done in batch:
+            if not done.done():  # its request may have been cancelled meanwhile
+                done.set_result(None)
         for reaction in reactions:
             reaction()
 
     def _abandon_batch(self) -> None:
         batch, self._batch = self._batch, None
-        self._waiting = []
+        self._reactions = []
         if batch is not None:
             self._fail(batch)
 
-    def _fail(self, batch: asyncio.Future[None]) -> None:
+    def _fail(self, batch: list[asyncio.Future[None]]) -> None:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
-        batch.set_exception(
-            UnavailableError(
-                "the database could not make the change durable", reason="database_unavailable"
-            )
-        )
-        batch.exception()  # a batch that nobody waits for must not warn
+        for done in batch:
+            if not done.done():
+                done.set_exception(
+                    UnavailableError(
+                        "the database could not make the change durable",
+                        reason="database_unavailable",
+                    )
+                )

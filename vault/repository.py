@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -138,16 +139,19 @@ def key_source(
 
 def key_from_row(row: Row, owner_id: str, kind: str, label: str) -> WrappedKey | None:
     """Read the columns of `key_source` back; None when the key does not exist any more."""
-    wrapped = row[f"{label}_wrapped"]
-    if wrapped is None:
+    version, bucket, bucket_version, wrapped = _labels(label)
+    if row[wrapped] is None:
         return None
-    return WrappedKey(
-        owner_id,
-        kind,
-        row[f"{label}_version"],
-        row[f"{label}_bucket"],
-        row[f"{label}_bucket_version"],
-        wrapped,
+    return WrappedKey(owner_id, kind, row[version], row[bucket], row[bucket_version], row[wrapped])
+
+
+@cache
+def _labels(label: str) -> tuple[str, str, str, str]:
+    return (
+        f"{label}_version",
+        f"{label}_bucket",
+        f"{label}_bucket_version",
+        f"{label}_wrapped",
     )
 
 

@@ -12,6 +12,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,6 +32,7 @@ ORDINARY = "ordinary"
 PSEUDONYM = "pseudonym"
 _KEK_CACHE_SIZE = 1024
 _KEK_SECONDS = 600.0
+_NUMBERS = Struct(">III")
 
 
 @dataclass(slots=True)
@@ -273,17 +276,15 @@ def _bucket_context(tenant: str, bucket: int, version: int) -> bytes:
     return b"bucket0" + length_prefixed(tenant) + bucket.to_bytes(4) + version.to_bytes(4)
 
 
+@lru_cache(maxsize=256)
+def _key_labels(tenant: str, kind: str) -> tuple[bytes, bytes]:
+    return b"key0" + length_prefixed(tenant), length_prefixed(kind)
+
+
 def _key_context(
     tenant: str, owner_id: str, kind: str, version: int, bucket: int, bucket_version: int
 ) -> bytes:
-    return b"".join(
-        (
-            b"key0",
-            length_prefixed(tenant),
-            id_bytes(owner_id),
-            length_prefixed(kind),
-            version.to_bytes(4),
-            bucket.to_bytes(4),
-            bucket_version.to_bytes(4),
-        )
-    )
+    """Bind a wrapped key to its owner, kind, version and bucket (three 32-bit numbers)."""
+    before, behind = _key_labels(tenant, kind)
+    numbers = _NUMBERS.pack(version, bucket, bucket_version)
+    return before + id_bytes(owner_id) + behind + numbers
