@@ -28,7 +28,9 @@ _GATE_COLUMNS = (
     member_gate.c.state,
     member_gate.c.age_tier,
 )
-_GATE = Statement(select(*_GATE_COLUMNS).where(member_gate.c.member_id == bindparam("member_id")))
+_ONE_GATE = select(*_GATE_COLUMNS).where(member_gate.c.member_id == bindparam("member_id"))
+_GATE = Statement(_ONE_GATE)
+_SHARED_GATE = Statement(_ONE_GATE.with_for_update(read=True))
 _BUMP = Statement(
     update(member_gate)
     .where(member_gate.c.member_id == bindparam("for_member"))
@@ -105,6 +107,12 @@ async def open_gate(work: UnitOfWork, member_id: MemberId, age_tier: str) -> Non
 async def read_gate(session: ReadSession, member_id: MemberId) -> Gate | None:
     """Read a gate without holding it."""
     row = await session.first(_GATE, member_id=member_id)
+    return None if row is None else _gate(row)
+
+
+async def share_gate(work: UnitOfWork, member_id: MemberId) -> Gate | None:
+    """Read a gate and keep others from moving it on until this unit of work ends."""
+    row = await work.first(_SHARED_GATE, member_id=member_id)
     return None if row is None else _gate(row)
 
 

@@ -219,6 +219,17 @@ class ConsentService:
             raise NotFoundError("no such member", reason="member_unknown")
         return found
 
+    async def share_gate(self, work: UnitOfWork, member_id: MemberId) -> Gate:
+        """Read a gate that then stands still until the unit of work ends, or `NotFoundError`.
+
+        What is read after it is as new as the gate: for whoever tells something of a member
+        inside a unit of work.
+        """
+        found = await repository.share_gate(work, member_id)
+        if found is None:
+            raise NotFoundError("no such member", reason="member_unknown")
+        return found
+
     async def hold_gate(self, work: UnitOfWork, member_id: MemberId) -> Gate:
         """Lock a member's gate and move it on; `NotFoundError` when erased or unknown."""
         return await self._hold(work, member_id)

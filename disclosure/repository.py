@@ -24,7 +24,7 @@ POLICY_EPOCH = "policy"
 MOST_IN_BATCH = 100
 
 
-def _select(which: ColumnElement[bool]) -> tuple[Select[Any], Any]:
+def _select(which: ColumnElement[bool]) -> Select[Any]:
     source, member_columns = member_source()
     member_id = member_columns[1]
     gate, gate_on, gate_columns = gate_source(member_id)
@@ -48,11 +48,11 @@ def _select(which: ColumnElement[bool]) -> tuple[Select[Any], Any]:
         epoch_value(AUTH_EPOCH).label("auth_epoch"),
         epoch_value(POLICY_EPOCH).label("policy_epoch"),
     ]
-    return select(*columns).select_from(joined).where(which), gate
+    return select(*columns).select_from(joined).where(which)
 
 
 _client = bindparam("client_id", type_=Text)
-SELECT_ONE = Statement(_select(pairwise_is(bindparam("pairwise", type_=Text), _client))[0])
+SELECT_ONE = Statement(_select(pairwise_is(bindparam("pairwise", type_=Text), _client)))
 _EPOCHS = Statement(
     select(
         epoch_value(AUTH_EPOCH).label("auth_epoch"),
@@ -67,10 +67,20 @@ RECORD = append_while_held(
 
 
 @cache
-def _select_many() -> Statement:
+def _batch() -> tuple[Statement, Statement]:
+    """Give the statement that holds the gates of a batch, and the one that reads its members."""
     names = [bindparam(f"pairwise_{at}", type_=Text) for at in range(MOST_IN_BATCH)]
-    statement, gate = _select(pairwise_is(names, _client))
-    return Statement(statement.with_for_update(read=True, of=gate))
+    which = pairwise_is(names, _client)
+    source, member_columns = member_source()
+    gate, gate_on, _ = gate_source(member_columns[1])
+    held = (
+        select(member_columns[1])
+        .select_from(source.join(gate, gate_on))
+        .where(which)
+        .order_by(member_columns[1])
+        .with_for_update(read=True, of=gate)
+    )
+    return Statement(held), Statement(_select(which))
 
 
 async def select_one(
@@ -85,12 +95,18 @@ async def select_one(
 async def hold_many(
     work: UnitOfWork, pairwise: Sequence[str], client_id: str, purpose: str, channel: str
 ) -> Sequence[Row]:
-    """Bring up to 100 members and hold their gates until the unit of work ends."""
+    """Bring up to 100 members whose gates are held until the unit of work ends.
+
+    In two statements, because a statement that waits for a row lock gets the row as new as it
+    has become, and whatever is joined to it as old as the statement: a withdrawal that it
+    waited for would go unseen.
+    """
     padded = [*pairwise, *[""] * (MOST_IN_BATCH - len(pairwise))]
     names = {f"pairwise_{at}": value for at, value in enumerate(padded)}
-    return await work.all(
-        _select_many(), client_id=client_id, purpose=purpose, channel=channel, **names
-    )
+    hold, read = _batch()
+    held = {row["member_id"] for row in await work.all(hold, client_id=client_id, **names)}
+    rows = await work.all(read, client_id=client_id, purpose=purpose, channel=channel, **names)
+    return [row for row in rows if row["member_id"] in held]
 
 
 async def record_if_unmoved(work: UnitOfWork, parameters: dict[str, Any]) -> bool:

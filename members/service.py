@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from datetime import date
 
 from audit import AuditLog, value_digest
-from consent import ConsentEvent, ConsentRequest, ConsentService, GateState, Status
+from consent import (
+    Basis,
+    ConsentEvent,
+    ConsentRequest,
+    ConsentService,
+    GateState,
+    Status,
+    decide_basis,
+)
 from kernel import (
     Caller,
     FieldProblem,
@@ -39,7 +47,6 @@ from members.sources import MEMBER_TABLE
 from policies import (
     AccessSnapshot,
     AgeTier,
-    BasisKind,
     FieldKey,
     IndexKind,
     JurisdictionCode,
@@ -469,14 +476,19 @@ class Members:
             ) from None
 
     async def _may_be_told(
-        self, session: ReadSession, caller: Caller, member_id: MemberId, purpose: str
+        self, work: UnitOfWork, caller: Caller, member_id: MemberId, purpose: str
     ) -> bool:
-        row = await repository.read_member(session, member_id)
-        gate = await self._consent.gate(session, member_id)
+        """Say whether any channel of the purpose has a lawful basis, with the gate held still."""
+        gate = await self._consent.share_gate(work, member_id)
+        row = await repository.read_member(work, member_id)
         if row is None or row.brand != caller.brand or gate.state is not GateState.ACTIVE:
             return False
-        entry = self._pack.purposes[PurposeKey(purpose)]
-        if entry.basis.get(row.jurisdiction, entry.default_basis) is not BasisKind.CONSENT:
-            return True
-        states = await self._consent.states(session, member_id)
-        return any(s.purpose == purpose and s.status is Status.GIVEN for s in states)
+        entry, tier = self._pack.purposes[PurposeKey(purpose)], AgeTier(gate.age_tier)
+        states = await self._consent.states(work, member_id)
+        statuses: list[Status | None] = [s.status for s in states if s.purpose == purpose]
+        return any(
+            isinstance(
+                decide_basis(self._pack, entry, row.jurisdiction, tier, status, None, None), Basis
+            )
+            for status in statuses or [None]
+        )
