@@ -113,6 +113,15 @@ async def mark_delivered(work: UnitOfWork, message_id: str, *, now_us: int) -> N
     await work.run(_DELIVERED, message_id=message_id, now_us=now_us)
 
 
+DELIVERED_KEPT_US = 7 * 24 * 3600 * 1_000_000
+_FORGET_DELIVERED = Statement(delete(outbox).where(outbox.c.delivered_us < bindparam("before_us")))
+
+
+async def forget_delivered_messages(work: UnitOfWork, *, now_us: int) -> int:
+    """Drop messages that were delivered more than a week ago and say how many."""
+    return await work.run(_FORGET_DELIVERED, before_us=now_us - DELIVERED_KEPT_US)
+
+
 # --- jobs -----------------------------------------------------------------------------
 
 _ENQUEUE = Statement(

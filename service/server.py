@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -72,9 +73,28 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
         await service.close()
 
 
+class _Server(uvicorn.Server):
+    """Ends by itself when told to, so that what follows it (closing the registry) still runs.
+
+    uvicorn's own way raises the signal again after serving, which would end the process first.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM as the wish to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
 def uvicorn_server(service: Service, *, host: str, port: int) -> uvicorn.Server:
     """Make the HTTP server for an opened service."""
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             service,
             host=host,

@@ -17,6 +17,7 @@ from kernel import (
     claim_job,
     enqueue_job,
     finish_job,
+    forget_delivered_messages,
     forget_old_idempotency_keys,
     new_id,
     postpone_job,
@@ -71,6 +72,7 @@ class Housekeeping:
             tokens = await repository.drop_expired_tokens(work, now_us=now_us)
             sessions = await repository.drop_expired_sessions(work, now_us=now_us)
             old_keys = await forget_old_idempotency_keys(work, now_us=now_us)
+            await forget_delivered_messages(work, now_us=now_us)
         return Swept(len(destroyed), tokens, sessions, old_keys)
 
 
