@@ -24,7 +24,7 @@ from audit.tables import (
     audit_pending,
     audit_tile,
 )
-from kernel import ReadSession, Row, Statement, UnitOfWork
+from kernel import ReadSession, Row, Statement, UnitOfWork, id_moment_us
 
 _EVENT_COLUMNS = (
     "id",
@@ -133,9 +133,8 @@ _LAST_CHECKPOINT = Statement(
 )
 _PENDING_COUNT = Statement(
     select(
-        func.count().label("waiting"),
-        func.min(audit_event.c.recorded_us).label("oldest_us"),
-    ).select_from(audit_pending.join(audit_event, audit_event.c.id == audit_pending.c.event_id))
+        func.count().label("waiting"), func.min(audit_pending.c.event_id).label("oldest")
+    ).select_from(audit_pending)
 )
 _ENTRIES = Statement(
     select(audit_leaf.c.leaf_index, audit_leaf.c.leaf_hash, audit_event.c.id, audit_event.c.body)
@@ -247,9 +246,11 @@ async def last_checkpoint(session: ReadSession) -> tuple[int, bytes, str] | None
 
 
 async def pending(session: ReadSession) -> tuple[int, int | None]:
-    """Give how many events wait for the sequencer, and when the oldest was recorded (µs)."""
+    """Give how many events wait for the sequencer, and when the oldest was made (µs)."""
     row = await session.first(_PENDING_COUNT)
-    return (0, None) if row is None else (row["waiting"], row["oldest_us"])
+    if row is None or row["oldest"] is None:
+        return 0, None
+    return row["waiting"], id_moment_us(row["oldest"])
 
 
 async def entries(session: ReadSession, start: int, end: int) -> Sequence[Row]:

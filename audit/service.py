@@ -30,6 +30,7 @@ from kernel import (
     Clock,
     NotFoundError,
     ReadSession,
+    UnavailableError,
     UnitOfWork,
     new_id,
 )
@@ -47,6 +48,15 @@ class AuditLog:
         self._signer = signer
         self._clock = clock
         self._policy = policy_digest
+        self._blocked: str | None = None
+
+    def block(self, reason: str) -> None:
+        """Refuse every further event, and so every disclosure and change: the log is not sound."""
+        self._blocked = reason
+
+    def unblock(self) -> None:
+        """Take events again."""
+        self._blocked = None
 
     @property
     def vkey(self) -> str:
@@ -76,7 +86,13 @@ class AuditLog:
         before: Mapping[str, str] | None = None,
         after: Mapping[str, str] | None = None,
     ) -> AuditEvent:
-        """Make an event of this moment; `subject` is the member's pseudonym key."""
+        """Make an event of this moment; `subject` is the member's pseudonym key.
+
+        `UnavailableError` while the trail is blocked: what cannot be put on record does not
+        happen (fail closed).
+        """
+        if self._blocked is not None:
+            raise UnavailableError("the trail takes no events now", reason=self._blocked)
         now_us = self._clock.now_us()
         return AuditEvent(
             id=new_id("evt", now_us),

@@ -141,6 +141,14 @@ class Database(Protocol):
         """
         ...
 
+    async def drain(self) -> None:
+        """Wait until whatever was under way at this moment has ended, in every process.
+
+        For changes that reads compare and do not lock: they are done when the reads that
+        could have missed them are over.
+        """
+        ...
+
     async def close(self) -> None:
         """Close every connection."""
         ...

@@ -59,6 +59,11 @@ def id_bytes(identifier: str) -> bytes:
     return int(letters.translate(_TO_PYTHON), 32).to_bytes(16)
 
 
+def id_moment_us(identifier: str) -> int:
+    """Give the moment at which a time-ordered id was made, in microseconds to the millisecond."""
+    return int.from_bytes(id_bytes(identifier)[:6]) * 1000
+
+
 def is_id(prefix: str, text: str) -> bool:
     """Say whether `text` is a well-formed id with this prefix."""
     if not text.startswith(prefix + "_") or len(text) != len(prefix) + 1 + _LENGTH:

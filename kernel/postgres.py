@@ -18,6 +18,14 @@ from kernel.errors import ConfigurationError, UnavailableError
 
 POOL_SIZE = 10
 STATEMENT_TIMEOUT_MS = 30_000
+_APPLICATION = "yinyom"
+_DRAIN_POLL_SECONDS = 0.02
+# Work of any worker on this database that began before a moment and has not ended.
+_UNDER_WAY = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = current_setting('application_name')
+AND pid <> pg_backend_pid() AND state <> 'idle' AND coalesce(xact_start, query_start) < $1
+"""
 _DRIVER = re.compile(r"^postgres(?:ql)?(?:\+\w+)?://")
 
 
@@ -86,6 +94,15 @@ class _Session:
         except _FAILURES as error:
             raise _translated(error) from error
 
+    async def quiet(self) -> None:
+        """Return once all work that began before now is over."""
+        try:
+            now = await self._connection.fetchval("SELECT clock_timestamp()")
+            while await self._connection.fetchval(_UNDER_WAY, now):
+                await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        except _FAILURES as error:
+            raise _translated(error) from error
+
     def after_commit(self, reaction: Callable[[], None]) -> None:
         self._reactions.append(reaction)
 
@@ -126,7 +143,14 @@ class _Lease:
         broken = True
         try:
             if self._begin is not None:
-                await self._connection.execute("ROLLBACK" if kind else "COMMIT")
+                ended = await self._connection.execute("ROLLBACK" if kind else "COMMIT")
+                if kind is None and ended != "COMMIT":
+                    # A statement had failed and somebody caught the error: the server answers
+                    # COMMIT with a rollback, and no error.
+                    broken = False
+                    raise UnavailableError(
+                        "the database rolled the change back", reason="database_unavailable"
+                    )
             broken = kind is not None and issubclass(kind, asyncio.CancelledError)
         except _FAILURES as failure:
             if kind is None:
@@ -158,6 +182,16 @@ class PostgresDatabase:
         """Open a session without a transaction around its statements."""
         return _Lease(self, None)
 
+    async def drain(self) -> None:
+        """Wait until whatever was under way at this moment, in any process, has ended."""
+        try:
+            async with asyncio.timeout(2 * STATEMENT_TIMEOUT_MS / 1000), self.read() as session:
+                await session.quiet()
+        except TimeoutError:
+            raise UnavailableError(
+                "work that began before the change does not end", reason="not_drained"
+            ) from None
+
     async def close(self) -> None:
         """Close every connection that is not lent out."""
         while self._free:
@@ -174,7 +208,7 @@ class PostgresDatabase:
                 self._dsn,
                 statement_cache_size=1024,
                 server_settings={
-                    "application_name": "yinyom",
+                    "application_name": _APPLICATION,
                     "synchronous_commit": "on",
                     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
                     "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),

@@ -196,6 +196,11 @@ class SqliteDatabase:
         """Same as `unit_of_work`: one savepoint is cheaper than two commits here."""
         return _Writing(self)
 
+    async def drain(self) -> None:
+        """Return once the units of work that came before this call have ended."""
+        async with self.unit_of_work():
+            pass
+
     async def close(self) -> None:
         """Finish the running batch and close both connections."""
         async with self._turn:

@@ -9,6 +9,7 @@ from service.app import create_app
 from service.middleware import Edge, Receive, Scope, Send
 from service.runtime import Runtime
 from service.settings import Settings, read_settings
+from service.watch import Watch
 
 DATA_DIR = "YINYOM_SERVE_DATA_DIR"
 CONFIG = "YINYOM_SERVE_CONFIG"
@@ -20,6 +21,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._app: Edge | None = None
+        self._watch: Watch | None = None
         self.runtime: Runtime | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,6 +40,8 @@ class Service:
             await runtime.close()
             raise
         self.runtime = runtime
+        self._watch = Watch(runtime)
+        self._watch.start()
         self._app = create_app(runtime)
         return runtime
 
@@ -45,6 +49,8 @@ class Service:
         """Close the installation."""
         if self._app is not None:
             self._app.flush_log()
+        if self._watch is not None:
+            await self._watch.stop()
         if self.runtime is not None:
             await self.runtime.close()
             self.runtime = None
