@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, bindparam, func, insert, select, update
 from sqlalchemy.sql import FromClause, Select
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -48,6 +48,18 @@ _SET_AGE_TIER = Statement(
     .where(member_gate.c.member_id == bindparam("for_member"))
     .values(version=member_gate.c.version + 1, age_tier=bindparam("new_age_tier"))
     .returning(*_GATE_COLUMNS)
+)
+
+
+_IN_TIERS = Statement(
+    select(member_gate.c.member_id)
+    .where(
+        member_gate.c.state != GateState.ERASED.value,
+        member_gate.c.age_tier.in_([bindparam("tier_a"), bindparam("tier_b")]),
+        member_gate.c.member_id > bindparam("after"),
+    )
+    .order_by(member_gate.c.member_id)
+    .limit(bindparam("most", type_=BigInteger))
 )
 
 
@@ -132,6 +144,14 @@ async def set_age_tier(work: UnitOfWork, member_id: MemberId, age_tier: str) -> 
     """Note a new age tier, moving the gate on."""
     row = await work.first(_SET_AGE_TIER, for_member=member_id, new_age_tier=age_tier)
     return None if row is None else _gate(row)
+
+
+async def members_in_tiers(
+    session: ReadSession, tiers: tuple[str, str], *, after: str, most: int
+) -> list[MemberId]:
+    """Give living members of either age tier, in order, from the one after `after`."""
+    rows = await session.all(_IN_TIERS, tier_a=tiers[0], tier_b=tiers[1], after=after, most=most)
+    return [MemberId(row["member_id"]) for row in rows]
 
 
 # --- notices --------------------------------------------------------------------------

@@ -242,6 +242,11 @@ class ConsentService:
         """Note that a member has come into another age tier."""
         await repository.set_age_tier(work, member_id, age_tier.value)
 
+    async def minors(self, session: ReadSession, *, after: str, most: int) -> list[MemberId]:
+        """Give members who are minors by their age tier, from the one after `after`."""
+        tiers = (AgeTier.MINOR_WITH_GUARDIAN.value, AgeTier.GUARDIAN_ONLY.value)
+        return await repository.members_in_tiers(session, tiers, after=after, most=most)
+
     async def restrict(self, work: UnitOfWork, member_id: MemberId, *, on: bool) -> None:
         """Restrict a member's data to storage, or end the restriction (PDPA s.34, GDPR art. 18)."""
         state = GateState.RESTRICTED if on else GateState.ACTIVE

@@ -1,5 +1,6 @@
 """Members: identity, contact points, validation, import. Finds members, never opens a cell."""
 
+from members.age import AgeTiers
 from members.contact import CODE_WANTED, ContactPoints
 from members.errors import (
     CodeRefusedError,
@@ -20,6 +21,7 @@ __all__ = [
     "DATE_ERAS",
     "MEMBER_TABLE",
     "PROFILES",
+    "AgeTiers",
     "CodeRefusedError",
     "ContactPoint",
     "ContactPointNotFoundError",

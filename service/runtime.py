@@ -17,7 +17,7 @@ from kernel import (
     SystemClock,
     fact,
 )
-from members import Imports, Members
+from members import AgeTiers, Imports, Members
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
@@ -123,7 +123,8 @@ class Runtime:
         members = Members(pack, access, vault, audit, consent)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
-        housekeeping = Housekeeping(database, audit, members, clock)
+        age_tiers = AgeTiers(database, pack, vault, audit, consent, clock)
+        housekeeping = Housekeeping(database, audit, members, age_tiers, clock)
         disclosure = DisclosureService(database, vault, audit, pack, access)
         await gatekeeper.refresh()
         return cls(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -22,7 +23,7 @@ from kernel import (
     new_id,
     postpone_job,
 )
-from members import Members
+from members import AgeTiers, Members
 from service.auth import repository
 from vault import PSEUDONYM, destroy_expired_keys
 
@@ -30,6 +31,9 @@ LEASE_US = 60_000_000
 _RETRIES = 5
 _BACKOFF_US = 30_000_000
 HOUSEKEEPING = "housekeeping"
+AGE_TIERS = "age_tiers"
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 
 
 def system_caller(via: str, brand: str = "*") -> Caller:
@@ -48,13 +52,25 @@ class Swept:
 
 
 class Housekeeping:
-    """Destroys what must not be kept any longer."""
+    """Destroys what must not be kept any longer, and keeps age tiers true."""
 
-    def __init__(self, database: Database, audit: AuditLog, members: Members, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        members: Members,
+        age_tiers: AgeTiers,
+        clock: Clock,
+    ) -> None:
         self._database = database
         self._audit = audit
         self._members = members
+        self._age_tiers = age_tiers
         self._clock = clock
+
+    async def grow_up(self) -> int:
+        """Move minors whose birthday has come into their next age tier."""
+        return await self._age_tiers.refresh(system_caller("worker"))
 
     async def sweep(self) -> Swept:
         """Destroy keys whose date has come and forget what has run out, in one transaction."""
@@ -86,14 +102,15 @@ class Worker:
         clock: Clock,
         *,
         poll_seconds: float = 2.0,
-        every_us: int = 3_600_000_000,
     ) -> None:
         self._database = database
-        self._housekeeping = housekeeping
+        self._work: Mapping[str, tuple[int, Callable[[], Awaitable[object]]]] = {
+            HOUSEKEEPING: (HOUR_US, housekeeping.sweep),
+            AGE_TIERS: (DAY_US, housekeeping.grow_up),
+        }
+        self._due_us = dict.fromkeys(self._work, 0)
         self._clock = clock
         self._poll_seconds = poll_seconds
-        self._every_us = every_us
-        self._next_housekeeping_us = 0
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -123,11 +140,11 @@ class Worker:
 
     async def _schedule(self) -> None:
         now_us = self._clock.now_us()
-        if now_us < self._next_housekeeping_us:
-            return
-        async with self._database.unit_of_work() as work:
-            await enqueue_job(work, HOUSEKEEPING, {}, now_us=now_us)
-        self._next_housekeeping_us = now_us + self._every_us
+        for kind, (every_us, _) in self._work.items():
+            if now_us >= self._due_us[kind]:
+                async with self._database.unit_of_work() as work:
+                    await enqueue_job(work, kind, {}, now_us=now_us)
+                self._due_us[kind] = now_us + every_us
 
     async def run_one(self) -> bool:
         """Run one due job; False when none is due."""
@@ -137,7 +154,7 @@ class Worker:
         if job is None:
             return False
         try:
-            await self._housekeeping.sweep()
+            await self._work[job.kind][1]()
         except YinyomError as error:
             async with self._database.unit_of_work() as work:
                 await postpone_job(
