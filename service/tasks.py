@@ -12,6 +12,7 @@ from kernel import (
     Caller,
     Clock,
     Database,
+    InvalidRequestError,
     MemberId,
     RequestId,
     YinyomError,
@@ -146,6 +147,11 @@ class Worker:
                     await enqueue_job(work, kind, {}, now_us=now_us)
                 self._due_us[kind] = now_us + every_us
 
+    async def _perform(self, kind: str) -> None:
+        if kind not in self._work:
+            raise InvalidRequestError("no worker of this version knows this kind of job")
+        await self._work[kind][1]()
+
     async def run_one(self) -> bool:
         """Run one due job; False when none is due."""
         now_us = self._clock.now_us()
@@ -154,7 +160,7 @@ class Worker:
         if job is None:
             return False
         try:
-            await self._work[job.kind][1]()
+            await self._perform(job.kind)
         except YinyomError as error:
             async with self._database.unit_of_work() as work:
                 await postpone_job(

@@ -1,0 +1,181 @@
+"""Background work: jobs that come round, keys whose day has come, minors who grow up, the watch."""
+
+from datetime import date
+
+import pytest
+
+from kernel import YinyomError, enqueue_job, put_message, to_date
+from service.health import readiness
+from service.tasks import AGE_TIERS, HOUSEKEEPING, Worker, system_caller
+from service.watch import Watch
+from tests.support.world import DAY_US, JumpingClock, open_world
+
+pytestmark = pytest.mark.anyio
+
+YEAR_US = 366 * DAY_US
+
+
+@pytest.fixture
+async def world(settings):
+    """A registry whose background is the test, under a clock that can jump."""
+    async with open_world(settings, clock=JumpingClock(), background=False) as opened:
+        yield opened
+
+
+def born(years_ago: int, clock) -> str:
+    today = to_date(clock.now_us())
+    return date(today.year - years_ago, 1, 1).isoformat()
+
+
+async def tiers(world) -> list[str]:
+    rows = await world.fetch("SELECT age_tier FROM member_gate ORDER BY member_id")
+    return [row["age_tier"] for row in rows]
+
+
+async def register_born(world, app, years_ago: int):
+    return await app.register(birth_date=born(years_ago, world.runtime.clock))
+
+
+class TestGrowingUp:
+    async def test_a_minor_becomes_adult_on_the_day_and_may_then_allow_marketing(self, world):
+        app = await world.app()
+        member = await register_born(world, app, 19)
+        assert await tiers(world) == ["minor_with_guardian"]
+        refused = await app.post(
+            f"/v1/members/{member.id}/consents", {"consents": [world.decision("marketing", "sms")]}
+        )
+        assert refused.status_code == 403
+        world.runtime.clock.jump_us = YEAR_US
+        assert await world.runtime.housekeeping.grow_up() == 1
+        assert await tiers(world) == ["adult"]
+        await app.sign_in()
+        given = await app.post(
+            f"/v1/members/{member.id}/consents", {"consents": [world.decision("marketing", "sms")]}
+        )
+        assert given.status_code == 201
+
+    async def test_each_opened_birth_date_has_an_event_and_adults_are_not_opened(self, world):
+        app = await world.app()
+        await register_born(world, app, 40)
+        await register_born(world, app, 15)
+        await world.runtime.housekeeping.grow_up()
+        checks = await world.events("member.age_check")
+        assert len(checks) == 1
+        assert checks[0]["fields"] == ["birth_date"]
+
+    async def test_an_erased_minor_is_left_alone(self, world):
+        app = await world.app()
+        member = await register_born(world, app, 15)
+        await world.erase(member)
+        assert await world.runtime.housekeeping.grow_up() == 0
+        assert await world.events("member.age_check") == []
+
+
+class TestHousekeeping:
+    async def test_the_pseudonym_key_of_an_erased_member_dies_on_its_day_and_not_before(
+        self, world
+    ):
+        app = await world.app()
+        await world.erase(await app.register())
+        days = world.runtime.pack.pseudonym_key_lifetime.value
+        world.runtime.clock.jump_us = (days - 1) * DAY_US
+        assert (await world.runtime.housekeeping.sweep()).keys_destroyed == 0
+        world.runtime.clock.jump_us = days * DAY_US
+        assert (await world.runtime.housekeeping.sweep()).keys_destroyed == 1
+        assert await world.fetch("SELECT owner_id FROM vault_key") == []
+        assert await world.fetch("SELECT id FROM pairwise_id") == []
+        destroyed = await world.events("key.destroy")
+        assert [event["count"] for event in destroyed] == [1]
+
+    async def test_what_has_run_out_is_forgotten(self, world):
+        app = await world.app()
+        await app.register()
+        async with world.runtime.database.unit_of_work() as work:
+            await put_message(work, "nobody.listens", {}, now_us=world.runtime.clock.now_us())
+        await world.runtime.courier.deliver()
+        world.runtime.clock.jump_us = 8 * DAY_US
+        await world.runtime.housekeeping.sweep()
+        for table in ("access_token", "outbox", "idempotency"):
+            assert await world.fetch(f"SELECT * FROM {table}") == []
+
+
+class TestWorker:
+    def worker(self, world) -> Worker:
+        runtime = world.runtime
+        return Worker(runtime.database, runtime.housekeeping, world.runtime.clock)
+
+    async def test_every_kind_of_work_is_scheduled_once_and_comes_round(self, world):
+        worker = self.worker(world)
+        await worker._schedule()
+        await worker._schedule()
+        kinds = await world.fetch("SELECT kind FROM job ORDER BY kind")
+        assert [row["kind"] for row in kinds] == [AGE_TIERS, HOUSEKEEPING]
+        while await worker.run_one():
+            pass
+        world.runtime.clock.jump_us = 2 * DAY_US
+        await worker._schedule()
+        states = await world.fetch("SELECT state FROM job ORDER BY state")
+        assert [row["state"] for row in states] == ["done", "done", "due", "due"]
+
+    async def test_a_job_that_keeps_failing_is_put_aside_with_a_code(self, world, monkeypatch):
+        async def fails(_caller):
+            raise YinyomError("สมหญิง")
+
+        monkeypatch.setattr(world.runtime.housekeeping._age_tiers, "refresh", fails)
+        worker = self.worker(world)
+        async with world.runtime.database.unit_of_work() as work:
+            await enqueue_job(work, AGE_TIERS, {}, now_us=world.runtime.clock.now_us())
+        attempts = 0
+        while await worker.run_one():
+            attempts += 1
+            world.runtime.clock.jump_us += DAY_US
+        assert attempts == 5
+        rows = await world.fetch("SELECT state, failure FROM job")
+        assert rows == [{"state": "failed", "failure": "internal"}]
+
+    async def test_a_job_of_a_newer_version_is_not_lost(self, world):
+        worker = self.worker(world)
+        async with world.runtime.database.unit_of_work() as work:
+            await enqueue_job(work, "from.the.future", {}, now_us=world.runtime.clock.now_us())
+        assert await worker.run_one()
+        rows = await world.fetch("SELECT kind, state FROM job")
+        assert rows == [{"kind": "from.the.future", "state": "due"}]
+
+
+class TestWatch:
+    async def test_reads_stop_while_events_wait_too_long_and_go_on_after(self, world):
+        app = await world.app()
+        member = await app.register()
+        watch = Watch(world.runtime)
+        assert await watch.look() == "audit_stopped"
+        refused = await app.view(member)
+        assert refused.status_code == 503
+        assert refused.json()["reason"] == "audit_stopped"
+        assert "data" not in refused.json()
+        await world.runtime.sequencer.start()
+        assert await watch.look() is None
+        assert (await app.view(member)).status_code == 200
+
+    async def test_nothing_can_be_changed_while_the_trail_is_blocked(self, world):
+        app = await world.app()
+        world.runtime.audit.block("audit_behind")
+        before = await world.fetch("SELECT id FROM member")
+        refused = await app.request("POST", "/v1/members", json=world_body(world))
+        assert refused.status_code == 503
+        assert await world.fetch("SELECT id FROM member") == before
+        with pytest.raises(YinyomError):
+            world.runtime.audit.draft(system_caller("cli"), "member.view")
+
+    async def test_readiness_says_which_part_is_not_well(self, world):
+        answer = await readiness(world.runtime)
+        assert answer["ready"] is False
+        assert answer["checks"]["sequencer"] == "stopped"
+
+
+def world_body(world):
+    return {
+        "brand": "main",
+        "jurisdiction": "TH",
+        "formats": {"phone_region": "TH"},
+        "fields": {"phone": "081-234-5678"},
+    }
