@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
@@ -15,12 +15,15 @@ import disclosure.endpoints
 import members.endpoints
 import policies.endpoints
 import service.auth.endpoints
+import service.docs_page
 import service.health
+import service.portal
 from kernel import FieldProblem, InvalidRequestError, NotFoundError, YinyomError
 from kernel.http import PROBLEM_MEDIA_TYPE, problem
 from kernel.schemas import Problem
 from kernel.web import JSONBytes
 from service.middleware import Edge
+from service.portal import ERROR_PAGE
 from service.runtime import Runtime
 from service.version import VERSION
 
@@ -40,6 +43,15 @@ class MethodNotAllowedError(YinyomError):
     remedy = "See /docs for the methods of this path."
 
 
+class UnsupportedMediaTypeError(YinyomError):
+    """The body is not of a type that this path reads."""
+
+    slug = "unsupported-media-type"
+    status = 415
+    title = "The body is not of a type that this path reads"
+    remedy = "Send JSON with Content-Type: application/json."
+
+
 def create_app(runtime: Runtime) -> Edge:
     """Build the app over an open installation."""
     app = FastAPI(
@@ -49,6 +61,7 @@ def create_app(runtime: Runtime) -> Edge:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,  # a redirect would repeat what somebody typed into the address
         separate_input_output_schemas=False,
     )
     app.exception_handler(YinyomError)(_on_error)
@@ -101,6 +114,8 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         )
     )
     app.include_router(service.health.router(runtime))
+    app.include_router(service.docs_page.router(lambda: _openapi(app)))
+    app.include_router(service.portal.router(runtime))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
@@ -137,7 +152,10 @@ def _document(path: str, operation: dict[str, Any]) -> None:
     responses.setdefault("default", answer)
 
 
-async def _on_error(request: Request, error: YinyomError) -> JSONBytes:
+async def _on_error(request: Request, error: YinyomError) -> Response:
+    page = request.scope.get(ERROR_PAGE)
+    if page is not None:
+        return page(error)  # type: ignore[no-any-return]
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 (an HTTP status)
     if error.status == 503:  # noqa: PLR2004 (an HTTP status)
         headers["Retry-After"] = "5"
@@ -148,13 +166,15 @@ async def _on_error(request: Request, error: YinyomError) -> JSONBytes:
     return answer
 
 
-async def _on_crash(request: Request, _error: Exception) -> JSONBytes:
+async def _on_crash(request: Request, _error: Exception) -> Response:
     """Answer what nobody meant to happen, without its text; the edge writes the log line."""
     return await _on_error(request, YinyomError())
 
 
-async def _on_invalid(request: Request, error: RequestValidationError) -> JSONBytes:
+async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
     """Name every faulty place and never its value, nor the name of an unknown key."""
+    if isinstance(error.body, bytes) and error.body:  # nothing took it for JSON
+        return await _on_error(request, UnsupportedMediaTypeError())
     places = []
     for fault in error.errors():
         location = [str(part) for part in fault["loc"]]
@@ -178,7 +198,7 @@ def _pointer(location: list[str]) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
-async def _on_http_error(request: Request, error: HTTPException) -> JSONBytes:
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
     if isinstance(error.__cause__, YinyomError):
         return await _on_error(request, error.__cause__)
     if error.status_code == 405:  # noqa: PLR2004 (an HTTP status)
