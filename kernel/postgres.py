@@ -98,7 +98,7 @@ class _Session:
         """Return once all work that began before now is over."""
         try:
             now = await self._connection.fetchval("SELECT clock_timestamp()")
-            while await self._connection.fetchval(_UNDER_WAY, now):
+            while await self._connection.fetchval(_UNDER_WAY, now):  # noqa: ASYNC110 (elsewhere)
                 await asyncio.sleep(_DRAIN_POLL_SECONDS)
         except _FAILURES as error:
             raise _translated(error) from error

@@ -195,7 +195,7 @@ def router(
         summary="Find a member by an identifier",
     )
     async def lookup(request: Request, body: LookupBody) -> JSONBytes:
-        caller = await gatekeeper.caller(request)
+        caller = await gatekeeper.require(request, "member", "lookup")
         now_us = clock.now_us()
         pairwise: PairwiseId | None = None
         async with database.unit_of_work() as work:

@@ -148,5 +148,6 @@ async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: Au
                 await bump_epoch(work, POLICY_EPOCH)
                 await ConsentService(pack, audit).publish_notices(work)
                 await audit.record(work, system_caller("cli"), "policy.activate")
+        await database.drain()
     finally:
         await database.close()

@@ -143,18 +143,18 @@ class Clients:
         self, client_id: str, secret: str, wanted: Sequence[str] | None, *, minutes: int
     ) -> dict[str, Any]:
         """Exchange a client's credentials for an access token (RFC 6749 section 4.4)."""
-        async with self._database.read() as session:
-            found = await repository.client_by_id(session, client_id)
-        stored = token_hash("") if found is None else found.secret_hash
-        genuine = hmac.compare_digest(stored, token_hash(secret))
-        if found is None or found.state != ACTIVE or not genuine:
-            raise OAuthError("invalid_client", 401)
-        scopes = found.scopes if wanted is None else tuple(sorted(set(wanted)))
-        if not set(scopes) <= set(found.scopes):
-            raise OAuthError("invalid_scope")
         token = secrets.token_urlsafe(_SECRET_BYTES)
-        expires_us = self._clock.now_us() + minutes * 60_000_000
         async with self._database.unit_of_work() as work:
+            # Held until the token is stored: a rotation or revocation then finds and drops it.
+            found = await repository.hold_client(work, client_id)
+            stored = token_hash("") if found is None else found.secret_hash
+            genuine = hmac.compare_digest(stored, token_hash(secret))
+            if found is None or found.state != ACTIVE or not genuine:
+                raise OAuthError("invalid_client", 401)
+            scopes = found.scopes if wanted is None else tuple(sorted(set(wanted)))
+            if not set(scopes) <= set(found.scopes):
+                raise OAuthError("invalid_scope")
+            expires_us = self._clock.now_us() + minutes * 60_000_000
             await repository.add_token(work, token_hash(token), found.id, scopes, expires_us)
         return {
             "access_token": token,
@@ -164,6 +164,8 @@ class Clients:
         }
 
     async def _drain(self) -> None:
-        """Reads compare the epoch when they write their event; those under way end in time."""
+        """Reads compare the epoch when they write their event; wait for those under way."""
+        await self._database.drain()
         if self._database.dialect != "sqlite":
+            # What another worker has just put on record may still be on its way out.
             await asyncio.sleep(DRAIN_SECONDS)

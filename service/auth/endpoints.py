@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, unquote_plus
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from kernel import is_id
 from kernel.schemas import Answer
 from kernel.web import JSONBytes
 from service.auth.clients import Clients, OAuthError
@@ -66,6 +67,8 @@ def router(clients: Clients, *, token_minutes: int) -> APIRouter:
         try:
             form = await _form(request)
             client_id, secret = _credentials(request, form)
+            if not is_id("cli", client_id):
+                raise OAuthError("invalid_client", 401)
             scope = form.get("scope")
             answer = await clients.issue_token(
                 client_id,

@@ -31,6 +31,7 @@ from service.facts import FACT_POLICY
 _MOST_TOKENS = 10_000
 _BEARER = "bearer "
 _LONGEST_TOKEN = 256
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,12 @@ class TokenGatekeeper:
     ) -> Caller:
         """Give the caller if its scopes and role allow this; a refusal is an event."""
         caller = await self.caller(request)
+        under = self._epochs
         async with self._database.read() as session:
-            if Epochs(*await epochs(session)) != self._epochs:
-                await self.refresh()
-                caller = await self.caller(request)
+            present = Epochs(*await epochs(session))
+        if present != under:
+            await self.refresh()
+            caller = await self.caller(request)
         if (resource, action) in caller.grants and self._access.allows(
             caller.role, caller.brand, resource, action, purpose
         ):
@@ -137,10 +140,7 @@ class TokenGatekeeper:
         raise NotAllowedError(reason="scope_missing", audit_id=audit_id)
 
     async def _look_up(self, token: str) -> _Known:
-        async with self._database.read() as session:
-            if Epochs(*await epochs(session)) != self._epochs:
-                await self.refresh()
-            found = await repository.token_by_hash(session, token_hash(token))
+        found = await self._find(token)
         if found is None:
             raise NotAuthenticatedError("the token is not known", reason="token_unknown")
         stored, brand = found
@@ -154,3 +154,20 @@ class TokenGatekeeper:
         while len(self._known) > _MOST_TOKENS:
             self._known.popitem(last=False)
         return known
+
+    async def _find(self, token: str) -> tuple[repository.Token, str] | None:
+        """Look a token up under the epochs that this process goes by.
+
+        What was read under other epochs is not used: its client may have been revoked since,
+        and would be taken for one that was looked up after that. No session is held while
+        another is asked for, or a busy worker could run out of both.
+        """
+        for _ in range(_ATTEMPTS):
+            under = self._epochs
+            async with self._database.read() as session:
+                present = Epochs(*await epochs(session))
+                found = await repository.token_by_hash(session, token_hash(token))
+            if present == under == self._epochs:
+                return found
+            await self.refresh()
+        raise UnavailableError("clients and policies are changing", reason="epochs_moving")

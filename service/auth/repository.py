@@ -58,7 +58,9 @@ _ADD_CLIENT = Statement(
         created_us=bindparam("created_us"),
     )
 )
-_CLIENT = Statement(select(client).where(client.c.id == bindparam("client_id")))
+_ONE_CLIENT = select(client).where(client.c.id == bindparam("client_id"))
+_CLIENT = Statement(_ONE_CLIENT)
+_HELD_CLIENT = Statement(_ONE_CLIENT.with_for_update(read=True))
 _BY_NAME = Statement(
     select(client).where(client.c.name == bindparam("name"), client.c.state == ACTIVE)
 )
@@ -126,6 +128,12 @@ async def add_client(work: UnitOfWork, new: Client) -> None:
 async def client_by_id(session: ReadSession, client_id: str) -> Client | None:
     """Find a client by its id."""
     row = await session.first(_CLIENT, client_id=client_id)
+    return None if row is None else _client(row)
+
+
+async def hold_client(work: UnitOfWork, client_id: str) -> Client | None:
+    """Find a client and keep it as it is until the unit of work ends."""
+    row = await work.first(_HELD_CLIENT, client_id=client_id)
     return None if row is None else _client(row)
 
 

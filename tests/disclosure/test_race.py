@@ -123,7 +123,7 @@ class TestSlowCommit:
     async def race(self, reading, crm, writing, member):
         """Withdraw while the event is being written; give the answer and what came too late."""
         read = asyncio.create_task(crm.view(member, "marketing", "sms"))
-        await _until_sleeping(reading)
+        await reading.until_asleep()
         withdrawal = await crm.through(writing).withdraw(member, channel="sms")
         at_its_return = await allowed(writing)
         assert withdrawal.status_code == 200
@@ -162,7 +162,7 @@ class TestSlowCommit:
         async with a_consenting_member(postgres_settings) as (reading, writing, crm, member):
             await reading.execute(SLOW_EVENTS)
             read = asyncio.create_task(crm.view(member, "marketing", "sms"))
-            await _until_sleeping(reading)
+            await reading.until_asleep()
             await writing.erase(member)
             at_its_return = await allowed(writing)
             await read
@@ -179,7 +179,7 @@ class TestSlowCommit:
                 "purpose": "marketing",
             }
             look = asyncio.create_task(crm.post("/v1/members:lookup", body))
-            await _until_sleeping(reading)
+            await reading.until_asleep()
             await crm.through(writing).withdraw(member, channel="sms")
             at_its_return = await allowed(writing)
             await look
@@ -210,7 +210,7 @@ async def test_a_batch_that_waited_for_a_withdrawal_sees_it(postgres_settings):
                 now_us=runtime.clock.now_us(),
             )
             batch = asyncio.create_task(crm.post("/v1/members:view", body))
-            await _until_waiting(reading)
+            await reading.until_waiting_for_a_lock()
         withdrawn, other = (await batch).json()["results"]
         assert withdrawn["denied"] == "consent_withdrawn"
         assert other["data"]["given_name"] == "สมหญิง"
@@ -222,7 +222,7 @@ async def test_a_withdrawal_waits_for_a_batch_that_came_first(postgres_settings)
         await reading.execute(SLOW_EVENTS)
         body = {"ids": [member.id], "purpose": "marketing", "channel": "sms"}
         batch = asyncio.create_task(crm.post("/v1/members:view", body))
-        await _until_sleeping(reading)
+        await reading.until_asleep()
         await crm.through(writing).withdraw(member, channel="sms")
         at_its_return = await allowed(writing)
         assert (await batch).json()["results"][0]["data"]["phone"] == "+66812345678"
@@ -252,19 +252,3 @@ async def test_many_reads_and_one_withdrawal_leave_no_allowed_reading_behind_it(
         assert await allowed(writing) == at_its_return
         assert set(answers) == {200, 403}
         assert answers.count(200) == len(at_its_return)
-
-
-async def _until_sleeping(world):
-    await _until(world, "wait_event = 'PgSleep'")
-
-
-async def _until_waiting(world):
-    await _until(world, "wait_event_type = 'Lock'")
-
-
-async def _until(world, state):
-    for _ in range(200):
-        if await world.fetch(f"SELECT pid FROM pg_stat_activity WHERE {state}"):
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail("nothing came to wait")

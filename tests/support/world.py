@@ -232,6 +232,28 @@ class World:
         """Change the database past the application, with an owner's rights."""
         await execute(self.settings, sql, **parameters)
 
+    async def until(self, sql: str) -> None:
+        """Wait, at most some seconds, until a query finds something."""
+        for _ in range(250):
+            if await self.fetch(sql):
+                return
+            await asyncio.sleep(0.02)
+        pytest.fail(f"nothing came of {sql}")
+
+    async def until_asleep(self) -> None:
+        """Wait until a statement sleeps in a trigger that a test has put there (PostgreSQL)."""
+        await self.until(
+            "SELECT 1 FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        )
+
+    async def until_waiting_for_a_lock(self) -> None:
+        """Wait until a statement waits for another transaction (PostgreSQL)."""
+        await self.until(
+            "SELECT 1 FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+
     async def events(self, action: str | None = None) -> list[dict[str, Any]]:
         """Bodies of committed audit events, the oldest first."""
         rows = await self.fetch("SELECT body FROM audit_event ORDER BY id")
