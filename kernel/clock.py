@@ -1,10 +1,14 @@
 """Time as a port: whoever needs the time takes a clock, so that tests can let it jump."""
 
+import re
 import time
 from datetime import UTC, date, datetime
 from typing import Protocol
 
 MICROSECONDS = 1_000_000
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 
 
 class Clock(Protocol):
@@ -50,4 +54,6 @@ def rfc3339(moment_us: int) -> str:
 
 def from_rfc3339(text: str) -> int:
     """Read an RFC 3339 moment; `ValueError` when it is not one or has no offset."""
-    return from_datetime(datetime.fromisoformat(text))
+    if not _RFC3339.fullmatch(text):
+        raise ValueError("not an RFC 3339 moment")
+    return from_datetime(datetime.fromisoformat(text.upper()))

@@ -52,7 +52,12 @@ class Compiled:
             raise TypeError("only data statements are compiled")
         self.sql = compiled.string
         self._names = tuple(compiled.positiontup or ())
-        self._defaults = dict(compiled.params)
+        # A parameter that the call must give has no default: forgetting it is an error.
+        self._defaults = {
+            name: value
+            for name, value in compiled.params.items()
+            if not compiled.binds[name].required
+        }
 
     def bind(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Put named parameters, and the literals of the statement, in the driver's order."""

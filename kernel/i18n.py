@@ -54,8 +54,9 @@ def negotiate(header: str | None, default: Language = Language.TH) -> Language:
     for position, part in enumerate((header or "").split(",")):
         tag, _, parameters = part.strip().partition(";")
         language = _matching(tag.strip().lower())
-        if language is not None:
-            ranked.append((-_quality(parameters), position, language))
+        quality = _quality(parameters)
+        if language is not None and quality > 0:
+            ranked.append((-quality, position, language))
     return min(ranked)[2] if ranked else default
 
 

@@ -1,7 +1,7 @@
 """Structured logs that cannot hold a person: only declared keys with harmless shapes pass.
 
-The scrubber is an allow-list. A key that nobody declared is dropped and counted, and a string
-that is not a plain code (an id, a route, an error slug) is replaced, so an attacker who reads
+The scrubber is an allow-list. A key that nobody declared is dropped and counted, and a value
+that has not the shape of its key (an id, a route, a code) is replaced, so an attacker who reads
 the logs finds no name, number or address, even where a developer logged one by mistake.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 import re
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, BinaryIO
 
 import orjson
@@ -19,27 +19,46 @@ from kernel.clock import rfc3339
 
 _FLUSH_SECONDS = 0.2
 
-_KEYS = frozenset(
-    {
-        "event", "level", "timestamp", "request_id", "route", "method", "status",
-        "duration_us", "client_id", "worker", "reason", "error", "error_type", "audit_id",
-        "count", "size", "job", "job_kind", "attempt", "topic", "host", "port", "engine",
-        "version", "policy", "where", "signal",
-    }
-)  # fmt: skip
-_CODE = re.compile(r"[A-Za-z0-9_.:/{}@ +-]{0,160}")
-_DIGITS = re.compile(r"\d{7,}")
-_PERSONAL = re.compile(r"@.+\.|\+\d{6,}")
-_ID = re.compile(r"[a-z]{2,4}_[0-9a-hjkmnp-tv-z]{26}")
+_WORD = re.compile(r"(?=.{1,64}$)(?!(?:.*\d){7})[a-z][a-z0-9_]*(?:[.:/-][a-z0-9_]+)*")
+_ID = re.compile(r"[a-z]{2,5}_[0-9a-hjkmnp-tv-z]{26}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NUMBER = re.compile(r"(?!)")
+_SHAPES: Mapping[str, re.Pattern[str]] = {
+    "event": _WORD,
+    "level": _WORD,
+    "reason": _WORD,
+    "error": _WORD,
+    "topic": _WORD,
+    "job_kind": _WORD,
+    "worker": _WORD,
+    "engine": _WORD,
+    "signal": _WORD,
+    "request_id": _ID,
+    "client_id": _ID,
+    "audit_id": _ID,
+    "job": _ID,
+    "route": re.compile(r"none|(?=.{1,96}$)(?!(?:.*\d){7})(?:/[a-z0-9_.:{}-]*)+"),
+    "method": re.compile("GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT"),
+    "error_type": re.compile(r"[A-Z][A-Za-z]{0,60}(?:Error|Exception|Exit|Interrupt|Warning)"),
+    "where": re.compile(r"[A-Za-z_<][\w<>.]{0,80}:\d{1,6}"),
+    "policy": re.compile("sha256:[0-9a-f]{64}"),
+    "host": re.compile(
+        r"localhost|\d{1,3}(?:\.\d{1,3}){3}|(?=.{2,39}$)[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}"
+    ),
+    "version": re.compile(r"\d{1,3}(?:\.\d{1,3}){1,2}"),
+    "status": _NUMBER,
+    "duration_us": _NUMBER,
+    "count": _NUMBER,
+    "size": _NUMBER,
+    "attempt": _NUMBER,
+    "port": _NUMBER,
+}
 
 
-def _harmless(value: Any) -> Any:
+def _harmless(key: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, str) and _CODE.fullmatch(value):
-        rest = _ID.sub("", value)
-        if not _PERSONAL.search(rest) and not _DIGITS.search(rest):
-            return value
+    if isinstance(value, str) and _SHAPES[key].fullmatch(value):
+        return value
     return "<scrubbed>"
 
 
@@ -52,8 +71,8 @@ def scrub(
     for key, value in event.items():
         if key == "timestamp":
             kept[key] = value
-        elif key in _KEYS:
-            kept[key] = _harmless(value)
+        elif key in _SHAPES:
+            kept[key] = _harmless(key, value)
         else:
             dropped += 1
     if dropped:

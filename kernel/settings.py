@@ -5,12 +5,14 @@ that holds the value, so that a secret need not stand in a process's environment
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -47,17 +49,50 @@ class SettingsRoot(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the library's signature)
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the library's signature)
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (same)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: explicit values, environment, secret files, TOML."""
         return (
             init_settings,
-            env_settings,
+            _Environment(settings_cls),
             _SecretFiles(settings_cls),
             TomlConfigSettingsSource(settings_cls),
         )
+
+
+def _secret_files(root: type[BaseSettings]) -> dict[str, tuple[str, ...]]:
+    """Give the variables that name a secret file, each with the place of its key.
+
+    `…__OUTBOX_FILE` is a key of its own when there is one; only a name that becomes a key by
+    dropping `_FILE` names a secret.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.endswith(_FILE_SUFFIX):
+            whole = name[len(PREFIX) :].lower()
+            place = tuple(whole[: -len(_FILE_SUFFIX)].split(_DELIMITER))
+            if _is_key(root, place) and not _is_key(root, tuple(whole.split(_DELIMITER))):
+                found[name] = place
+    return found
+
+
+def _is_key(model: type[BaseModel], place: tuple[str, ...]) -> bool:
+    field = model.model_fields.get(place[0])
+    if field is None or len(place) == 1:
+        return field is not None
+    inner = field.annotation
+    return isinstance(inner, type) and issubclass(inner, BaseModel) and _is_key(inner, place[1:])
+
+
+class _Environment(EnvSettingsSource):
+    """The environment without the variables that name secret files."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        secrets = {name.lower() for name in _secret_files(self.settings_cls)}
+        loaded = super()._load_env_vars()
+        return {name: value for name, value in loaded.items() if name.lower() not in secrets}
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -72,16 +107,15 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for name, path in os.environ.items():
-            if name.startswith(PREFIX) and name.endswith(_FILE_SUFFIX):
-                keys = name[len(PREFIX) : -len(_FILE_SUFFIX)].lower().split(_DELIMITER)
-                place = found
-                for key in keys[:-1]:
-                    place = place.setdefault(key, {})
-                try:
-                    place[keys[-1]] = Path(path).read_text(encoding="utf-8").rstrip("\n")
-                except OSError as error:
-                    raise ConfigurationError(f"{name} names a file that cannot be read") from error
+        for name, keys in _secret_files(self.settings_cls).items():
+            place = found
+            for key in keys[:-1]:
+                place = place.setdefault(key, {})
+            try:
+                text = Path(os.environ[name]).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{name} names a file that cannot be read") from error
+            place[keys[-1]] = text.rstrip("\r\n")
         return found
 
 

@@ -48,7 +48,6 @@ def lines():
     structlog.reset_defaults()
 
 
-@pytest.mark.xfail(strict=False, reason="kernel.logging lets grouped numbers and Latin names pass")
 @pytest.mark.parametrize("value", PERSONS.values(), ids=PERSONS)
 @pytest.mark.parametrize("key", DECLARED)
 def test_no_person_passes_under_a_declared_key(lines, key, value):
@@ -58,7 +57,6 @@ def test_no_person_passes_under_a_declared_key(lines, key, value):
     assert line[key] == "<scrubbed>"
 
 
-@pytest.mark.xfail(strict=False, reason="kernel.logging lets grouped numbers and Latin names pass")
 @pytest.mark.parametrize("value", PERSONS.values(), ids=PERSONS)
 def test_a_person_inside_a_sentence_does_not_pass(lines, value):
     structlog.get_logger().warning(f"could not reach {value} today")
@@ -87,14 +85,12 @@ def test_a_key_from_outside_never_appears(key, value):
     assert kept == {"dropped": 1}
 
 
-@pytest.mark.xfail(strict=False, reason="kernel.logging lets grouped numbers and Latin names pass")
 @given(st.text(alphabet="0123456789 -./()+", min_size=9))
 def test_no_long_number_passes_however_it_is_grouped(text):
     if sum(letter.isdigit() for letter in text) >= 9:
         assert scrub(None, "info", {"reason": text}) == {"reason": "<scrubbed>"}
 
 
-@pytest.mark.xfail(strict=False, reason="kernel.logging lets grouped numbers and Latin names pass")
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -141,7 +141,6 @@ async def test_an_epoch_counts_from_nothing_and_only_up(database):
         assert await read_epoch(session, "auth") == 3
 
 
-@pytest.mark.xfail(reason="kernel.db binds NULL for a parameter that was forgotten")
 async def test_a_forgotten_parameter_is_an_error_and_not_a_null(database):
     with pytest.raises(KeyError, match="value"):
         async with database.unit_of_work() as work:

@@ -97,9 +97,6 @@ def test_a_secret_file_that_is_not_there_is_named_by_its_key(monkeypatch, tmp_pa
         load_settings(Settings, None)
 
 
-@pytest.mark.xfail(
-    reason="kernel.settings takes a key that ends in _FILE for a key and a secret at once"
-)
 def test_a_secret_file_gives_the_value_without_its_line_end(monkeypatch, secret_file):
     monkeypatch.setenv("YINYOM_STORE__URL_FILE", str(secret_file))
     assert load_settings(Settings, None).store.url == SECRET
@@ -110,18 +107,12 @@ def test_a_secret_file_may_give_a_key_of_the_root(monkeypatch, secret_file):
     assert load_settings(Settings, None).name == SECRET
 
 
-@pytest.mark.xfail(
-    reason="kernel.settings takes a key that ends in _FILE for a key and a secret at once"
-)
 def test_a_key_that_ends_in_file_is_a_key_and_names_no_secret(monkeypatch, tmp_path):
     monkeypatch.setenv("YINYOM_MESSAGES__OUTBOX_FILE", str(tmp_path / "absent"))
     loaded = load_settings(Settings, None)
     assert loaded.messages.outbox_file == str(tmp_path / "absent")
 
 
-@pytest.mark.xfail(
-    reason="kernel.settings takes a key that ends in _FILE for a key and a secret at once"
-)
 def test_a_misspelt_secret_is_refused(monkeypatch, secret_file):
     monkeypatch.setenv("YINYOM_STORE__URI_FILE", str(secret_file))
     with pytest.raises(ConfigurationError) as caught:
@@ -135,9 +126,6 @@ def test_variables_of_other_programs_are_not_read(monkeypatch, secret_file):
     assert load_settings(Settings, None).store.url == ""
 
 
-@pytest.mark.xfail(
-    reason="kernel.settings takes a key that ends in _FILE for a key and a secret at once"
-)
 def test_each_source_overrides_the_ones_below_it(monkeypatch, toml, secret_file):
     file = toml('name = "toml"\n[store]\nurl = "toml"\npool_size = 3\n')
     loaded = load_settings(Settings, file)
