@@ -8,6 +8,7 @@ minutes on the same machine and the same PostgreSQL cluster with durable commits
 
 import argparse
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
@@ -124,6 +125,7 @@ class _Run:
             self._two_workers(ours[0], ours[1], bare, dsn)
         if sqlite is not None:
             self._starts(sqlite[0])
+        self.results.machine["load_average_at_end"] = f"{os.getloadavg()[0]:.2f}"
 
     def _try(self, key: str, make: Callable[[], Made]) -> Made | None:
         if key in self._options.without:
@@ -337,7 +339,8 @@ def markdown(results: Results) -> str:
     where = (
         f"{about['cores']} cores ({about['cpu']}), Python {about['python']}, PostgreSQL "
         f"{about['postgresql']}, file system {about['filesystem']}, load "
-        f"{about['load_average_at_start']} at start; {results.members} members, half of them "
+        f"{about['load_average_at_start']} at start and {about['load_average_at_end']} at the end; "
+        f"{results.members} members, half of them "
         f"consenting; load by {results.generator} on the same cores; medians of {count} "
         "interleaved rounds."
     )
