@@ -3,12 +3,13 @@
 # ruff: noqa: PT012 (a transaction that must fail is a block, not a statement)
 
 import asyncio
+import contextlib
 
 import asyncpg
 import pytest
 from sqlalchemy import bindparam, func, insert, select
 
-from kernel import ConfigurationError, Statement, UnavailableError
+from kernel import ConfigurationError, IntegrityError, Statement, UnavailableError
 from kernel.postgres import PostgresDatabase, driver_dsn
 from kernel.tables import registry_fact
 
@@ -36,6 +37,21 @@ async def outside(postgres_url):
     connection = await asyncpg.connect(postgres_url)
     yield connection
     await connection.close()
+
+
+class LostItsPlace:
+    """A connection whose server went away between two states of the driver's protocol."""
+
+    def __init__(self, connection):
+        self._connection = connection
+
+    async def execute(self, sql):
+        raise asyncpg.InternalClientError(
+            "cannot switch to state 15; another operation (2) is in progress"
+        )
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
 
 
 @pytest.mark.parametrize("url", ["", "mysql://u@h/d", "sqlite:///x.db", "postgresqlx://u@h/d"])
@@ -166,6 +182,30 @@ class TestConnections:
                 await work.run(PUT, name="a", value="1")
                 pid = (await work.first(PID))["pid"]
                 await outside.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+        assert seen == []
+        assert await outside.fetchval("SELECT count(*) FROM registry_fact") == 0
+
+    @pytest.mark.xfail(reason="kernel.postgres does not know the driver's own InternalClientError")
+    async def test_a_driver_that_lost_its_place_is_reported_and_its_connection_not_lent_again(
+        self, one
+    ):
+        lease = one.unit_of_work()
+        work = await lease.__aenter__()
+        pid = (await work.first(PID))["pid"]
+        lease._connection = LostItsPlace(lease._connection)
+        with pytest.raises(UnavailableError):
+            await lease.__aexit__(None, None, None)
+        async with one.read() as session:
+            assert (await session.first(PID))["pid"] != pid
+
+    async def test_a_change_whose_failure_was_hidden_is_not_taken_for_a_commit(self, one, outside):
+        seen = []
+        with pytest.raises(UnavailableError, match="rolled the change back"):
+            async with one.unit_of_work() as work:
+                work.after_commit(lambda: seen.append("never"))
+                await work.run(PUT, name="a", value="1")
+                with contextlib.suppress(IntegrityError):
+                    await work.run(PUT, name="a", value="2")
         assert seen == []
         assert await outside.fetchval("SELECT count(*) FROM registry_fact") == 0
 
