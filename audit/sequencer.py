@@ -3,20 +3,23 @@
 Leaves, tiles, checkpoint and the emptied queue are one transaction under the lock of the head
 row, so a crash leaves the old log or the new one, and two sequencers never fork it. At start,
 and whenever another process moved the head, the right edge is read back from the tiles and its
-root compared with the signed checkpoint: a log that does not match its own signature is never
-grown (fail closed).
+root compared with the newest checkpoint, whose signature is checked first: whoever can write to
+the database but has no key cannot make the log sign a history of his own. A log that does not
+match its own signature is never grown (fail closed).
 """
 
 import asyncio
 import contextlib
 from dataclasses import dataclass
 
+import structlog
+
 from audit import repository
-from audit.errors import AuditError
+from audit.errors import AuditError, NoteError, TileError
 from audit.merkle import leaf_hash
-from audit.note import Checkpoint, Signer, sign_checkpoint
+from audit.note import Checkpoint, Signer, open_checkpoint, sign_checkpoint
 from audit.tiles import TreeEdge, edge_of
-from kernel import Clock, Database, UnavailableError, UnitOfWork
+from kernel import Clock, Database, IntegrityError, UnavailableError, UnitOfWork
 
 _STALL_SECONDS = 60
 
@@ -61,10 +64,17 @@ class Sequencer:
         self.state = SequencerState()
 
     async def start(self, *, background: bool = True) -> None:
-        """Begin the log if there is none, check it, and sequence, now and in the background."""
+        """Begin the log if there is none, check it, and sequence, now and in the background.
+
+        A damaged log does not keep the registry from opening, or nobody could look into it:
+        `state.reason` says what is wrong, and whoever opens the registry blocks the trail.
+        """
         async with self._database.unit_of_work() as work:
             await repository.make_head(work, self._signer.name)
-        await self.drain()
+        try:
+            await self.drain()
+        except LogDamagedError as error:
+            self._note_failure(error.slug)
         if background:
             self._task = asyncio.create_task(self._run(), name="sequencer")
 
@@ -89,7 +99,18 @@ class Sequencer:
         return self.state.size
 
     async def sequence_batch(self) -> int:
-        """Sequence one batch in one transaction; give how many events found their places."""
+        """Sequence one batch in one transaction; give how many events found their places.
+
+        Raises:
+            LogDamagedError: the stored log is not the one that was signed, or its next place
+                is taken.
+        """
+        try:
+            return await self._sequence()
+        except IntegrityError as error:
+            raise LogDamagedError("there is something beyond the end of the log") from error
+
+    async def _sequence(self) -> int:
         async with self._database.read() as session:
             if self._edge is not None and not await repository.any_waiting(session):
                 return 0
@@ -133,15 +154,27 @@ class Sequencer:
             (path.level, path.n): await repository.read_tile(work, path.level, path.n)
             for path in edge_of(size)
         }
-        edge = TreeEdge.from_tiles(size, lambda level, n: stored[level, n])
+        try:
+            edge = TreeEdge.from_tiles(size, lambda level, n: stored[level, n])
+        except TileError as error:
+            raise LogDamagedError(f"a tile at the edge of {size} leaves is cut short") from error
         last = await repository.last_checkpoint(work)
         if last is None:
             if size:
                 raise LogDamagedError("the log has leaves but no checkpoint")
             await self._sign(work, edge)
-        elif last[:2] != (size, edge.root()):
+            return edge
+        signed = self._opened(last[2])
+        here = Checkpoint(self._signer.name, size, edge.root())
+        if signed != here or last[:2] != (size, edge.root()):
             raise LogDamagedError(f"the tree of {size} leaves has another root than was signed")
         return edge
+
+    def _opened(self, note: str) -> Checkpoint:
+        try:
+            return open_checkpoint(note, self._signer.verifier)
+        except NoteError as error:
+            raise LogDamagedError("the newest checkpoint does not bear this log's name") from error
 
     async def _run(self) -> None:
         while not self._stop.is_set():
@@ -152,7 +185,11 @@ class Sequencer:
                 await self._pause(_STALL_SECONDS)
             except (AuditError, UnavailableError) as error:
                 self._note_failure(error.reason or error.slug)
-                await self._pause(self._poll_seconds * min(2**self.state.failures, 64))
+                await self._pause(self._back_off())
+            except Exception as error:  # noqa: BLE001 (a dead sequencer would tell nobody why)
+                structlog.get_logger().error("sequencer", error_type=type(error).__name__)
+                self._note_failure("internal")
+                await self._pause(self._back_off())
             else:
                 self.state.failures, self.state.reason = 0, None
                 if sequenced < self._batch_size:
@@ -162,6 +199,9 @@ class Sequencer:
         self._edge = None
         self.state.failures += 1
         self.state.reason = reason
+
+    def _back_off(self) -> float:
+        return self._poll_seconds * 2.0 ** min(self.state.failures, 6)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -159,6 +159,8 @@ class Runtime:
     async def start(self, *, background: bool = True) -> None:
         """Begin the log; with `background`, sequence, deliver and do housekeeping from now on."""
         await self.sequencer.start(background=background)
+        if self.sequencer.state.reason is not None:
+            self.audit.block(f"audit_{self.sequencer.state.reason}")
         if background:
             self.courier.start()
             self.worker.start()

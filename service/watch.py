@@ -54,7 +54,11 @@ class Watch:
 
     async def _run(self) -> None:
         while not self._stop.is_set():
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 (nobody watches: nothing is disclosed)
+                structlog.get_logger().error("watch", error_type=type(error).__name__)
+                self._runtime.audit.block("audit_unwatched")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _SECONDS)
 

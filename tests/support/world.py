@@ -232,6 +232,17 @@ class World:
         """Change the database past the application, with an owner's rights."""
         await execute(self.settings, sql, **parameters)
 
+    async def unguard(self, table: str) -> None:
+        """Take the guards off a table, as whoever owns the database can."""
+        if self.settings.on_postgres:
+            await self.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            return
+        triggers = await self.fetch(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name", name=table
+        )
+        for trigger in triggers:
+            await self.execute(f"DROP TRIGGER {trigger['name']}")
+
     async def until(self, sql: str) -> None:
         """Wait, at most some seconds, until a query finds something."""
         for _ in range(250):
