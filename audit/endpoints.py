@@ -10,7 +10,7 @@ from audit.errors import TileError
 from audit.service import AuditLog
 from audit.tiles import ENTRIES, WIDTH, TilePath, encode_entries
 from kernel import Database, NotFoundError, ReadSession
-from kernel.http import decode_cursor, encode_cursor
+from kernel.http import decode_id_cursor, encode_cursor
 from kernel.schemas import Answer, problems
 from kernel.web import Gatekeeper, JSONBytes
 
@@ -96,7 +96,7 @@ def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRo
         request: Request, cursor: Annotated[str | None, Query(max_length=200)] = None
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "audit", "read")
-        before = None if cursor is None else decode_cursor(cursor, str)[0]
+        before = decode_id_cursor("evt", cursor)
         async with database.unit_of_work() as work:
             await audit.record(work, caller, "audit.search", decision="allow")
         async with database.read() as session:

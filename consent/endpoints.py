@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 
 from consent.model import NO_CHANNEL, ConsentEvent, ConsentRequest, ConsentState, Status
 from consent.receipt import ReceiptSigner
@@ -24,15 +24,21 @@ from kernel import (
     MemberId,
     NotFoundError,
     ReadSession,
+    UnitOfWork,
     from_rfc3339,
     rfc3339,
 )
+from kernel.http import check_if_match, etag
 from kernel.schemas import problems
 from kernel.web import Gatekeeper, JSONBytes, idempotency_key, once, replayed
 from policies import AgeTier
 from vault import OwnerKey
 
-_SubId = Annotated[str, Path(max_length=40, examples=["sub_…"])]
+_SubId = Annotated[str, Path(max_length=40, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])]
+_IfMatch = Annotated[
+    str | None, Header(max_length=200, description="the ETag of the consents that were shown")
+]
+_YEAR_10000_US = 253_402_300_800_000_000
 
 
 class MemberDirectory(Protocol):
@@ -74,14 +80,25 @@ def router(
     """Make the routes of this room."""
     routes = APIRouter(prefix="/v1", tags=["Consent"])
 
+    async def hold_as_seen(work: UnitOfWork, member_id: MemberId, if_match: str | None) -> None:
+        """Hold the member's gate if it stands where the caller saw it, or raise."""
+        if if_match is not None:
+            held = await consent.hold_gate(work, member_id)
+            check_if_match(if_match, held.version - 1)  # holding it moved it on
+
+    async def tag(session: ReadSession, member_id: MemberId) -> dict[str, str]:
+        return {"ETag": etag((await consent.gate(session, member_id)).version)}
+
     @routes.post(
         "/members/{member}/consents",
         status_code=201,
         response_model=RecordedAnswer,
-        responses=problems(401, 403, 404, 409, 422),
+        responses=problems(401, 403, 404, 409, 412, 422),
         summary="Record decisions of a member",
     )
-    async def record(request: Request, member: _SubId, body: RecordBody) -> JSONBytes:
+    async def record(
+        request: Request, member: _SubId, body: RecordBody, if_match: _IfMatch = None
+    ) -> JSONBytes:
         caller = await gatekeeper.require(request, "consent", "write")
         requests = [request_of(one) for one in body.consents]
         key = await idempotency_key(request, caller, "POST /v1/members/{id}/consents")
@@ -92,6 +109,7 @@ def router(
             consent.check(requests, AgeTier(gate.age_tier), pointer="/consents")
 
             async def act() -> dict[str, Any]:
+                await hold_as_seen(work, member_id, if_match)
                 pseudonym = await members.pseudonym(work, member_id)
                 events = await consent.record(
                     work, caller, member_id, pseudonym, requests, now_us=now_us
@@ -99,15 +117,18 @@ def router(
                 return {"id": member, "consents": [_recorded(event) for event in events]}
 
             answer, replay = await once(work, key, act, now_us=now_us, status=201)
-        return JSONBytes(answer, 201, replayed(replay=replay))
+            headers = replayed(replay=replay) | await tag(work, member_id)
+        return JSONBytes(answer, 201, headers)
 
     @routes.post(
         "/members/{member}/consents:withdraw",
         response_model=RecordedAnswer,
-        responses=problems(401, 403, 404, 409, 422),
+        responses=problems(401, 403, 404, 409, 412, 422),
         summary="Withdraw consent; the very next read is refused",
     )
-    async def withdraw(request: Request, member: _SubId, body: WithdrawBody) -> JSONBytes:
+    async def withdraw(
+        request: Request, member: _SubId, body: WithdrawBody, if_match: _IfMatch = None
+    ) -> JSONBytes:
         caller = await gatekeeper.require(request, "consent", "write")
         key = await idempotency_key(request, caller, "POST /v1/members/{id}/consents:withdraw")
         now_us = clock.now_us()
@@ -115,6 +136,7 @@ def router(
             member_id = await members.resolve(work, member, caller)
 
             async def act() -> dict[str, Any]:
+                await hold_as_seen(work, member_id, if_match)
                 pseudonym = await members.pseudonym(work, member_id)
                 events = await consent.withdraw(
                     work,
@@ -128,7 +150,8 @@ def router(
                 return {"id": member, "consents": [_recorded(event) for event in events]}
 
             answer, replay = await once(work, key, act, now_us=now_us)
-        return JSONBytes(answer, headers=replayed(replay=replay))
+            headers = replayed(replay=replay) | await tag(work, member_id)
+        return JSONBytes(answer, headers=headers)
 
     @routes.get(
         "/members/{member}/consents",
@@ -147,14 +170,14 @@ def router(
         moment_us = clock.now_us() if as_of is None else _moment(as_of)
         async with database.read() as session:
             member_id = await members.resolve(session, member, caller)
+            headers = await tag(session, member_id)
             found = await consent.states_as_of(session, member_id, moment_us)
-        return JSONBytes(
-            {
-                "id": member,
-                "as_of": rfc3339(moment_us),
-                "consents": [_state(state) for state in found],
-            }
-        )
+        answer = {
+            "id": member,
+            "as_of": rfc3339(moment_us),
+            "consents": [_state(state) for state in found],
+        }
+        return JSONBytes(answer, headers=headers if as_of is None else None)
 
     @routes.get(
         "/consents/{consent_id}/receipt",
@@ -163,7 +186,10 @@ def router(
         summary="Fetch the signed receipt of a decision",
     )
     async def receipt(
-        request: Request, consent_id: Annotated[str, Path(max_length=40, examples=["con_…"])]
+        request: Request,
+        consent_id: Annotated[
+            str, Path(max_length=40, examples=["con_01m834me6af2pbfz0y2mwcs81r"])
+        ],
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "consent", "read")
         async with database.read() as session:
@@ -182,11 +208,14 @@ def router(
 
 def _moment(text: str) -> int:
     try:
-        return from_rfc3339(text)
+        moment_us = from_rfc3339(text)
     except (ValueError, OverflowError):
+        moment_us = -1
+    if not 0 <= moment_us < _YEAR_10000_US:
         raise InvalidRequestError(
             errors=[FieldProblem("/query/as_of", "moment", "an RFC 3339 moment with its offset")]
-        ) from None
+        )
+    return moment_us
 
 
 def _state(state: ConsentState) -> dict[str, Any]:

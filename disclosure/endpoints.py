@@ -4,6 +4,7 @@
 directly, and this route documents it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -19,13 +20,13 @@ from disclosure.schemas import (
     ViewAnswer,
 )
 from disclosure.service import DisclosureService, Epochs
-from kernel import Caller, Database
-from kernel.http import decode_cursor, encode_cursor
+from kernel import Caller, Database, NotFoundError
+from kernel.http import decode_id_cursor, encode_cursor, etag
 from kernel.schemas import problems
 from kernel.web import NO_STORE, Gatekeeper, JSONBytes, credentials
 from members import Members
 
-_SubId = Annotated[str, Path(max_length=40, examples=["sub_…"])]
+_SubId = Annotated[str, Path(max_length=40, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])]
 _PAGE = 50
 _VIEW_PARAMETERS = [
     {
@@ -63,11 +64,25 @@ def router(
     """Make the routes of this room."""
     routes = APIRouter(prefix="/v1", tags=["Data out"])
 
-    async def one(request: Request, member: str, *, masked: bool) -> Response:
+    async def one(
+        request: Request, member: str, *, masked: bool, headers: Mapping[str, str] = NO_STORE
+    ) -> Response:
         body = await reader.view(
             member, request.scope["query_string"], *credentials(request), masked=masked
         )
-        return Response(body, media_type="application/json", headers=NO_STORE)
+        return Response(body, media_type="application/json", headers=headers)
+
+    async def version_tag(request: Request, member: str) -> dict[str, str]:
+        """Give the tag of the version that is there before the read: never a newer one."""
+        caller = await gatekeeper.caller(request)
+        async with database.read() as session:
+            try:
+                version = await members.version(
+                    session, await members.resolve(session, member, caller)
+                )
+            except NotFoundError:  # the read itself says so, and puts it on record
+                return {}
+        return {"ETag": etag(version)}
 
     @routes.get(
         "/members/{member}/view",
@@ -88,7 +103,8 @@ def router(
         tags=["Registry"],
     )
     async def masked(request: Request, member: _SubId) -> Response:
-        return await one(request, member, masked=True)
+        tag = await version_tag(request, member)
+        return await one(request, member, masked=True, headers={**NO_STORE, **tag})
 
     @routes.post(
         "/members:view",
@@ -133,7 +149,7 @@ def router(
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "audit", "read")
-        before = None if cursor is None else decode_cursor(cursor, str)[0]
+        before = decode_id_cursor("evt", cursor)
         async with database.read() as session:
             member_id = await members.resolve(session, member, caller)
             row = await members.read(session, member_id)

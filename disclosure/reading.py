@@ -82,6 +82,11 @@ class Reader:
         given = dict(pairs)
         if len(given) < len(pairs):
             raise InvalidRequestError("a query parameter is repeated", reason="query")
+        if not _PARAMETERS.issuperset(given):
+            # `field=` for `fields=` must not disclose every field of the purpose.
+            raise InvalidRequestError(
+                "a query parameter is not known", errors=[FieldProblem("/query", "extra_forbidden")]
+            )
         purpose = given.get("purpose")
         if not purpose:
             raise InvalidRequestError(
@@ -94,6 +99,6 @@ class Reader:
             None if fields is None else fields.split(","),
             masked=masked,
         )
-        if _PARAMETERS.issuperset(given) and len(self._questions) < _MOST_QUESTIONS:
+        if len(self._questions) < _MOST_QUESTIONS:
             self._questions[query, masked] = question
         return question

@@ -33,7 +33,9 @@ class ViewAnswer(Answer):
 class BatchBody(RequestBody):
     """Up to 100 members to read for one purpose."""
 
-    ids: list[Annotated[str, Field(max_length=64)]] = Field(min_length=1, max_length=100)
+    ids: list[IdText] = Field(
+        min_length=1, max_length=100, examples=[["sub_52d26pfztp1nmz8kye4m2pcahc"]]
+    )
     purpose: Key = Field(examples=["marketing"])
     channel: Key | None = Field(None, examples=["sms"])
     fields: _FieldKeys | None = None
@@ -48,7 +50,7 @@ class BatchAnswer(Answer):
 class CheckBody(RequestBody):
     """A disclosure to be decided without opening anything."""
 
-    id: Annotated[str, Field(max_length=64)] = Field(examples=["sub_…"])
+    id: IdText = Field(examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])
     purpose: Key = Field(examples=["marketing"])
     channel: Key | None = Field(None, examples=["sms"])
     fields: _FieldKeys | None = None

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from kernel.errors import FieldProblem, InvalidRequestError, PreconditionError, YinyomError
+from kernel.ids import is_id
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -58,6 +59,16 @@ def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
     if not isinstance(keys, list) or [type(key) for key in keys] != list(kinds):
         raise _bad_cursor()
     return keys
+
+
+def decode_id_cursor(prefix: str, cursor: str | None) -> str | None:
+    """Unpack a cursor that holds one id of ours with this prefix, or refuse it."""
+    if cursor is None:
+        return None
+    identifier: str = decode_cursor(cursor, str)[0]
+    if not is_id(prefix, identifier):
+        raise _bad_cursor()
+    return identifier
 
 
 def _bad_cursor() -> InvalidRequestError:

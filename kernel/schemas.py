@@ -5,6 +5,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 IdText = Annotated[str, Field(max_length=64, pattern=r"^[a-z]{2,5}_[0-9a-z]{1,40}$")]
+# A field's value as somebody typed it. Control characters have no look, so nobody meant them;
+# PostgreSQL has no text that holds the first of them.
+TypedText = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 Key = Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
 
 

@@ -20,7 +20,7 @@ from kernel import (
 from kernel.http import check_if_match, etag
 from kernel.schemas import problems
 from kernel.web import Gatekeeper, JSONBytes, idempotency_key, once, replayed
-from members.errors import CodeRefusedError, MemberNotFoundError
+from members.errors import CodeRefusedError, ContactPointNotFoundError, MemberNotFoundError
 from members.normalise import Formats
 from members.registration import formats, prepare
 from members.schemas import (
@@ -42,8 +42,8 @@ from members.schemas import (
 from members.service import Members, Registered
 from policies import PolicyPack
 
-_SubId = Annotated[str, Path(max_length=40, examples=["sub_…"])]
-_CpId = Annotated[str, Path(max_length=40, examples=["cp_…"])]
+_SubId = Annotated[str, Path(max_length=40, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])]
+_CpId = Annotated[str, Path(max_length=40, examples=["cp_01m834me8bfjwbgnk89sr02kdz"])]
 
 
 class ClientDirectory(Protocol):
@@ -283,16 +283,28 @@ def router(
         request: Request, member: _SubId, contact_point: _CpId, body: VerifyBody
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "contact_point", "verify")
+        key = await idempotency_key(
+            request, caller, "POST /v1/members/{id}/contact-points/{id}:verify"
+        )
+        now_us = clock.now_us()
         async with database.unit_of_work() as work:
             member_id = await members.resolve(work, member, caller)
-            reason = await members.contact_points.verify(
-                work, caller, member_id, contact_point, body.code, now_us=clock.now_us()
-            )
+
+            async def act() -> dict[str, Any]:
+                reason = await members.contact_points.verify(
+                    work, caller, member_id, contact_point, body.code, now_us=now_us
+                )
+                return {"refused": reason}
+
+            judged, replay = await once(work, key, act, now_us=now_us)
             points = await members.contact_points.points_of(work, member_id)
-        if reason is not None:
-            raise CodeRefusedError(reason=reason)
-        kind = next(point.kind for point in points if point.id == contact_point)
-        return JSONBytes({"id": contact_point, "kind": kind, "verified": True})
+        if judged["refused"] is not None:
+            raise CodeRefusedError(reason=judged["refused"])
+        kind = next((point.kind for point in points if point.id == contact_point), None)
+        if kind is None:
+            raise ContactPointNotFoundError(reason="contact_point_unknown")
+        answer = {"id": contact_point, "kind": kind, "verified": True}
+        return JSONBytes(answer, headers=replayed(replay=replay))
 
     return routes
 

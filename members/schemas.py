@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kernel.schemas import Answer, IdText, Key, RequestBody
+from kernel.schemas import Answer, IdText, Key, RequestBody, TypedText
 
-_Value = Annotated[str, Field(max_length=4_000)]
+_Value = Annotated[TypedText, Field(max_length=4_000)]
 _Code = Annotated[str, Field(max_length=8)]
 
 PURPOSE_EXAMPLE = "membership"
@@ -100,7 +100,7 @@ class LookupBody(RequestBody):
     """An identifier to find a member by; in the body, never in a URL."""
 
     kind: Key = Field(examples=["phone"])
-    value: Annotated[str, Field(max_length=320)] = Field(examples=["081-234-5678"])
+    value: Annotated[TypedText, Field(max_length=320)] = Field(examples=["081-234-5678"])
     region: Annotated[str, Field(max_length=2)] | None = Field(None, examples=["TH"])
     purpose: Key = Field(examples=[PURPOSE_EXAMPLE])
 
@@ -114,7 +114,7 @@ class IdAnswer(Answer):
 class IntroduceBody(RequestBody):
     """The client that shall know the member."""
 
-    to: Annotated[str, Field(max_length=64)] = Field(examples=["cli_…"])
+    to: IdText = Field(examples=["cli_01m834b7x0e4qrs48h3wg0z6re"])
 
 
 class IntroduceAnswer(Answer):
@@ -128,7 +128,7 @@ class ContactPointBody(RequestBody):
     """A further way to reach the member."""
 
     kind: Key = Field(examples=["phone"])
-    value: Annotated[str, Field(max_length=320)]
+    value: Annotated[TypedText, Field(max_length=320)] = Field(examples=["089-876-5432"])
     region: Annotated[str, Field(max_length=2)] | None = Field(None, examples=["TH"])
 
 

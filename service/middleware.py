@@ -8,12 +8,20 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 import structlog
 
 from disclosure import Reader
-from kernel import UnavailableError, YinyomError, new_id
+from kernel import (
+    FieldProblem,
+    InvalidRequestError,
+    NotAuthenticatedError,
+    UnavailableError,
+    YinyomError,
+    new_id,
+)
 from kernel.http import PROBLEM_MEDIA_TYPE, problem
 from kernel.logging import RequestLog
 
@@ -65,9 +73,12 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter_ns()
-        request_id, length, authorization = self._read(scope)
+        request_id, length, authorization, fault = self._read(scope)
         path = scope["path"]
-        if scope["method"] == "GET" and path.startswith(_MEMBERS) and path.endswith(_VIEW):
+        if fault is not None:
+            status = await _answer_problem(fault, request_id, send)
+            route = "none"
+        elif scope["method"] == "GET" and path.startswith(_MEMBERS) and path.endswith(_VIEW):
             member = path[len(_MEMBERS) : -len(_VIEW)]
             status = await self._view(member, scope, authorization, request_id, send)
             route = _VIEW_ROUTE
@@ -138,6 +149,8 @@ class Edge:
         try:
             if length > self._max_body_bytes:
                 return await _answer_problem(BodyTooLargeError(), request_id, send)
+            if _repeats_a_parameter(scope):
+                return await _answer_problem(_repeated_parameter(), request_id, send)
             await self._app(scope, self._bounded(receive), answer)
         except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
             _note_crash(error, request_id)
@@ -147,17 +160,27 @@ class Edge:
                 raise BrokenAnswerError from None
         return status
 
-    def _read(self, scope: Scope) -> tuple[str, int, bytes]:
-        """Give the request's id (made here unless the client sent one), length and credentials."""
-        request_id, length, authorization = "", 0, b""
+    def _read(self, scope: Scope) -> tuple[str, int, bytes, YinyomError | None]:
+        """Give the request's id (made here unless the client sent one), length and credentials.
+
+        And what makes the request unfit for any answer: two credentials, of which two readers
+        might see a different one, or a character that no id has and no database text can hold.
+        """
+        request_id, length = "", 0
+        authorization: bytes | None = None
+        fault: YinyomError | None = None
         for name, value in scope["headers"]:
             if name == b"authorization":
+                if authorization is not None:
+                    fault = NotAuthenticatedError("credentials twice", reason="token_repeated")
                 authorization = value
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 request_id = value.decode()
             elif name == b"content-length":
                 length = int(value) if value.isdigit() else self._max_body_bytes + 1
-        return request_id or new_id("req"), length, authorization
+        if "\0" in scope["path"]:
+            fault = InvalidRequestError(errors=[FieldProblem("/path", "character")])
+        return request_id or new_id("req"), length, authorization or b"", fault
 
     def _bounded(self, receive: Receive) -> Receive:
         """Count a body that did not say its length."""
@@ -172,6 +195,19 @@ class Edge:
             return message
 
         return bounded
+
+
+def _repeats_a_parameter(scope: Scope) -> bool:
+    """Say whether an API request names a query parameter twice: which one counts is a guess."""
+    query: bytes = scope["query_string"]
+    if b"&" not in query or not scope["path"].startswith("/v1/"):
+        return False
+    names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    return len(set(names)) < len(names)
+
+
+def _repeated_parameter() -> YinyomError:
+    return InvalidRequestError("a query parameter is repeated", reason="query")
 
 
 def _where(error: BaseException) -> str:

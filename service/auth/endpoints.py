@@ -67,8 +67,6 @@ def router(clients: Clients, *, token_minutes: int) -> APIRouter:
         try:
             form = await _form(request)
             client_id, secret = _credentials(request, form)
-            if not is_id("cli", client_id):
-                raise OAuthError("invalid_client", 401)
             scope = form.get("scope")
             answer = await clients.issue_token(
                 client_id,
@@ -113,8 +111,9 @@ def _credentials(request: Request, form: dict[str, str]) -> tuple[str, str]:
             text = base64.b64decode(encoded.strip(), validate=True).decode()
         except (ValueError, binascii.Error):
             raise OAuthError("invalid_client", 401) from None
-        client_id, _, secret = text.partition(":")
-        return unquote_plus(client_id), unquote_plus(secret)
-    if "client_id" not in form or "client_secret" not in form:
+        client_id, secret = map(unquote_plus, text.split(":", 1)) if ":" in text else (text, "")
+    else:
+        client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
+    if not is_id("cli", client_id):
         raise OAuthError("invalid_client", 401)
-    return form["client_id"], form["client_secret"]
+    return client_id, secret
