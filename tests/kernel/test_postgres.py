@@ -45,7 +45,7 @@ class LostItsPlace:
     def __init__(self, connection):
         self._connection = connection
 
-    async def execute(self, sql):
+    async def execute(self, _sql):
         raise asyncpg.InternalClientError(
             "cannot switch to state 15; another operation (2) is in progress"
         )
