@@ -31,6 +31,7 @@ class Parameter:
     is_required: bool
     kind: str
     text: str
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ class _Reader:
             bool(found.get("required")),
             self._kind(schema),
             found.get("description", schema.get("description", "")),
+            str(found.get("example", next(iter(schema.get("examples", ())), ""))),
         )
 
     def _body(self, found: Schema | None) -> Body | None:

@@ -88,6 +88,11 @@ class PurposeRow:
     revision: str
     choices: tuple[Choice, ...]
 
+    @property
+    def is_given(self) -> bool:
+        """Whether any channel has a yes to take back."""
+        return any(choice.is_given for choice in self.choices)
+
 
 class Choices:
     """Reads a pack for one member's jurisdiction and age, in one language, at one moment."""
@@ -107,9 +112,10 @@ class Choices:
         self.needs_guardian = age_tier in _NEEDS_GUARDIAN
 
     def rows(self, states: Iterable[ConsentState]) -> list[PurposeRow]:
-        """Give every purpose of the pack, in its order."""
+        """Give every purpose of the pack in its order, those that one may decide on first."""
         known = {(state.purpose, state.channel): state for state in states}
-        return [self.row(purpose, known) for purpose in self._pack.purposes.values()]
+        rows = [self.row(purpose, known) for purpose in self._pack.purposes.values()]
+        return sorted(rows, key=lambda row: not row.choices)
 
     def row(self, purpose: Purpose, known: dict[tuple[str, str], ConsentState]) -> PurposeRow:
         """Describe one purpose."""
