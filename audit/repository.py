@@ -85,11 +85,21 @@ _ADVANCE_HEAD = Statement(
     .values(size=bindparam("new"))
 )
 _HEAD = Statement(select(audit_head.c.origin, audit_head.c.size))
-_WAITING = Statement(
-    select(audit_event.c.id, audit_event.c.body)
-    .select_from(audit_pending.join(audit_event, audit_event.c.id == audit_pending.c.event_id))
+_NEXT = (
+    select(audit_pending.c.event_id)
     .order_by(audit_pending.c.event_id)
     .limit(bindparam("most", type_=BigInteger))
+    .subquery("next")
+)
+# The body comes by a look-up for each row: a join lets PostgreSQL walk all events ever written.
+_WAITING = Statement(
+    select(
+        _NEXT.c.event_id.label("id"),
+        select(audit_event.c.body)
+        .where(audit_event.c.id == _NEXT.c.event_id)
+        .scalar_subquery()
+        .label("body"),
+    ).order_by(_NEXT.c.event_id)
 )
 _ANY_WAITING = Statement(select(audit_pending.c.event_id).limit(1))
 _ADD_LEAF = Statement(

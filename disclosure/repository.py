@@ -45,8 +45,6 @@ def _select(which: ColumnElement[bool]) -> Select[Any]:
         *state_columns,
         *ordinary_columns,
         *pseudonym_columns,
-        epoch_value(AUTH_EPOCH).label("auth_epoch"),
-        epoch_value(POLICY_EPOCH).label("policy_epoch"),
     ]
     return select(*columns).select_from(joined).where(which)
 

@@ -5,7 +5,7 @@ then unwrap a key. Who withdraws while a read is under way either comes after it
 event finds the gate moved and the read is decided again. A denial is an event too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ from policies import (
     PurposeKey,
     mask,
 )
-from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault, WrappedKey, key_from_row
+from vault import ORDINARY, PSEUDONYM, AccessTicket, OwnerKey, Vault, WrappedKey, key_from_row
 
 _ATTEMPTS = 8
 _MOST_FIELDS = 100
@@ -102,6 +102,8 @@ class DisclosureService:
         self._audit = audit
         self._pack = pack
         self._access = access
+        kinds = {field: pack.own_key_class(field) for field in pack.fields}
+        self._retained = {field: kept.key for field, kept in kinds.items() if kept is not None}
 
     def question(
         self,
@@ -175,8 +177,7 @@ class DisclosureService:
         events: list[AuditEvent] = []
         missing: dict[str, str] = {}
         async with self._database.unit_of_work() as work:
-            if await repository.epochs(work) != (epochs.auth, epochs.policy):
-                raise StaleEpochError
+            await self._require_present(work, epochs)
             rows = await repository.hold_many(
                 work, wanted, caller.id, question.purpose.key, question.channel or ""
             )
@@ -224,12 +225,9 @@ class DisclosureService:
                 work, pairwise, caller.id, question.purpose.key, question.channel or ""
             )
             if row is None:
-                if await repository.epochs(work) != (epochs.auth, epochs.policy):
-                    raise StaleEpochError
+                await self._require_present(work, epochs)
                 event = self._unknown(caller, question, action)
                 await self._audit.record_many(work, [event])
-            elif (row["auth_epoch"], row["policy_epoch"]) != (epochs.auth, epochs.policy):
-                raise StaleEpochError
             else:
                 judged = await self._decide(work, caller, row, question, action)
                 event = judged.event
@@ -239,10 +237,16 @@ class DisclosureService:
                 parameters["auth_epoch"] = epochs.auth
                 parameters["policy_epoch"] = epochs.policy
                 if not await repository.record_if_unmoved(work, parameters):
+                    await self._require_present(work, epochs)
                     return None
         if judged is None:
             raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value, audit_id=event.id)
         return judged
+
+    @staticmethod
+    async def _require_present(session: ReadSession, epochs: Epochs) -> None:
+        if await repository.epochs(session) != (epochs.auth, epochs.policy):
+            raise StaleEpochError
 
     def _unknown(self, caller: Caller, question: Question, action: str) -> AuditEvent:
         return self._audit.draft(
@@ -326,19 +330,39 @@ class DisclosureService:
         if not decision.fields:
             return {}
         member_id = judged.found.member_id
-        wrapped = key_from_row(judged.row, member_id, ORDINARY, "ordinary")
+        ticket = self._audit.ticket(judged.event, member_id)
+        cells = msgpack.unpackb(judged.row["cells"])
+        if not self._retained or self._retained.keys().isdisjoint(decision.fields):
+            key = await self._ordinary_key(judged)
+            chosen = {field: cells[field] for field in decision.fields}
+            return self._vault.open(ticket, key, MEMBER_TABLE, member_id, chosen)
+        return await self._open_by_kind(ticket, judged, decision, cells)
+
+    async def _open_by_kind(
+        self,
+        ticket: AccessTicket,
+        judged: _Judged,
+        decision: Allowed,
+        cells: Mapping[str, bytes],
+    ) -> dict[str, str]:
+        """Open fields of which some are sealed under the key of a retention class."""
+        member_id = judged.found.member_id
+        async with self._database.read() as session:
+            keys = await self._vault.keys_of(session, member_id)
+        opened: dict[str, str] = {}
+        for field in decision.fields:
+            key = keys.get(self._retained.get(FieldKey(field)) or ORDINARY)
+            if key is None:
+                raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
+            opened |= self._vault.open(ticket, key, MEMBER_TABLE, member_id, {field: cells[field]})
+        return opened
+
+    async def _ordinary_key(self, judged: _Judged) -> OwnerKey:
+        wrapped = key_from_row(judged.row, judged.found.member_id, ORDINARY, "ordinary")
         if wrapped is None:
             raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
         async with self._database.read() as session:
-            key = await self._unwrapped(session, wrapped)
-        cells = msgpack.unpackb(judged.row["cells"])
-        return self._vault.open(
-            self._audit.ticket(judged.event, member_id),
-            key,
-            MEMBER_TABLE,
-            member_id,
-            {field: cells[field] for field in decision.fields},
-        )
+            return await self._unwrapped(session, wrapped)
 
     @staticmethod
     def _raise_if_denied(judged: _Judged) -> None:

@@ -138,11 +138,12 @@ class Database(Protocol):
         ...
 
     def each_on_its_own(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Open a session in which every statement is its own transaction on PostgreSQL.
+        """Open a session in which every statement stands on its own.
 
-        For the two statements of a consented read, which need no BEGIN and COMMIT around
-        them. On SQLite the whole block is one savepoint in the running group commit. On
-        both, what the block wrote is durable when it has ended.
+        For the two statements of a consented read, which need no BEGIN and COMMIT around them:
+        what one did stays done if a later one fails. On PostgreSQL each is its own
+        transaction; on SQLite they join the running group commit. On both, what the block
+        wrote is durable when it has ended well.
         """
         ...
 

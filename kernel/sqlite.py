@@ -148,13 +148,14 @@ class _Reading:
 class _Writing:
     """The context manager behind `SqliteDatabase.unit_of_work`: one turn in the batch."""
 
-    __slots__ = ("_database", "_work")
+    __slots__ = ("_database", "_savepoint", "_work")
 
-    def __init__(self, database: "SqliteDatabase") -> None:
+    def __init__(self, database: "SqliteDatabase", *, savepoint: bool = True) -> None:
         self._database = database
+        self._savepoint = savepoint
 
     async def __aenter__(self) -> UnitOfWork:
-        self._work = await self._database._enter()  # noqa: SLF001 (one module, one machine)
+        self._work = await self._database._enter(savepoint=self._savepoint)  # noqa: SLF001 (one module, one machine)
         return self._work
 
     async def __aexit__(
@@ -163,7 +164,9 @@ class _Writing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        done = self._database._leave(self._work, failed=kind is not None)  # noqa: SLF001
+        done = self._database._leave(  # noqa: SLF001 (one module, one machine)
+            self._work, savepoint=self._savepoint, failed=kind is not None
+        )
         if done is not None:
             await done
 
@@ -181,7 +184,7 @@ class SqliteDatabase:
         self._turn = asyncio.Lock()
         self._batch: list[asyncio.Future[None]] | None = None
         self._reactions: list[Callable[[], None]] = []
-        self._savepoint_open = False
+        self._turn_taken = False
         self._flush_is_due = False
 
     def read(self) -> _Reading:
@@ -193,8 +196,8 @@ class SqliteDatabase:
         return _Writing(self)
 
     def each_on_its_own(self) -> _Writing:
-        """Same as `unit_of_work`: one savepoint is cheaper than two commits here."""
-        return _Writing(self)
+        """Take a turn without a savepoint: what a statement did stays done if a later one fails."""
+        return _Writing(self, savepoint=False)
 
     async def drain(self) -> None:
         """Return once the units of work that came before this call have ended."""
@@ -209,27 +212,33 @@ class SqliteDatabase:
         self._reader.close()
         self._writer.close()
 
-    async def _enter(self) -> _UnitOfWork:
+    async def _enter(self, *, savepoint: bool) -> _UnitOfWork:
         await self._turn.acquire()  # does not suspend when the turn is free
         try:
             if self._batch is None:
                 self._writer.execute("BEGIN IMMEDIATE")
                 self._batch = []
                 asyncio.get_running_loop().call_soon(self._flush_when_free)
-            self._writer.execute("SAVEPOINT turn")
+            if savepoint:
+                self._writer.execute("SAVEPOINT turn")
         except sqlite3.Error as error:
             self._turn.release()
             raise _translated(error) from error
-        self._savepoint_open = True
+        self._turn_taken = True
         return _UnitOfWork(self._writer)
 
-    def _leave(self, work: _UnitOfWork, *, failed: bool) -> asyncio.Future[None] | None:
+    def _leave(
+        self, work: _UnitOfWork, *, savepoint: bool, failed: bool
+    ) -> asyncio.Future[None] | None:
         """End a turn; gives what to wait for until the batch is durable."""
         done: asyncio.Future[None] | None = None
         try:
-            if failed:
-                self._writer.execute("ROLLBACK TO turn")
-            self._writer.execute("RELEASE turn")
+            if savepoint:
+                if failed:
+                    self._writer.execute("ROLLBACK TO turn")
+                self._writer.execute("RELEASE turn")
+            elif not self._writer.in_transaction:
+                self._abandon_batch()
             if not failed and self._batch is not None:
                 done = asyncio.get_running_loop().create_future()
                 self._batch.append(done)
@@ -241,14 +250,18 @@ class SqliteDatabase:
             if not failed:
                 raise _translated(error) from error
         finally:
-            self._savepoint_open = False
+            self._turn_taken = False
             self._turn.release()
             if self._flush_is_due:
                 self._flush()
+        if not failed and done is None:
+            raise UnavailableError(
+                "the database could not make the change durable", reason="database_unavailable"
+            )
         return done
 
     def _flush_when_free(self) -> None:
-        if self._savepoint_open:
+        if self._turn_taken:
             self._flush_is_due = True
         else:
             self._flush()

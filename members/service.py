@@ -27,6 +27,7 @@ from kernel import (
     PreconditionError,
     ReadSession,
     UnitOfWork,
+    from_rfc3339,
     new_id,
     put_message,
     to_date,
@@ -52,12 +53,13 @@ from policies import (
     JurisdictionCode,
     PolicyPack,
     PurposeKey,
+    RetentionClass,
     age_tier,
+    period_end,
 )
 from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
 
 _MOST_DUPLICATES = 20
-_DAY_US = 86_400 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,9 +351,11 @@ class Members:
     ) -> tuple[int, str]:
         """Erase a member in this transaction; gives how many keys died and the audit id.
 
-        Keys, blind-index tags, cells, contact points and import leftovers go at once. The
-        pseudonym key, which only names the member in the trail, follows after the pack's
-        days; the event is written while it lives, so that the erasure can be proven.
+        Keys, blind-index tags, cells, contact points and import leftovers go at once. What a
+        law retains was sealed under its retention class's own key and stays, closed to every
+        read, until that key's day. The pseudonym key, which only names the member in the
+        trail, follows after the pack's days; the event is written while it lives, so that the
+        erasure can be proven.
         """
         await self._consent.hold_gate(work, member_id)
         row, keys = await self._held(work, member_id)
@@ -363,12 +367,11 @@ class Members:
             fields=tuple(sorted(field for field in row.cells if "." not in field)),
         )
         await self._consent.close_gate(work, member_id)
-        days = self._pack.pseudonym_key_lifetime.value
-        if not isinstance(days, int):
-            raise TypeError("the pseudonym key's lifetime is a number of days")
-        keep = {PSEUDONYM: now_us + days * _DAY_US}
+        keep = self._kept(row, now_us)
         destroyed = await self._vault.erase(work, member_id, keep=keep)
-        await repository.write_member(work, row, {}, {}, now_us=now_us)
+        retained = {f: cell for f, cell in row.cells.items() if self._key_kind(f) in keep}
+        provenance = {field: row.provenance[field] for field in retained}
+        await repository.write_member(work, row, retained, provenance, now_us=now_us)
         await repository.drop_contact_points(work, member_id)
         await repository.forget_import_rows(work, member_id)
         await put_message(work, "member.erased", {"member_id": member_id}, now_us=now_us)
@@ -385,10 +388,24 @@ class Members:
         rules = self._pack.jurisdictions[JurisdictionCode(jurisdiction)]
         return age_tier(rules, birth_date, today)
 
+    def _kept(self, row: MemberRow, now_us: int) -> dict[str, int]:
+        """Give the kinds of key that outlive an erasure, with the moment each must die (µs)."""
+        today = to_date(now_us)
+        keep = {PSEUDONYM: _midnight_us(period_end(self._pack.pseudonym_key_lifetime, today))}
+        for field in row.cells:
+            kept = self._retained(field)
+            if kept is not None:
+                period = kept.period.get(JurisdictionCode(row.jurisdiction))
+                if period is not None:
+                    keep[kept.key] = _midnight_us(period_end(period, today))
+        return keep
+
+    def _retained(self, field: str) -> RetentionClass | None:
+        return self._pack.own_key_class(FieldKey(field.partition(".")[0]))
+
     def _key_kind(self, field: str) -> str:
-        entry = self._pack.fields[FieldKey(field.partition(".")[0])]
-        own = self._pack.retention_classes[entry.retention_class].own_key
-        return entry.retention_class if own else ORDINARY
+        kept = self._retained(field)
+        return ORDINARY if kept is None else kept.key
 
     def _key_kinds(self, values: Mapping[str, str]) -> list[str]:
         return sorted({ORDINARY, PSEUDONYM, *(self._key_kind(field) for field in values)})
@@ -492,3 +509,8 @@ class Members:
             )
             for status in statuses or [None]
         )
+
+
+def _midnight_us(day: date) -> int:
+    """Give the moment at which a UTC day begins, in microseconds."""
+    return from_rfc3339(f"{day.isoformat()}T00:00:00Z")

@@ -7,7 +7,7 @@ whole or not at all; access rules are compiled into a snapshot. Pure: no databas
 from policies.access import AccessSnapshot, access_enforcer, compile_access
 from policies.errors import Finding, PackError
 from policies.grants import FIELD_ACTIONS, RESOURCE_ACTIONS, VIEW, VIEW_MASKED
-from policies.jurisdictions import age_tier, completed_years, lawful_basis
+from policies.jurisdictions import age_tier, completed_years, lawful_basis, period_end
 from policies.loader import check, load_pack
 from policies.masking import mask
 from policies.model import (
@@ -94,6 +94,7 @@ __all__ = [
     "load_pack",
     "mask",
     "parse_scopes",
+    "period_end",
     "public_purpose",
     "public_purposes",
     "scope_grammar",

@@ -4,10 +4,12 @@ Pure functions over the numbers of the pack; today's date is the caller's, in th
 own calendar. Where the law leaves a gap the more careful reading is taken.
 """
 
-from datetime import date
+from calendar import monthrange
+from datetime import date, timedelta
 
-from policies.model import AgeTier, BasisKind, Jurisdiction, LawfulBasis, LocalText, Purpose
+from policies.model import AgeTier, BasisKind, Fact, Jurisdiction, LawfulBasis, LocalText, Purpose
 
+_MONTHS_IN = {"months": 1, "years": 12}
 _PLAIN_NAMES = {
     BasisKind.CONSENT: LocalText("ความยินยอม", "Consent", "同意"),
     BasisKind.CONTRACT: LocalText("สัญญา", "Contract", "契約履行"),
@@ -52,6 +54,26 @@ def age_tier(jurisdiction: Jurisdiction, birth_date: date | None, today: date) -
         if age <= tier.max_age_inclusive:
             return tier.who
     return AgeTier.ADULT
+
+
+def period_end(period: Fact, begins: date) -> date:
+    """Give the day on which a period of law that begins on a day has passed.
+
+    Counts `years` and `months` to the same day of the month, or to the month's last day where
+    it has no such day, and `calendar_days` one by one.
+
+    Raises:
+        ValueError: the fact is not a period in these units.
+    """
+    match period.value, period.unit:
+        case int(count), "calendar_days":
+            return begins + timedelta(days=count)
+        case int(count), "months" | "years" as unit:
+            months = begins.year * 12 + begins.month - 1 + count * _MONTHS_IN[unit]
+        case _:
+            raise ValueError("not a period in days, months or years")
+    year, month = months // 12, months % 12 + 1
+    return date(year, month, min(begins.day, monthrange(year, month)[1]))
 
 
 def lawful_basis(purpose: Purpose, jurisdiction: Jurisdiction | None) -> LawfulBasis:

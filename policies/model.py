@@ -355,6 +355,11 @@ class PolicyPack:
     access_model: str
     access_policy: str
 
+    def own_key_class(self, field: FieldKey) -> RetentionClass | None:
+        """Give the retention class under whose own key a field is sealed, if it has one."""
+        kept = self.retention_classes[self.fields[field].retention_class]
+        return kept if kept.own_key else None
+
     def current_notice(self, key: str, lang: Language, at: datetime) -> Notice:
         """Give the newest wording in force at a time.
 
