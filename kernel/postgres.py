@@ -50,7 +50,7 @@ def _translated(error: Exception) -> Exception:
     return UnavailableError("the database cannot be reached", reason="database_unavailable")
 
 
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 class _Session:

@@ -185,7 +185,6 @@ class TestConnections:
         assert seen == []
         assert await outside.fetchval("SELECT count(*) FROM registry_fact") == 0
 
-    @pytest.mark.xfail(reason="kernel.postgres does not know the driver's own InternalClientError")
     async def test_a_driver_that_lost_its_place_is_reported_and_its_connection_not_lent_again(
         self, one
     ):

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import AgeTier, BasisKind, age_tier, completed_years, lawful_basis, load_pack
+from policies import (
+    AgeTier,
+    BasisKind,
+    Evidence,
+    Fact,
+    Status,
+    age_tier,
+    completed_years,
+    lawful_basis,
+    load_pack,
+    period_end,
+)
 
 PACK = load_pack()
 TH, EU = PACK.jurisdictions["TH"], PACK.jurisdictions["EU"]
@@ -109,3 +120,33 @@ def test_every_kind_of_basis_has_a_plain_name(overlay):
         )
         purpose = load_pack(overlay({"purposes.toml": default})).purposes["analytics"]
         assert lawful_basis(purpose, None).name.en
+
+
+# --- periods --------------------------------------------------------------------------
+
+
+def period(value, unit):
+    return Fact(value, unit, "a law", Status.IN_FORCE, Evidence.PRIMARY, None, None, None, None, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "begins", "ends"),
+    [
+        (5, "years", date(2026, 11, 23), date(2031, 11, 23)),
+        (1, "years", date(2024, 2, 29), date(2025, 2, 28)),
+        (1, "months", date(2026, 1, 31), date(2026, 2, 28)),
+        (14, "months", date(2026, 11, 30), date(2028, 1, 30)),
+        (60, "calendar_days", date(2026, 11, 23), date(2027, 1, 22)),
+        (0, "calendar_days", date(2026, 11, 23), date(2026, 11, 23)),
+    ],
+)
+def test_a_period_ends_on_its_day(value, unit, begins, ends):
+    assert period_end(period(value, unit), begins) == ends
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"), [("immediate", None), (72, "hours"), (5, None), (("a",), "years")]
+)
+def test_what_is_no_period_of_days_has_no_end(value, unit):
+    with pytest.raises(ValueError, match="not a period"):
+        period_end(period(value, unit), date(2026, 11, 23))
