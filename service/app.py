@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -61,6 +62,7 @@ def create_app(runtime: Runtime) -> Edge:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        dependencies=[Depends(_known_parameters)],
         redirect_slashes=False,  # a redirect would repeat what somebody typed into the address
         separate_input_output_schemas=False,
     )
@@ -117,6 +119,22 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
     app.include_router(service.docs_page.router(lambda: _openapi(app)))
     app.include_router(service.portal.router(runtime))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+
+async def _known_parameters(request: Request) -> None:
+    """Refuse a query that the API route does not know: a misspelt word must not be left out."""
+    route = request.scope.get("route")
+    given = [name for name, _ in request.query_params.multi_items()]
+    if not given or not isinstance(route, APIRoute) or not route.path.startswith("/v1/"):
+        return
+    documented = (route.openapi_extra or {}).get("parameters", [])
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    if len(set(given)) < len(given):
+        raise InvalidRequestError("a query parameter is repeated", reason="query")
+    if not {*given} <= known | {parameter["name"] for parameter in documented}:
+        raise InvalidRequestError(
+            "a query parameter is not known", errors=[FieldProblem("/query", "extra_forbidden")]
+        )
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 import structlog
@@ -149,8 +148,6 @@ class Edge:
         try:
             if length > self._max_body_bytes:
                 return await _answer_problem(BodyTooLargeError(), request_id, send)
-            if _repeats_a_parameter(scope):
-                return await _answer_problem(_repeated_parameter(), request_id, send)
             await self._app(scope, self._bounded(receive), answer)
         except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
             _note_crash(error, request_id)
@@ -195,19 +192,6 @@ class Edge:
             return message
 
         return bounded
-
-
-def _repeats_a_parameter(scope: Scope) -> bool:
-    """Say whether an API request names a query parameter twice: which one counts is a guess."""
-    query: bytes = scope["query_string"]
-    if b"&" not in query or not scope["path"].startswith("/v1/"):
-        return False
-    names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
-    return len(set(names)) < len(names)
-
-
-def _repeated_parameter() -> YinyomError:
-    return InvalidRequestError("a query parameter is repeated", reason="query")
 
 
 def _where(error: BaseException) -> str:

@@ -436,6 +436,22 @@ def test_a_query_parameter_that_is_named_twice_means_nothing(registry, member, p
     refused(answer, 422, "invalid-request", reason="query")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/purposes?lang=th",
+        "/v1/notices/marketing?language=en",
+        "/v1/members/{member}/consents?asof=2020-01-01T00:00:00Z",
+        "/v1/consents/{consent}/receipt?format=pdf",
+        "/v1/audit/events?before=evt_x",
+    ],
+)
+def test_a_query_parameter_that_is_not_known_is_not_passed_over(registry, member, path):
+    path = path.format(member=member["id"], consent=member["consents"][0]["id"])
+    answer = registry.crm.get(path)
+    refused(answer, 422, "invalid-request", ("/query", "extra_forbidden"))
+
+
 def test_a_notice_in_a_language_that_no_page_has_is_refused(registry):
     answer = registry.http.get("/v1/notices/marketing?lang=fr")
     refused(answer, 422, "invalid-request", ("/query/lang", "unknown_language"))
