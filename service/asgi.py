@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from kernel import UnavailableError
 from kernel.logging import configure_logging
 from service.app import create_app
 from service.middleware import Edge, Receive, Scope, Send
@@ -30,6 +31,13 @@ class Service:
             await self._lifespan(receive, send)
         elif self._app is not None:
             await self._app(scope, receive, send)
+
+    @property
+    def edge(self) -> Edge:
+        """The app of an opened service."""
+        if self._app is None:
+            raise UnavailableError("the service is not open")
+        return self._app
 
     async def open(self) -> Runtime:
         """Open the installation and build the app over it."""

@@ -7,6 +7,7 @@ problem without its text: messages of libraries may quote what a person typed.
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -55,6 +56,14 @@ class BrokenAnswerError(Exception):
     """The answer broke off half-way; the connection must close, and nothing is quoted."""
 
 
+@dataclass(slots=True)
+class Served:
+    """How often a route answered with a status, and how long that took in all."""
+
+    count: int = 0
+    total_us: int = 0
+
+
 class Edge:
     """The outermost layer of the app; takes the consented read to its reader by itself."""
 
@@ -65,6 +74,7 @@ class Edge:
         self._reader = reader
         self._max_body_bytes = max_body_bytes
         self._log = RequestLog() if log_requests else None
+        self.served: dict[tuple[str, int], Served] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; lifespan and websocket messages pass as they are."""
@@ -85,13 +95,19 @@ class Edge:
             scope["yinyom.request_id"] = request_id
             status = await self._pass_on(scope, receive, send, request_id, length)
             route = getattr(scope.get("route"), "path", "none")
+        duration_us = (time.perf_counter_ns() - began) // 1000
+        numbers = self.served.get((route, status))
+        if numbers is None:
+            numbers = self.served[route, status] = Served()
+        numbers.count += 1
+        numbers.total_us += duration_us
         if self._log is not None:
             self._log.write(
                 request_id=request_id,
                 method=scope["method"],
                 route=route,
                 status=status,
-                duration_us=(time.perf_counter_ns() - began) // 1000,
+                duration_us=duration_us,
             )
 
     def flush_log(self) -> None:

@@ -14,6 +14,7 @@ from kernel import ConfigurationError
 from kernel.logging import configure_logging
 from service.asgi import CONFIG, DATA_DIR, Service
 from service.control import ControlServer
+from service.metrics import MetricsServer
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -35,6 +36,11 @@ def serve_forever(
         raise ConfigurationError(
             "SQLite has one writer, so it has one worker",
             remedy="Leave --workers out, or move to PostgreSQL (database.url).",
+        )
+    if settings.server.metrics_port is not None:
+        raise ConfigurationError(
+            "several workers cannot share one metrics port",
+            remedy="Leave server.metrics_port out, or run one worker a port.",
         )
     os.environ[DATA_DIR] = str(settings.data_dir)
     if config is not None:
@@ -63,11 +69,15 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
     service = Service(settings)
     runtime = await service.open()
     control = None if settings.on_postgres else ControlServer(runtime)
+    metrics = MetricsServer(runtime, service.edge)
     try:
         if control is not None:
             await control.start()
+        if settings.server.metrics_port is not None:
+            await metrics.start(host, settings.server.metrics_port)
         await uvicorn_server(service, host=host, port=port).serve()
     finally:
+        await metrics.stop()
         if control is not None:
             await control.stop()
         await service.close()

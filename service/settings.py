@@ -46,6 +46,7 @@ class ServerSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8420, ge=0, le=65_535)
+    metrics_port: int | None = Field(None, ge=0, le=65_535)
     workers: int = Field(1, ge=1, le=64)
     token_minutes: int = Field(10, ge=1, le=60)
     max_body_bytes: int = Field(1_048_576, ge=1024)
