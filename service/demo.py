@@ -29,7 +29,7 @@ from service.asgi import Service
 from service.commands import audit_export
 from service.control import ControlServer
 from service.server import uvicorn_server
-from service.settings import Settings
+from service.settings import LogSettings, Settings
 from service.setup import set_up
 from service.tasks import system_caller
 from vault import write_private
@@ -162,7 +162,8 @@ async def _tell(settings: Settings, *, port: int, serve_on: bool) -> int:
             remedy="Choose an empty one with --data-dir.",
         )
     made = await set_up(settings)
-    service = Service(settings)
+    quiet = LogSettings(level="warning", requests=False)
+    service = Service(settings.model_copy(update={"log": quiet}))
     runtime = await service.open()
     control = None if settings.on_postgres else ControlServer(runtime)
     if control is not None:
