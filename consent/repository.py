@@ -254,6 +254,11 @@ _EVENTS = Statement(
     )
     .order_by(consent_event.c.at_us, consent_event.c.id)
 )
+_LAST_MOMENT = Statement(
+    select(func.max(consent_event.c.at_us).label("at_us")).where(
+        consent_event.c.member_id == bindparam("member_id")
+    )
+)
 _EVENT = Statement(select(consent_event).where(consent_event.c.id == bindparam("event_id")))
 _COUNTS = Statement(
     select(
@@ -291,6 +296,12 @@ async def add_event(work: UnitOfWork, event: ConsentEvent) -> None:
         notice_revision=event.notice_revision,
         since_us=event.at_us,
     )
+
+
+async def last_moment(session: ReadSession, member_id: MemberId) -> int:
+    """Give the moment (µs) of a member's newest consent event; 0 when there is none."""
+    row = await session.first(_LAST_MOMENT, member_id=member_id)
+    return 0 if row is None or row["at_us"] is None else int(row["at_us"])
 
 
 async def states_of(session: ReadSession, member_id: MemberId) -> list[ConsentState]:

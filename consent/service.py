@@ -37,7 +37,7 @@ from kernel import (
 from policies import AgeTier, BasisKind, Channel, PolicyPack, Purpose, PurposeKey
 from vault import OwnerKey
 
-_CODE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_CODE = re.compile(r"(?!.*[0-9]{7})[a-z][a-z0-9_.-]{0,63}")
 _EVIDENCE_CODES = ("ui_action", "form", "place", "device")
 _EVIDENCE_MOMENTS = ("shown_at", "decided_at")
 _MAX_BATCH = 50
@@ -93,10 +93,15 @@ class ConsentService:
         *,
         now_us: int,
     ) -> list[ConsentEvent]:
-        """Record checked decisions: gate moved on, events appended, state set, trail written."""
+        """Record checked decisions: gate moved on, events appended, state set, trail written.
+
+        Events of a member bear growing moments, whatever clocks do and however long this
+        waited for another decision: replayed in order, they give the state that is stored.
+        """
         if not requests:
             return []
         await self._hold(work, member_id)
+        at_us = max(now_us, await repository.last_moment(work, member_id) + 1)
         events: list[ConsentEvent] = []
         for request in requests:
             event_id = ConsentEventId(new_id("con", now_us))
@@ -119,7 +124,7 @@ class ConsentService:
                 lang=request.lang,
                 evidence=request.evidence,
                 recorded_by=caller.id,
-                at_us=now_us,
+                at_us=at_us,
                 audit_id=audit_id,
             )
             await repository.add_event(work, event)

@@ -9,13 +9,16 @@ branch_labels = None
 depends_on = None
 
 _FROZEN = ("audit_event", "audit_leaf", "audit_checkpoint", "consent_event", "notice")
+# How an insert may push a row out: a key it shares with one that is there. A table with row ids
+# has one more such key, which REPLACE obeys like any other.
 _KEYS = {
-    "audit_event": "id",
-    "audit_leaf": "leaf_index",
-    "audit_checkpoint": "size",
-    "consent_event": "id",
-    "notice": "revision",
+    "audit_event": ("id", "rowid"),
+    "audit_leaf": ("leaf_index", "event_id", "rowid"),
+    "audit_checkpoint": ("size", "rowid"),
+    "consent_event": ("id", "rowid"),
+    "notice": ("revision", "rowid"),
 }
+_NOTICE_COLUMNS = ("revision", "key", "version", "lang", "text", "effective_from_us")
 
 _POSTGRES_FUNCTIONS = (
     """
@@ -73,13 +76,15 @@ def _guard_sqlite() -> None:
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
     # INSERT OR REPLACE fires no delete trigger unless recursive_triggers is on, which whoever
-    # opens the file may leave off: so an insert over an existing key is refused as well. Only
-    # for the trail itself: notices are offered again at every start with ON CONFLICT.
-    for table in ("audit_event", "audit_leaf", "audit_checkpoint", "consent_event"):
-        key = _KEYS[table]
+    # opens the file may leave off: so an insert over an existing key is refused as well. Notices
+    # are offered again with ON CONFLICT DO NOTHING, so the very same one passes.
+    for table, keys in _KEYS.items():
+        taken = " OR ".join(f"{key} = NEW.{key}" for key in keys)
+        same = " AND ".join(f"{column} = NEW.{column}" for column in _NOTICE_COLUMNS)
+        unless = f" AND NOT ({same})" if table == "notice" else ""
         op.execute(
             f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
-            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key}) "
+            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE ({taken}){unless}) "
             f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
         )
 
