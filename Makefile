@@ -68,7 +68,7 @@ $(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-venv
 # hatchling builds the wheel that a test looks into, without asking a registry for it then.
 # aics-tlog is a second, foreign judge of the log; it declares Python 3.12 and runs on 3.11.
 $(VENV)/.stamp-test: pyproject.toml $(VENV)/.stamp-venv
-	$(PIP) --editable '.[test,dev]' hatchling
+	$(PIP) --editable '.[test,dev]'
 	@$(PIP) --no-deps --ignore-requires-python aics-tlog \
 		|| echo "NOT INSTALLED: aics-tlog. The tests that let it judge our log are skipped." >&2
 	@touch $(VENV)/.stamp-demo $@

@@ -145,10 +145,11 @@ _CLAIMABLE = (
     .order_by(job.c.run_at_us)
     .limit(1)
     .with_for_update(skip_locked=True)
+    .scalar_subquery()  # with IN, a plan that looks twice would claim two
 )
 _CLAIM = Statement(
     update(job)
-    .where(job.c.id.in_(_CLAIMABLE))
+    .where(job.c.id == _CLAIMABLE)
     .values(
         state="running",
         attempts=job.c.attempts + 1,

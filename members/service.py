@@ -27,7 +27,6 @@ from kernel import (
     PreconditionError,
     ReadSession,
     UnitOfWork,
-    from_rfc3339,
     new_id,
     put_message,
     to_date,
@@ -44,6 +43,7 @@ from members.registration import (
     prepare,
 )
 from members.repository import ContactPoint, MemberRow, Provenance
+from members.retention import kept_keys, key_kind
 from members.sources import MEMBER_TABLE
 from policies import (
     AccessSnapshot,
@@ -53,9 +53,7 @@ from policies import (
     JurisdictionCode,
     PolicyPack,
     PurposeKey,
-    RetentionClass,
     age_tier,
-    period_end,
 )
 from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
 
@@ -367,9 +365,9 @@ class Members:
             fields=tuple(sorted(field for field in row.cells if "." not in field)),
         )
         await self._consent.close_gate(work, member_id)
-        keep = self._kept(row, now_us)
+        keep = kept_keys(self._pack, row, now_us)
         destroyed = await self._vault.erase(work, member_id, keep=keep)
-        retained = {f: cell for f, cell in row.cells.items() if self._key_kind(f) in keep}
+        retained = {f: cell for f, cell in row.cells.items() if key_kind(self._pack, f) in keep}
         provenance = {field: row.provenance[field] for field in retained}
         await repository.write_member(work, row, retained, provenance, now_us=now_us)
         await repository.drop_contact_points(work, member_id)
@@ -388,34 +386,15 @@ class Members:
         rules = self._pack.jurisdictions[JurisdictionCode(jurisdiction)]
         return age_tier(rules, birth_date, today)
 
-    def _kept(self, row: MemberRow, now_us: int) -> dict[str, int]:
-        """Give the kinds of key that outlive an erasure, with the moment each must die (µs)."""
-        today = to_date(now_us)
-        keep = {PSEUDONYM: _midnight_us(period_end(self._pack.pseudonym_key_lifetime, today))}
-        for field in row.cells:
-            kept = self._retained(field)
-            if kept is not None:
-                period = kept.period.get(JurisdictionCode(row.jurisdiction))
-                if period is not None:
-                    keep[kept.key] = _midnight_us(period_end(period, today))
-        return keep
-
-    def _retained(self, field: str) -> RetentionClass | None:
-        return self._pack.own_key_class(FieldKey(field.partition(".")[0]))
-
-    def _key_kind(self, field: str) -> str:
-        kept = self._retained(field)
-        return ORDINARY if kept is None else kept.key
-
     def _key_kinds(self, values: Mapping[str, str]) -> list[str]:
-        return sorted({ORDINARY, PSEUDONYM, *(self._key_kind(field) for field in values)})
+        return sorted({ORDINARY, PSEUDONYM, *(key_kind(self._pack, field) for field in values)})
 
     def _seal(
         self, keys: Mapping[str, OwnerKey], member_id: MemberId, values: Mapping[str, str]
     ) -> dict[str, bytes]:
         cells: dict[str, bytes] = {}
-        for kind in {self._key_kind(field) for field in values}:
-            part = {field: v for field, v in values.items() if self._key_kind(field) == kind}
+        for kind in {key_kind(self._pack, field) for field in values}:
+            part = {field: v for field, v in values.items() if key_kind(self._pack, field) == kind}
             cells |= self._vault.seal(keys[kind], MEMBER_TABLE, member_id, part)
         return cells
 
@@ -509,8 +488,3 @@ class Members:
             )
             for status in statuses or [None]
         )
-
-
-def _midnight_us(day: date) -> int:
-    """Give the moment at which a UTC day begins, in microseconds."""
-    return from_rfc3339(f"{day.isoformat()}T00:00:00Z")

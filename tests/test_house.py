@@ -17,6 +17,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 ROOMS = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 MOST_LINES = 500
+# The verifier is one file so that a stranger can carry it away and read it whole.
+ONE_FILE_ON_PURPOSE = {"audit/verify.py"}
 
 
 def python_files() -> list[Path]:
@@ -79,6 +81,7 @@ def test_no_file_hides_a_second_idea_behind_its_length():
         name_of(file): count
         for file in python_files()
         if (count := len(file.read_text(encoding="utf-8").splitlines())) > MOST_LINES
+        and name_of(file) not in ONE_FILE_ON_PURPOSE
     }
     assert long == {}
 
@@ -87,7 +90,7 @@ def test_no_file_hides_a_second_idea_behind_its_length():
 
 # The rooms that may fetch ciphertext: its own repository, the sources it lends to the door,
 # and the door. Whoever else selects it could one day open it without a decision.
-MAY_SELECT_CELLS = re.compile(r"members/(repository|sources|tables)\.py|disclosure/.*\.py")
+MAY_SELECT_CELLS = re.compile(r"members/(repository/\w+|sources|tables)\.py|disclosure/.*\.py")
 SEALED_TABLE = "member"
 RAW_SELECT = re.compile(r"\bselect\b.*\bcells\b", re.IGNORECASE | re.DOTALL)
 

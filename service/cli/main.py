@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.shell import FAILED_CHECK, Place, command, fail, run, say, show, table
+from service.cli.audit import audit_app
+from service.cli.shell import (
+    FAILED_CHECK,
+    PLACE,
+    Json,
+    ask,
+    fail,
+    run,
+    say,
+    settings_here,
+    show,
+    table,
+)
 
 app = typer.Typer(
     name="yinyom",
@@ -18,7 +30,6 @@ app = typer.Typer(
 )
 clients_app = typer.Typer(help="Internal apps: ids, secrets, scopes.", no_args_is_help=True)
 members_app = typer.Typer(help="Members: import, find, erase.", no_args_is_help=True)
-audit_app = typer.Typer(help="The trail: export, verify.", no_args_is_help=True)
 policies_app = typer.Typer(help="The policy pack.", no_args_is_help=True)
 vault_app = typer.Typer(help="Keys.", no_args_is_help=True)
 app.add_typer(clients_app, name="clients")
@@ -27,8 +38,6 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(policies_app, name="policies")
 app.add_typer(vault_app, name="vault")
 
-_place = Place()
-Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON line.")]
 Brand = Annotated[str | None, typer.Option(help="The brand; the installation's own by default.")]
 
 
@@ -40,21 +49,8 @@ def _options(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A yinyom.toml elsewhere.")] = None,
 ) -> None:
-    _place.data_dir = data_dir
-    _place.config = config
-
-
-def _ask(name: str, arguments: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    return run(lambda: command(_place, name, arguments, as_json=as_json), as_json=as_json)
-
-
-def _settings(*, as_json: bool) -> Any:
-    from kernel.errors import YinyomError
-
-    try:
-        return _place.settings()
-    except YinyomError as error:
-        fail(error, as_json=as_json)
+    PLACE.data_dir = data_dir
+    PLACE.config = config
 
 
 # --- the installation -----------------------------------------------------------------
@@ -66,7 +62,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make keys, recovery kit, database and policy; safe to run again."""
-    settings = _settings(as_json=as_json)
+    settings = settings_here(as_json=as_json)
     if not yes and not as_json:
         engine = "PostgreSQL" if settings.on_postgres else "SQLite"
         typer.confirm(
@@ -111,11 +107,11 @@ def serve(
     from kernel.errors import YinyomError
     from service.server import serve_forever
 
-    settings = _settings(as_json=False)
+    settings = settings_here(as_json=False)
     try:
         serve_forever(
             settings,
-            config=_place.config,
+            config=PLACE.config,
             host=host or settings.server.host,
             port=settings.server.port if port is None else port,
             workers=workers or settings.server.workers,
@@ -129,7 +125,7 @@ def worker() -> None:
     """Run background jobs beside the servers of a PostgreSQL installation."""
     from service.server import work_forever
 
-    settings = _settings(as_json=False)
+    settings = settings_here(as_json=False)
     run(lambda: work_forever(settings))
 
 
@@ -142,7 +138,7 @@ def demo(
     from kernel.errors import YinyomError
     from service.demo import tell
 
-    settings = _settings(as_json=False)
+    settings = settings_here(as_json=False)
     try:
         ended = tell(settings, port=port, serve_on=not no_serve)
     except YinyomError as error:
@@ -161,7 +157,7 @@ def doctor(
     if settings:
         from service.settings import redacted
 
-        values = redacted(_settings(as_json=as_json))
+        values = redacted(settings_here(as_json=as_json))
         show(
             values,
             as_json=as_json,
@@ -177,7 +173,7 @@ def doctor(
 
 
 def _doctor(*, as_json: bool) -> None:
-    answer = _ask("doctor", {}, as_json=as_json)
+    answer = ask("doctor", {}, as_json=as_json)
     marks = {"ok": "✓ ok", "warn": "! look", "bad": "✗ bad"}
     rows = [[c["check"], marks[c["state"]], c["says"]] for c in answer["checks"]]
     show(
@@ -200,8 +196,8 @@ def clients_add(
     as_json: Json = False,
 ) -> None:
     """Register an internal app; its secret is shown once."""
-    brand = brand or _settings(as_json=as_json).brand
-    answer = _ask("clients.add", {"name": name, "scopes": scope, "brand": brand}, as_json=as_json)
+    brand = brand or settings_here(as_json=as_json).brand
+    answer = ask("clients.add", {"name": name, "scopes": scope, "brand": brand}, as_json=as_json)
 
     def text() -> None:
         say(f"client_id      {answer['client_id']}")
@@ -214,7 +210,7 @@ def clients_add(
 @clients_app.command("list")
 def clients_list(as_json: Json = False) -> None:
     """List the internal apps."""
-    answer = _ask("clients.list", {}, as_json=as_json)
+    answer = ask("clients.list", {}, as_json=as_json)
     rows = [
         [c["client_id"], c["name"], c["brand"], c["state"], " ".join(c["scopes"])]
         for c in answer["clients"]
@@ -234,7 +230,7 @@ def clients_list(as_json: Json = False) -> None:
 @clients_app.command("rotate")
 def clients_rotate(client: str, as_json: Json = False) -> None:
     """Give an internal app a new secret; the old one stops at once."""
-    answer = _ask("clients.rotate", {"client": client}, as_json=as_json)
+    answer = ask("clients.rotate", {"client": client}, as_json=as_json)
     show(
         answer,
         as_json=as_json,
@@ -245,7 +241,7 @@ def clients_rotate(client: str, as_json: Json = False) -> None:
 @clients_app.command("revoke")
 def clients_revoke(client: str, as_json: Json = False) -> None:
     """Revoke an internal app; when this returns it reads nothing any more."""
-    answer = _ask("clients.revoke", {"client": client}, as_json=as_json)
+    answer = ask("clients.revoke", {"client": client}, as_json=as_json)
     show(answer, as_json=as_json, text=lambda: say(f"[green]✓[/] {answer['client_id']} revoked"))
 
 
@@ -281,7 +277,7 @@ def members_import(
         columns[name] = field
     arguments = {
         "path": str(file.resolve()),
-        "brand": brand or _settings(as_json=as_json).brand,
+        "brand": brand or settings_here(as_json=as_json).brand,
         "profile": profile,
         "region": region,
         "dates": dates,
@@ -291,7 +287,7 @@ def members_import(
         "columns": columns,
         "dry_run": dry_run,
     }
-    answer = _ask("members.import", arguments, as_json=as_json) | {"file": str(file)}
+    answer = ask("members.import", arguments, as_json=as_json) | {"file": str(file)}
 
     def text() -> None:
         say(f"[bold]{answer['file']}[/]  {answer['rows']} rows in {answer['seconds']} s")
@@ -321,7 +317,7 @@ def members_find(
     as_json: Json = False,
 ) -> None:
     """Give the staff id of what a client calls a member."""
-    answer = _ask("members.find", {"client": client, "pairwise": pairwise}, as_json=as_json)
+    answer = ask("members.find", {"client": client, "pairwise": pairwise}, as_json=as_json)
     show(answer, as_json=as_json, text=lambda: say(answer["member"]))
 
 
@@ -334,7 +330,7 @@ def members_erase(
     """Erase one member: keys, identifiers, values. Cannot be undone."""
     if not yes and not as_json:
         typer.confirm("Erase this member for good?", abort=True)
-    answer = _ask("members.erase", {"member": member}, as_json=as_json)
+    answer = ask("members.erase", {"member": member}, as_json=as_json)
     show(
         answer,
         as_json=as_json,
@@ -342,83 +338,6 @@ def members_erase(
             f"[green]✓[/] erased, {answer['keys_destroyed']} keys destroyed, {answer['audit_id']}"
         ),
     )
-
-
-# --- audit ----------------------------------------------------------------------------
-
-
-@audit_app.command("export")
-def audit_export(
-    out: Annotated[Path, typer.Option(help="A new folder, or a name ending in .zip.")],
-    as_json: Json = False,
-) -> None:
-    """Export the log so that strangers can verify it."""
-    answer = _ask("audit.export", {"out": str(out.resolve())}, as_json=as_json)
-
-    def text() -> None:
-        say(f"[green]✓[/] {answer['events']} events in {out}")
-        say(f"  verify with: yinyom audit verify {out} --key {answer['vkey']}")
-
-    show(answer | {"path": str(out)}, as_json=as_json, text=text)
-
-
-@audit_app.command("verify")
-def audit_verify(
-    path: Annotated[Path | None, typer.Argument(help="An exported folder or .zip.")] = None,
-    key: Annotated[str | None, typer.Option(help="The verifier key text of the log.")] = None,
-    old: Annotated[Path | None, typer.Option(help="An earlier checkpoint to grow from.")] = None,
-    witness: Annotated[list[str] | None, typer.Option(help="A witness's verifier key.")] = None,
-    database: Annotated[bool, typer.Option("--db", help="Check the log where it lies.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Verify an export with a key of your own choosing, or the database's own log."""
-    if database:
-        answer = _ask("audit.verify_db", {}, as_json=as_json)
-    elif path is None or key is None:
-        raise typer.BadParameter("give an exported PATH and --key VKEY, or --db")
-    else:
-        answer = _verify_bundle(path, key, old, witness or [])
-
-    def text() -> None:
-        if answer["ok"]:
-            say(f"[green]✓[/] {answer['size']} events, root {answer['root']}")
-        else:
-            say("[bold red]✗[/] the log does not verify")
-            for finding in answer["findings"]:
-                say(f"  {finding}")
-
-    show(answer, as_json=as_json, text=text)
-    if not answer["ok"]:
-        sys.exit(FAILED_CHECK)
-
-
-def _verify_bundle(path: Path, key: str, old: Path | None, witness: list[str]) -> dict[str, Any]:
-    from audit.verify import BadKeyError, verify_bundle
-
-    if not path.exists():
-        raise typer.BadParameter("there is nothing at PATH")
-    try:
-        earlier = None if old is None else old.read_text(encoding="utf-8")
-        report = verify_bundle(path, key.strip(), earlier, witness)
-    except BadKeyError as error:
-        raise typer.BadParameter(f"--key or --witness: {error}") from None
-    except (OSError, UnicodeDecodeError):
-        raise typer.BadParameter("--old cannot be read") from None
-    return {
-        "ok": report.ok,
-        "size": report.size,
-        "root": report.root,
-        "origin": report.origin,
-        "first_bad_index": report.first_bad_index,
-        "findings": [str(finding) for finding in report.findings],
-    }
-
-
-@audit_app.command("key")
-def audit_key(as_json: Json = False) -> None:
-    """Print the key that verifies the log."""
-    answer = _ask("audit.key", {}, as_json=as_json)
-    show(answer, as_json=as_json, text=lambda: say(answer["vkey"]))
 
 
 # --- policies -------------------------------------------------------------------------
@@ -434,7 +353,7 @@ def policies_check(
     """Check a policy pack; says where it is wrong and what to do."""
     from policies import check
 
-    folder = directory or _settings(as_json=as_json).policies.pack_dir
+    folder = directory or settings_here(as_json=as_json).policies.pack_dir
     if folder is not None and not folder.is_dir():
         raise typer.BadParameter("DIR is not a folder")
     findings = check(folder)
@@ -462,7 +381,7 @@ def policies_activate(as_json: Json = False) -> None:
     """Make the pack on disk the active one; servers must be restarted."""
     from service.setup import activate_policies
 
-    settings = _settings(as_json=as_json)
+    settings = settings_here(as_json=as_json)
     digest = run(lambda: activate_policies(settings), as_json=as_json)
     show(
         {"policy": digest},
@@ -477,7 +396,7 @@ def policies_activate(as_json: Json = False) -> None:
 @vault_app.command("status")
 def vault_status(as_json: Json = False) -> None:
     """Count keys by kind and version."""
-    answer = _ask("vault.status", {}, as_json=as_json)
+    answer = ask("vault.status", {}, as_json=as_json)
 
     def text() -> None:
         say(f"tenant {answer['tenant']}, key ring {answer['key_ring']} v{answer['ring_version']}")

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -29,6 +31,25 @@ class Place:
         from service.settings import read_settings
 
         return read_settings(self.data_dir, self.config)
+
+
+PLACE = Place()
+Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON line.")]
+
+
+def ask(name: str, arguments: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Run a command on the registry of this call, and end the process if it fails."""
+    return run(lambda: command(PLACE, name, arguments, as_json=as_json), as_json=as_json)
+
+
+def settings_here(*, as_json: bool) -> "Settings":
+    """Read the settings of this call, and end the process if they are wrong."""
+    from kernel.errors import YinyomError
+
+    try:
+        return PLACE.settings()
+    except YinyomError as error:
+        fail(error, as_json=as_json)
 
 
 def run(action: Callable[[], Awaitable[_Answer]], *, as_json: bool = False) -> _Answer:

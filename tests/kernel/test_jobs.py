@@ -1,7 +1,5 @@
 """A job is held by one worker at a time, and a dead worker's job is found again."""
 
-# ruff: noqa: PT012 (a transaction that must fail is a block, not a statement)
-
 import asyncio
 import itertools
 

@@ -1,7 +1,5 @@
 """A message exists exactly when its change committed, and forgets its content when delivered."""
 
-# ruff: noqa: PT012 (a transaction that must fail is a block, not a statement)
-
 import asyncio
 
 import pytest

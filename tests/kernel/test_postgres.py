@@ -1,7 +1,5 @@
 """PostgreSQL: a connection is clean when it is lent, or it is not lent at all."""
 
-# ruff: noqa: PT012 (a transaction that must fail is a block, not a statement)
-
 import asyncio
 import contextlib
 

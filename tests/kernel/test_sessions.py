@@ -1,7 +1,5 @@
 """What every engine promises a room: one commit or nothing, and no value in an error."""
 
-# ruff: noqa: PT012 (a transaction that must fail is a block, not a statement)
-
 import pytest
 from sqlalchemy import bindparam, delete, insert, literal, select, update
 

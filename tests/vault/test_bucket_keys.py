@@ -4,8 +4,6 @@ A member's key wrapped under a bucket key that was rolled back could be opened b
 the next start: the member would be lost.
 """
 
-# ruff: noqa: PT012 (a transaction that must fail is a block, not a statement)
-
 import asyncio
 import sqlite3
 

@@ -1,0 +1,207 @@
+"""SQL of imports: runs, and what became of each row."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import BigInteger, bindparam, func, insert, select, update
+
+from kernel import MemberId, ReadSession, Row, Statement, UnitOfWork
+from members.tables import import_row, import_run
+
+_ADD_RUN = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(import_run)
+        .values(
+            id=bindparam("id"),
+            brand=bindparam("brand"),
+            file_digest=bindparam("file_digest"),
+            profile=bindparam("profile"),
+            state="running",
+            created_us=bindparam("now_us"),
+            finished_us=None,
+        )
+        .on_conflict_do_nothing()
+    )
+)
+_RUN_BY_DIGEST = Statement(
+    select(import_run).where(
+        import_run.c.file_digest == bindparam("file_digest"),
+        import_run.c.brand == bindparam("brand"),
+    )
+)
+_RUN = Statement(select(import_run).where(import_run.c.id == bindparam("import_id")))
+_FINISH_RUN = Statement(
+    update(import_run)
+    .where(import_run.c.id == bindparam("of_import"))
+    .values(state="finished", finished_us=bindparam("now_us"))
+)
+_ADD_ROW = Statement(
+    insert(import_row).values(
+        import_id=bindparam("import_id"),
+        row_no=bindparam("row_no"),
+        outcome=bindparam("outcome"),
+        row_tag=bindparam("row_tag"),
+        member_id=bindparam("member_id"),
+        issues=bindparam("issues"),
+        cell=bindparam("cell"),
+    )
+)
+_LAST_ROW = Statement(
+    select(func.max(import_row.c.row_no).label("row_no")).where(
+        import_row.c.import_id == bindparam("import_id")
+    )
+)
+_ROW_BY_TAG = Statement(
+    select(import_row.c.row_no)
+    .where(
+        import_row.c.import_id == bindparam("import_id"),
+        import_row.c.row_tag == bindparam("row_tag"),
+    )
+    .limit(1)
+)
+_OUTCOMES = Statement(
+    select(import_row.c.outcome, func.count().label("rows"))
+    .where(import_row.c.import_id == bindparam("import_id"))
+    .group_by(import_row.c.outcome)
+)
+_ROWS_WITH_ISSUES = Statement(
+    select(import_row.c.row_no, import_row.c.outcome, import_row.c.issues, import_row.c.cell)
+    .where(
+        import_row.c.import_id == bindparam("import_id"),
+        import_row.c.row_no > bindparam("after"),
+        import_row.c.outcome != "exact_repeat",
+    )
+    .order_by(import_row.c.row_no)
+    .limit(bindparam("most", type_=BigInteger))
+)
+_FORGET_ROWS = Statement(
+    update(import_row).where(import_row.c.member_id == bindparam("of_member")).values(cell=None)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRun:
+    """One file being imported, known by the digest of its bytes and declarations."""
+
+    id: str
+    brand: str
+    profile: str
+    state: str
+    created_us: int
+    finished_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedRow:
+    """What became of one row: its outcome, its issues, and the sealed cell with what was bad."""
+
+    row_no: int
+    outcome: str
+    row_tag: bytes
+    member_id: MemberId | None
+    issues: Sequence[tuple[str, str]]
+    cell: bytes | None
+
+
+def _run(row: Row) -> ImportRun:
+    return ImportRun(
+        row["id"],
+        row["brand"],
+        row["profile"],
+        row["state"],
+        row["created_us"],
+        row["finished_us"],
+    )
+
+
+async def begin_import(
+    work: UnitOfWork,
+    import_id: str,
+    brand: str,
+    file_digest: bytes,
+    profile: str,
+    *,
+    now_us: int,
+) -> tuple[ImportRun, bool]:
+    """Begin an import, or find the one of the same file; True when it is new."""
+    made = await work.run(
+        _ADD_RUN,
+        id=import_id,
+        brand=brand,
+        file_digest=file_digest,
+        profile=profile,
+        now_us=now_us,
+    )
+    row = await work.first(_RUN_BY_DIGEST, file_digest=file_digest, brand=brand)
+    if row is None:
+        raise RuntimeError("an import run vanished inside its own transaction")
+    return _run(row), bool(made)
+
+
+async def import_by_id(session: ReadSession, import_id: str) -> ImportRun | None:
+    """Find an import."""
+    row = await session.first(_RUN, import_id=import_id)
+    return None if row is None else _run(row)
+
+
+async def finish_import(work: UnitOfWork, import_id: str, *, now_us: int) -> None:
+    """Mark an import as having accounted for every row."""
+    await work.run(_FINISH_RUN, of_import=import_id, now_us=now_us)
+
+
+async def add_rows(work: UnitOfWork, import_id: str, rows: Iterable[ImportedRow]) -> None:
+    """Write down what became of rows."""
+    await work.run_many(
+        _ADD_ROW,
+        [
+            {
+                "import_id": import_id,
+                "row_no": row.row_no,
+                "outcome": row.outcome,
+                "row_tag": row.row_tag,
+                "member_id": row.member_id,
+                "issues": orjson.dumps(row.issues),
+                "cell": row.cell,
+            }
+            for row in rows
+        ],
+    )
+
+
+async def last_row_no(session: ReadSession, import_id: str) -> int:
+    """Give the last row an import accounted for; an interrupted one goes on after it."""
+    row = await session.first(_LAST_ROW, import_id=import_id)
+    return 0 if row is None or row["row_no"] is None else int(row["row_no"])
+
+
+async def row_seen(session: ReadSession, import_id: str, row_tag: bytes) -> bool:
+    """Say whether an identical row came earlier in the same file."""
+    return await session.first(_ROW_BY_TAG, import_id=import_id, row_tag=row_tag) is not None
+
+
+async def outcomes(session: ReadSession, import_id: str) -> dict[str, int]:
+    """Count an import's rows by outcome."""
+    rows = await session.all(_OUTCOMES, import_id=import_id)
+    return {row["outcome"]: row["rows"] for row in rows}
+
+
+async def rows_with_issues(
+    session: ReadSession, import_id: str, *, after: int, most: int
+) -> list[tuple[int, str, list[tuple[str, str]], bytes | None]]:
+    """Give (row number, outcome, issues, sealed cell) of accepted and quarantined rows."""
+    rows = await session.all(_ROWS_WITH_ISSUES, import_id=import_id, after=after, most=most)
+    return [
+        (
+            row["row_no"],
+            row["outcome"],
+            [(field, code) for field, code in orjson.loads(row["issues"])],
+            row["cell"],
+        )
+        for row in rows
+    ]
+
+
+async def forget_import_rows(work: UnitOfWork, member_id: MemberId) -> None:
+    """Forget the sealed leftovers of a member's rows."""
+    await work.run(_FORGET_ROWS, of_member=member_id)

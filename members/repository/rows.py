@@ -1,0 +1,214 @@
+"""SQL of member rows and of the ids by which clients know them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgpack
+from sqlalchemy import BigInteger, bindparam, delete, func, insert, select, update
+
+from kernel import MemberId, PairwiseId, ReadSession, Row, Statement, UnitOfWork, new_random_id
+from members.tables import member, pairwise_id
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a field's value came from, and whether it was verified (moments in µs)."""
+
+    source: str
+    collected_us: int
+    verified_us: int | None = None
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A member as it rests: sealed cells by field, and their provenance."""
+
+    id: MemberId
+    brand: str
+    jurisdiction: str
+    cells: Mapping[str, bytes]
+    provenance: Mapping[str, Provenance]
+    version: int
+    created_us: int
+
+
+_ADD_MEMBER = Statement(
+    insert(member).values(
+        id=bindparam("id"),
+        brand=bindparam("brand"),
+        jurisdiction=bindparam("jurisdiction"),
+        cells=bindparam("cells"),
+        provenance=bindparam("provenance"),
+        version=1,
+        created_us=bindparam("now_us"),
+        updated_us=bindparam("now_us"),
+    )
+)
+_MEMBER = select(member).where(member.c.id == bindparam("member_id"))
+_READ_MEMBER = Statement(_MEMBER)
+_HOLD_MEMBER = Statement(_MEMBER.with_for_update())
+_WRITE_MEMBER = Statement(
+    update(member)
+    .where(member.c.id == bindparam("of_member"), member.c.version == bindparam("old_version"))
+    .values(
+        cells=bindparam("new_cells"),
+        provenance=bindparam("new_provenance"),
+        version=member.c.version + 1,
+        updated_us=bindparam("now_us"),
+    )
+)
+_COUNT = Statement(select(func.count().label("members")).select_from(member))
+_PAGE = Statement(
+    select(member.c.id)
+    .where(member.c.id > bindparam("after"))
+    .order_by(member.c.id)
+    .limit(bindparam("most", type_=BigInteger))
+)
+
+
+def _pack(provenance: Mapping[str, Provenance]) -> bytes:
+    packed: bytes = msgpack.packb(
+        {
+            field: [entry.source, entry.collected_us, entry.verified_us, entry.evidence]
+            for field, entry in provenance.items()
+        }
+    )
+    return packed
+
+
+def _member(row: Row) -> MemberRow:
+    provenance = msgpack.unpackb(row["provenance"])
+    return MemberRow(
+        MemberId(row["id"]),
+        row["brand"],
+        row["jurisdiction"],
+        msgpack.unpackb(row["cells"]),
+        {field: Provenance(*entry) for field, entry in provenance.items()},
+        row["version"],
+        row["created_us"],
+    )
+
+
+async def add_member(work: UnitOfWork, row: MemberRow) -> None:
+    """Store a new member."""
+    await work.run(
+        _ADD_MEMBER,
+        id=row.id,
+        brand=row.brand,
+        jurisdiction=row.jurisdiction,
+        cells=msgpack.packb(row.cells),
+        provenance=_pack(row.provenance),
+        now_us=row.created_us,
+    )
+
+
+async def read_member(session: ReadSession, member_id: MemberId) -> MemberRow | None:
+    """Read a member's sealed row."""
+    row = await session.first(_READ_MEMBER, member_id=member_id)
+    return None if row is None else _member(row)
+
+
+async def hold_member(work: UnitOfWork, member_id: MemberId) -> MemberRow | None:
+    """Read a member's row and keep others from changing it until this unit of work ends."""
+    row = await work.first(_HOLD_MEMBER, member_id=member_id)
+    return None if row is None else _member(row)
+
+
+async def write_member(
+    work: UnitOfWork,
+    old: MemberRow,
+    cells: Mapping[str, bytes],
+    provenance: Mapping[str, Provenance],
+    *,
+    now_us: int,
+) -> bool:
+    """Replace cells and provenance if the row is still the version that was read."""
+    touched = await work.run(
+        _WRITE_MEMBER,
+        of_member=old.id,
+        old_version=old.version,
+        new_cells=msgpack.packb(cells),
+        new_provenance=_pack(provenance),
+        now_us=now_us,
+    )
+    return touched == 1
+
+
+async def count_members(session: ReadSession) -> int:
+    """Count members, erased ones included."""
+    row = await session.first(_COUNT)
+    return 0 if row is None else int(row["members"])
+
+
+async def member_ids(session: ReadSession, *, after: str, most: int) -> list[MemberId]:
+    """Give member ids in order, from the one after `after`."""
+    rows = await session.all(_PAGE, after=after, most=most)
+    return [MemberId(row["id"]) for row in rows]
+
+
+_ADD_PAIRWISE = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(pairwise_id)
+        .values(
+            id=bindparam("id"),
+            client_id=bindparam("client_id"),
+            member_id=bindparam("member_id"),
+            created_us=bindparam("now_us"),
+        )
+        .on_conflict_do_nothing()
+    )
+)
+_PAIRWISE_OF = Statement(
+    select(pairwise_id.c.id).where(
+        pairwise_id.c.client_id == bindparam("client_id"),
+        pairwise_id.c.member_id == bindparam("member_id"),
+    )
+)
+_BY_PAIRWISE = Statement(
+    select(pairwise_id.c.member_id).where(
+        pairwise_id.c.id == bindparam("pairwise"),
+        pairwise_id.c.client_id == bindparam("client_id"),
+    )
+)
+_DROP_PAIRWISE = Statement(
+    delete(pairwise_id).where(pairwise_id.c.member_id == bindparam("member_id"))
+)
+
+
+async def pairwise_for(
+    work: UnitOfWork, client_id: str, member_id: MemberId, *, now_us: int
+) -> PairwiseId:
+    """Give the id by which one client knows a member, making it when there is none."""
+    row = await work.first(_PAIRWISE_OF, client_id=client_id, member_id=member_id)
+    if row is None:
+        await work.run(
+            _ADD_PAIRWISE,
+            id=new_random_id("sub"),
+            client_id=client_id,
+            member_id=member_id,
+            now_us=now_us,
+        )
+        row = await work.first(_PAIRWISE_OF, client_id=client_id, member_id=member_id)
+        if row is None:
+            raise RuntimeError("a pairwise id vanished inside its own transaction")
+    return PairwiseId(row["id"])
+
+
+async def knows_member(session: ReadSession, client_id: str, member_id: MemberId) -> bool:
+    """Say whether a client has an id for a member."""
+    row = await session.first(_PAIRWISE_OF, client_id=client_id, member_id=member_id)
+    return row is not None
+
+
+async def member_of_pairwise(
+    session: ReadSession, pairwise: str, client_id: str
+) -> MemberId | None:
+    """Resolve what a client calls a member."""
+    row = await session.first(_BY_PAIRWISE, pairwise=pairwise, client_id=client_id)
+    return None if row is None else MemberId(row["member_id"])
+
+
+async def drop_pairwise_ids(work: UnitOfWork, member_id: MemberId) -> None:
+    """Forget by which ids clients knew a member."""
+    await work.run(_DROP_PAIRWISE, member_id=member_id)
