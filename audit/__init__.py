@@ -1,6 +1,6 @@
 """Audit: the trail that nothing slips past, and the log in which strangers can check it."""
 
-from audit.errors import AuditError
+from audit.errors import AuditError, NotRecordedError
 from audit.event import AuditEvent, Decision, value_digest
 from audit.note import Signer
 from audit.repository import append_while_held, pending
@@ -14,6 +14,7 @@ __all__ = [
     "AuditLog",
     "Decision",
     "LogDamagedError",
+    "NotRecordedError",
     "Sequencer",
     "Signer",
     "append_while_held",

@@ -3,7 +3,7 @@
 A message names places (an index, a tile, a key name) and never repeats what an event says.
 """
 
-from kernel.errors import YinyomError
+from kernel.errors import UnavailableError, YinyomError
 
 
 class AuditError(YinyomError):
@@ -46,6 +46,13 @@ class EventError(AuditError):
     slug = "audit-event"
     title = "The audit event does not fit its schema"
     remedy = "This is a defect of the calling code: report it with the request id."
+
+
+class NotRecordedError(UnavailableError):
+    """The trail's table refused an event; what it was to allow does not happen."""
+
+    def __init__(self) -> None:
+        super().__init__("the event could not be put on record", reason="audit_unavailable")
 
 
 class ExportError(AuditError):

@@ -16,6 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
+from audit.errors import NotRecordedError
 from audit.tables import (
     audit_checkpoint,
     audit_event,
@@ -24,7 +25,14 @@ from audit.tables import (
     audit_pending,
     audit_tile,
 )
-from kernel import ReadSession, Row, Statement, UnitOfWork, id_moment_us
+from kernel import (
+    IntegrityError,
+    ReadSession,
+    Row,
+    Statement,
+    UnitOfWork,
+    id_moment_us,
+)
 
 _EVENT_COLUMNS = (
     "id",
@@ -58,13 +66,19 @@ def append_while_held(held: Select[Any], *conditions: ColumnElement[bool]) -> St
 
 
 async def append_event(work: UnitOfWork, values: dict[str, Any]) -> None:
-    """Append an event to the trail."""
-    await work.run(_APPEND, **values)
+    """Append an event to the trail, or raise `NotRecordedError`."""
+    try:
+        await work.run(_APPEND, **values)
+    except IntegrityError as error:
+        raise NotRecordedError from error
 
 
 async def append_events(work: UnitOfWork, events: Iterable[dict[str, Any]]) -> None:
-    """Append many events to the trail."""
-    await work.run_many(_APPEND, events)
+    """Append many events to the trail, or raise `NotRecordedError`."""
+    try:
+        await work.run_many(_APPEND, events)
+    except IntegrityError as error:
+        raise NotRecordedError from error
 
 
 # --- sequencing -----------------------------------------------------------------------

@@ -13,9 +13,9 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, select
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
-from audit import append_while_held
+from audit import NotRecordedError, append_while_held
 from consent import gate_held, gate_source, state_source
-from kernel import ReadSession, Row, Statement, UnitOfWork, epoch_value
+from kernel import IntegrityError, ReadSession, Row, Statement, UnitOfWork, epoch_value
 from members import member_source, pairwise_is
 from vault import ORDINARY, PSEUDONYM, key_source
 
@@ -109,7 +109,10 @@ async def hold_many(
 
 async def record_if_unmoved(work: UnitOfWork, parameters: dict[str, Any]) -> bool:
     """Append the event if gate and epochs stand where they stood; False to decide again."""
-    return await work.first(RECORD, **parameters) is not None
+    try:
+        return await work.first(RECORD, **parameters) is not None
+    except IntegrityError as error:
+        raise NotRecordedError from error
 
 
 async def epochs(session: ReadSession) -> tuple[int, int]:

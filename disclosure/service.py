@@ -145,8 +145,10 @@ class DisclosureService:
     async def check(
         self, caller: Caller, pairwise: str, question: Question, epochs: Epochs
     ) -> dict[str, Any]:
-        """Say what `view` would decide, without opening anything."""
+        """Say what `view` would decide, without opening anything; unknown is unknown here too."""
         judged = await self._judge(caller, pairwise, question, epochs, "decision.check")
+        if isinstance(judged.decision, Denied) and _is_hidden(judged.decision):
+            raise refusal(judged.decision, judged.event.id)
         answer: dict[str, Any] = {
             "id": pairwise,
             "purpose": question.purpose.key,
@@ -384,9 +386,12 @@ def refusal(denied: Denied, audit_id: str) -> YinyomError:
 
 
 def _outward(denied: Denied) -> str:
-    if denied.reason in {Refusal.MEMBER_ERASED, Refusal.OTHER_BRAND}:
-        return Refusal.MEMBER_UNKNOWN.value
-    return denied.reason.value
+    return Refusal.MEMBER_UNKNOWN.value if _is_hidden(denied) else denied.reason.value
+
+
+def _is_hidden(denied: Denied) -> bool:
+    """Say whether not even the member's existence may be told."""
+    return denied.reason in {Refusal.MEMBER_ERASED, Refusal.OTHER_BRAND}
 
 
 def _snapshot(row: Row) -> Snapshot:
