@@ -95,7 +95,7 @@ def router(
         return await one(request, member, masked=False)
 
     @routes.get(
-        "/members/{member}",
+        "/members/{member:id}",
         response_model=ViewAnswer,
         responses=problems(401, 403, 404, 422, 423, 503),
         openapi_extra={"parameters": _VIEW_PARAMETERS},

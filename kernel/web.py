@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 from fastapi import Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from kernel.caller import Caller
 from kernel.db import UnitOfWork
@@ -19,6 +20,23 @@ from kernel.repository import (
     claim_idempotency_key,
     remember_result,
 )
+
+
+class _IdConvertor(Convertor[str]):
+    """A path part that is an id, so that `…/{member:id}` is not also `…/{member}:introduce`."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        """Take the part as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Write the part as it is."""
+        return value
+
+
+register_url_convertor("id", _IdConvertor())
 
 NO_STORE = {"Cache-Control": "no-store"}
 

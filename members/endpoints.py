@@ -159,7 +159,7 @@ def router(
         return answer
 
     @routes.patch(
-        "/members/{member}",
+        "/members/{member:id}",
         response_model=UpdateAnswer,
         responses=problems(401, 403, 404, 409, 412, 422),
         summary="Replace fields of a member",

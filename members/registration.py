@@ -7,7 +7,7 @@ from datetime import date
 from kernel import FieldProblem
 from members.errors import MemberDataError
 from members.normalise import DATE_ERAS, REASONS, Formats, Normal, index_form, normalise
-from policies import FieldKey, FieldKind, PolicyPack, Storage
+from policies import CatalogueField, FieldKey, FieldKind, PolicyPack, Storage
 
 MOST_FIELDS = 60
 _NORMALISERS: Mapping[FieldKind, str] = {
@@ -68,7 +68,7 @@ def prepare(
         if entry is None or entry.storage is not Storage.SEALED:
             unknown += 1
             continue
-        answer = normalise(_NORMALISERS.get(entry.kind, "text"), raw, declared)
+        answer = normalise(normaliser_of(entry), raw, declared)
         if isinstance(answer, Normal):
             values[key] = answer.value
         else:
@@ -81,6 +81,11 @@ def prepare(
     if problems:
         raise MemberDataError(errors=problems)
     return Prepared(values)
+
+
+def normaliser_of(entry: CatalogueField) -> str:
+    """Name the normaliser of a field; what has none of its own is free text."""
+    return _NORMALISERS.get(entry.kind, "text")
 
 
 def index_forms(pack: PolicyPack, values: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -5,9 +5,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from kernel.schemas import Answer, IdText, Key, RequestBody, TypedText
+from members.normalise import DATE_ERAS
+from policies import ContactKind, IndexKind
 
 _Value = Annotated[TypedText, Field(max_length=4_000)]
 _Code = Annotated[str, Field(max_length=8)]
+_Era = Annotated[str, Field(max_length=32, json_schema_extra={"enum": [*sorted(DATE_ERAS)]})]
+_IndexKind = Annotated[Key, Field(json_schema_extra={"enum": [one.value for one in IndexKind]})]
+_ContactKind = Annotated[Key, Field(json_schema_extra={"enum": [one.value for one in ContactKind]})]
 
 PURPOSE_EXAMPLE = "membership"
 
@@ -16,7 +21,7 @@ class FormatsBody(RequestBody):
     """How the values are written; regions and eras are declared, never guessed."""
 
     phone_region: Annotated[str, Field(max_length=2)] | None = Field(None, examples=["TH"])
-    date_era: Annotated[str, Field(max_length=32)] | None = Field(None, examples=["be-dmy"])
+    date_era: _Era | None = Field(None, examples=["be-dmy"])
     id_country: Annotated[str, Field(max_length=2)] | None = Field(None, examples=["TH"])
 
 
@@ -99,7 +104,7 @@ class UpdateAnswer(Answer):
 class LookupBody(RequestBody):
     """An identifier to find a member by; in the body, never in a URL."""
 
-    kind: Key = Field(examples=["phone"])
+    kind: _IndexKind = Field(examples=["phone"])
     value: Annotated[TypedText, Field(max_length=320)] = Field(examples=["081-234-5678"])
     region: Annotated[str, Field(max_length=2)] | None = Field(None, examples=["TH"])
     purpose: Key = Field(examples=[PURPOSE_EXAMPLE])
@@ -127,7 +132,7 @@ class IntroduceAnswer(Answer):
 class ContactPointBody(RequestBody):
     """A further way to reach the member."""
 
-    kind: Key = Field(examples=["phone"])
+    kind: _ContactKind = Field(examples=["phone"])
     value: Annotated[TypedText, Field(max_length=320)] = Field(examples=["089-876-5432"])
     region: Annotated[str, Field(max_length=2)] | None = Field(None, examples=["TH"])
 

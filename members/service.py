@@ -40,6 +40,7 @@ from members.registration import (
     contact_fields,
     identifying,
     index_forms,
+    normaliser_of,
     prepare,
 )
 from members.repository import ContactPoint, MemberRow, Provenance
@@ -48,7 +49,7 @@ from members.sources import MEMBER_TABLE
 from policies import (
     AccessSnapshot,
     AgeTier,
-    FieldKey,
+    CatalogueField,
     IndexKind,
     JurisdictionCode,
     PolicyPack,
@@ -256,8 +257,9 @@ class Members:
         Where several members share the value, the oldest is given: who needs to tell them
         apart looks into the duplicates queue. Restricted members are not told of.
         """
-        index_kind = self._index_kind(kind)
-        answer = normalise(index_kind.value, value, declared)
+        entry = self._indexed_field(kind)
+        index_kind = IndexKind(kind)
+        answer = normalise(normaliser_of(entry), value, declared)
         if not isinstance(answer, Normal):
             raise MemberDataError(errors=[FieldProblem("/value", answer.code)])
         if PurposeKey(purpose) not in self._pack.purposes:
@@ -461,15 +463,12 @@ class Members:
                 duplicates.append(Duplicate(row.id, tuple(sorted(set(fields)))))
         return duplicates[:_MOST_DUPLICATES]
 
-    @staticmethod
-    def _index_kind(kind: str) -> IndexKind:
-        try:
-            return IndexKind(kind)
-        except ValueError:
-            known = ", ".join(kind.value for kind in IndexKind)
-            raise MemberDataError(
-                errors=[FieldProblem("/kind", "unknown_kind", f"one of {known}")]
-            ) from None
+    def _indexed_field(self, kind: str) -> CatalogueField:
+        indexed = {e.index.value: e for e in self._pack.fields.values() if e.index is not None}
+        if kind not in indexed:
+            known = ", ".join(sorted(indexed))
+            raise MemberDataError(errors=[FieldProblem("/kind", "unknown_kind", f"one of {known}")])
+        return indexed[kind]
 
     async def _may_be_told(
         self, work: UnitOfWork, caller: Caller, member_id: MemberId, purpose: str

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from kernel import Clock, FieldProblem, InvalidRequestError, rfc3339, to_datetime
 from kernel.i18n import Language
-from kernel.schemas import Answer, Problem, problems
+from kernel.schemas import Answer, problems
 from kernel.web import JSONBytes
 from policies.model import PolicyPack
 from policies.publication import public_purposes
@@ -43,12 +43,14 @@ def router(pack: PolicyPack, clock: Clock) -> APIRouter:
     @routes.get(
         "/notices/{key}",
         response_model=NoticeAnswer,
-        responses={**problems(404, 422), 404: {"model": Problem}},
+        responses=problems(404, 422),
         summary="Read the words of a notice in force",
     )
     async def notice(
-        key: Annotated[str, Path(max_length=64)],
-        lang: Annotated[str, Query(max_length=16)] = "th",
+        key: Annotated[str, Path(max_length=64, examples=["marketing"])],
+        lang: Annotated[
+            str, Query(max_length=16, json_schema_extra={"enum": [one.value for one in Language]})
+        ] = "th",
     ) -> JSONBytes:
         try:
             language = Language(lang)

@@ -5,10 +5,10 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 import audit.endpoints
 import consent.endpoints
@@ -19,20 +19,22 @@ import service.auth.endpoints
 import service.docs_page
 import service.health
 import service.portal
-from kernel import FieldProblem, InvalidRequestError, NotFoundError, YinyomError
+from kernel import (
+    FieldProblem,
+    InvalidRequestError,
+    NotFoundError,
+    YinyomError,
+    to_datetime,
+)
 from kernel.http import PROBLEM_MEDIA_TYPE, problem
-from kernel.schemas import Problem
 from kernel.web import JSONBytes
 from service.middleware import Edge
+from service.openapi import document
 from service.portal import ERROR_PAGE
 from service.runtime import Runtime
 from service.version import VERSION
 
 STATIC = Path(__file__).parent / "static"
-_SECURITY = {"clientCredentials": {"type": "oauth2", "flows": {"clientCredentials": {
-    "tokenUrl": "/oauth/token", "scopes": {}}}}}  # fmt: skip
-_OPEN = ("/oauth/token", "/livez", "/readyz", "/v1/purposes", "/v1/notices/", "/v1/audit/key",
-         "/v1/audit/checkpoint", "/audit/log/")  # fmt: skip
 
 
 class MethodNotAllowedError(YinyomError):
@@ -71,7 +73,7 @@ def create_app(runtime: Runtime) -> Edge:
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(Exception)(_on_crash)
     _mount(app, runtime)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, runtime)  # type: ignore[method-assign]
     return Edge(
         app,
         runtime.reader,
@@ -82,7 +84,7 @@ def create_app(runtime: Runtime) -> Edge:
 
 def _mount(app: FastAPI, runtime: Runtime) -> None:
     database, clock, gatekeeper = runtime.database, runtime.clock, runtime.gatekeeper
-    app.include_router(
+    routers = [
         disclosure.endpoints.router(
             database,
             runtime.disclosure,
@@ -90,9 +92,7 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             runtime.members,
             runtime.audit,
             gatekeeper,
-        )
-    )
-    app.include_router(
+        ),
         members.endpoints.router(
             database,
             runtime.members,
@@ -101,23 +101,22 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             runtime.clients,
             runtime.courier,
             clock,
-        )
-    )
-    app.include_router(
+        ),
         consent.endpoints.router(
             database, runtime.consent, runtime.receipts, runtime.members, gatekeeper, clock
-        )
-    )
-    app.include_router(policies.endpoints.router(runtime.pack, clock))
-    app.include_router(audit.endpoints.router(database, runtime.audit, gatekeeper))
-    app.include_router(
+        ),
+        policies.endpoints.router(runtime.pack, clock),
+        audit.endpoints.router(database, runtime.audit, gatekeeper),
         service.auth.endpoints.router(
             runtime.clients, token_minutes=runtime.settings.server.token_minutes
-        )
-    )
-    app.include_router(service.health.router(runtime))
-    app.include_router(service.docs_page.router(lambda: _openapi(app)))
-    app.include_router(service.portal.router(runtime))
+        ),
+        service.health.router(runtime),
+        service.docs_page.router(lambda: _openapi(app, runtime)),
+        service.portal.router(runtime),
+    ]
+    for router in routers:
+        app.include_router(router)
+    app.state.routers = routers
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
@@ -137,37 +136,11 @@ async def _known_parameters(request: Request) -> None:
         )
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, runtime: Runtime) -> dict[str, Any]:
     if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
-        )
-        components = schema.setdefault("components", {})
-        components["securitySchemes"] = _SECURITY
-        schemas = components.setdefault("schemas", {})
-        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= schemas["Problem"].pop("$defs", {})
-        schemas.pop("HTTPValidationError", None)
-        schemas.pop("ValidationError", None)
-        for path, operations in schema["paths"].items():
-            for operation in operations.values():
-                _document(path, operation)
-        app.openapi_schema = schema
+        now = to_datetime(runtime.clock.now_us())
+        app.openapi_schema = document(app, runtime.pack, runtime.settings, now)
     return app.openapi_schema
-
-
-def _document(path: str, operation: dict[str, Any]) -> None:
-    """Every operation may refuse with a problem, and most need a token."""
-    if not path.startswith(_OPEN):
-        operation["security"] = [{"clientCredentials": []}]
-    answer = {
-        "description": "Problem",
-        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    responses = operation["responses"]
-    if "422" in responses:
-        responses["422"] = answer
-    responses.setdefault("default", answer)
 
 
 async def _on_error(request: Request, error: YinyomError) -> Response:
@@ -216,12 +189,23 @@ def _pointer(location: list[str]) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
+def _methods_at(request: Request) -> set[str]:
+    """Give every method that some route takes at this path; files are only ever fetched."""
+    return {
+        method
+        for router in request.app.state.routers
+        for route in router.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods
+    } or {"GET", "HEAD"}
+
+
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
     if isinstance(error.__cause__, YinyomError):
         return await _on_error(request, error.__cause__)
     if error.status_code == 405:  # noqa: PLR2004 (an HTTP status)
         answer = await _on_error(request, MethodNotAllowedError())
-        answer.headers.update(error.headers or {})
+        answer.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
         return answer
     if error.status_code == 404:  # noqa: PLR2004 (an HTTP status)
         return await _on_error(request, NotFoundError("no such path", reason="path_unknown"))

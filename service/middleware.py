@@ -94,7 +94,7 @@ class Edge:
         else:
             scope["yinyom.request_id"] = request_id
             status = await self._pass_on(scope, receive, send, request_id, length)
-            route = getattr(scope.get("route"), "path", "none")
+            route = getattr(scope.get("route"), "path_format", "none")
         duration_us = (time.perf_counter_ns() - began) // 1000
         numbers = self.served.get((route, status))
         if numbers is None:

@@ -191,6 +191,7 @@ def test_one_registration_does_not_decide_twice_about_a_channel(registry):
     [
         ({"kind": "given_name"}, 422, "invalid-member", [("/kind", "unknown_kind")], None),
         ({"value": "x"}, 422, "invalid-member", [("/value", "invalid")], None),
+        ({"kind": "card_no", "value": "A-17"}, 404, "member-unknown", [], "member_unknown"),
         ({"purpose": "nope"}, 422, "invalid-member", [("/purpose", "unknown_purpose")], None),
         ({"value": "081-234-0000"}, 404, "member-unknown", [], "member_unknown"),
         ({"purpose": "analytics"}, 403, "not-allowed", [], "scope_missing"),
@@ -519,7 +520,11 @@ def test_a_body_of_the_largest_size_is_read(registry):
     [
         ("/v1/members", "POST"),
         ("/v1/members:lookup", "POST"),
+        ("/v1/members/sub_x", "GET, PATCH"),
+        ("/v1/members/sub_x/consents", "GET, POST"),
+        ("/v1/members/sub_x:introduce", "POST"),
         ("/v1/purposes", "GET"),
+        ("/static/style.css", "GET, HEAD"),
         ("/v1/members/sub_x/view", "GET"),
         ("/oauth/token", "POST"),
     ],

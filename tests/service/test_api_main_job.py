@@ -5,6 +5,41 @@ import re
 ID = r"[0-9a-z]{26}"
 
 
+def test_every_kind_of_identifier_finds_its_member(registry):
+    written = {
+        "phone": "089-111-2222",
+        "email": "Somying@Example.com",
+        "line_uid": "U4af4980629c1d3b1a2b3c4d5e6f70819",
+        "national_id": "1-1017-00230-70-8",
+        "card_no": "A-17 0042",
+    }
+    body = registry.crm.registration(**written)
+    body["formats"]["id_country"] = "TH"
+    made = registry.crm.post("/v1/members", body)
+    assert made.status_code == 201, made.text
+    for kind, value in written.items():
+        asked = {"kind": kind, "value": value, "region": "TH", "purpose": "membership"}
+        found = registry.crm.post("/v1/members:lookup", asked)
+        assert (found.status_code, found.json()) == (200, {"id": made.json()["id"]}), kind
+        assert registry.till.post("/v1/members:lookup", asked).json()["id"] != made.json()["id"]
+
+
+def test_a_notice_is_the_words_and_their_hash(registry):
+    answer = registry.http.get("/v1/notices/marketing?lang=th")
+    assert answer.status_code == 200
+    notice = answer.json()
+    assert list(notice) == ["key", "version", "lang", "text", "revision", "effective_from"]
+    assert (notice["key"], notice["lang"]) == ("marketing", "th")
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", notice["revision"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", notice["effective_from"])
+    assert "โปรโมชัน" in notice["text"]
+    revisions = {
+        registry.http.get(f"/v1/notices/marketing?lang={lang}").json()["revision"]
+        for lang in ("th", "en", "zh-Hant")
+    }
+    assert len(revisions) == 3, "each language is its own wording"
+
+
 def test_the_main_job_answers_word_for_word(registry):
     crm, sender = registry.crm, registry.sender
     notice = crm.http.get("/v1/notices/marketing", params={"lang": "th"}).json()
