@@ -108,14 +108,15 @@ def router(document: Callable[[], Schema]) -> APIRouter:
     @routes.get("/docs")
     async def docs() -> Response:
         if not drawn:
-            schema = document()
+            schema, types = document(), problem_types()
             drawn.append(
                 pages.answer(
                     "docs.html",
                     lang="en",
                     info=schema["info"],
                     groups=describe(schema),
-                    problem_types=problem_types(),
+                    problem_types=types,
+                    statuses={str(one.status) for one in types},
                 )
             )
         return Response(drawn[0].body, 200, dict(drawn[0].headers))
@@ -157,7 +158,7 @@ class _Reader:
     """Reads operations and schemas of one document."""
 
     def __init__(self, document: Schema) -> None:
-        self._schemas: Schema = document.get("components", {}).get("schemas", {})
+        self._components: Schema = document.get("components", {})
 
     def operation(self, path: str, method: str, found: Schema) -> Operation:
         answers = tuple(self._answers(found.get("responses", {})))
@@ -175,6 +176,7 @@ class _Reader:
         )
 
     def _parameter(self, found: Schema) -> Parameter:
+        found = self._resolved(found)
         schema = found.get("schema", {})
         return Parameter(
             found["name"],
@@ -188,7 +190,7 @@ class _Reader:
     def _body(self, found: Schema | None) -> Body | None:
         if found is None:
             return None
-        contents: Schema = found["content"]
+        contents: Schema = self._resolved(found)["content"]
         media_type, content = next(iter(contents.items()))
         schema = self._resolved(content.get("schema", {}))
         required = schema.get("required", ())
@@ -196,25 +198,27 @@ class _Reader:
             BodyField(name, name in required, self._kind(one), one.get("description", ""))
             for name, one in schema.get("properties", {}).items()
         )
-        example = self._example(schema)
+        example = self._content_example(content)
         text = _form(example) if "form" in media_type else _pretty(example)
         return Body(media_type, fields, text)
 
     def _answers(self, found: Schema) -> Iterator[Answer]:
-        for status, answer in found.items():
+        for status, one in found.items():
+            answer = self._resolved(one)
             contents: Schema = answer.get("content", {})
             media_type = next(iter(contents), "")
             content: Schema = contents.get(media_type, {})
             example = ""
             if media_type == _JSON and content.get("schema"):
-                example = _pretty(self._example(content["schema"]))
+                example = _pretty(self._content_example(content))
             yield Answer(status, answer.get("description", ""), media_type, example)
 
     def _resolved(self, schema: Schema) -> Schema:
         reference = schema.get("$ref")
         if reference is None:
             return schema
-        found: Schema = self._schemas[reference.rpartition("/")[2]]
+        kind, name = reference.split("/")[-2:]
+        found: Schema = self._components[kind][name]
         return found
 
     def _kind(self, schema: Schema) -> str:
@@ -230,6 +234,14 @@ class _Reader:
         if kind == "array":
             return f"array of {self._kind(schema.get('items', {}))}"
         return str(kind)
+
+    def _content_example(self, content: Schema) -> Any:
+        """Give the example that stands beside a schema, else one made from it."""
+        if "example" in content:
+            return content["example"]
+        for named in content.get("examples", {}).values():
+            return self._resolved(named)["value"]
+        return self._example(content.get("schema", {}))
 
     def _example(self, schema: Schema, depth: int = 0) -> Any:
         """Make an example: what the schema offers, else one of its shape."""

@@ -46,8 +46,9 @@ def is_same_origin(headers: Mapping[str, str], scheme: str) -> bool:
     """
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
+    host = headers.get("host")
     origin = headers.get("origin") or _origin_of(headers.get("referer", ""))
-    return origin == f"{scheme}://{headers.get('host', '')}"
+    return host is not None and origin == f"{scheme}://{host}"
 
 
 def _origin_of(address: str) -> str:
