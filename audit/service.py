@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from audit import repository
+from audit.errors import EventError
 from audit.event import (
     Actor,
     AuditEvent,
@@ -154,8 +155,11 @@ class AuditLog:
     def ticket(event: AuditEvent, owner_id: str) -> AccessTicket:
         """Give the ticket of an event that allowed a disclosure and HAS COMMITTED.
 
-        The caller must have left the unit of work of the event before it asks.
+        The caller must have left the unit of work of the event before it asks. Another event
+        than one that allows is a defect of the calling code: `EventError`.
         """
+        if event.decision != "allow":
+            raise EventError("decision: only an event that allows opens anything")
         return AccessTicket(event.id, owner_id, frozenset(event.fields))
 
     # --- reading ----------------------------------------------------------------------

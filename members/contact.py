@@ -8,11 +8,12 @@ import hmac
 import secrets
 
 from audit import AuditLog
-from consent import ConsentService
+from consent import ConsentService, GateState
 from kernel import (
     Caller,
     ContactPointId,
     FieldProblem,
+    IntegrityError,
     MemberId,
     ReadSession,
     UnitOfWork,
@@ -20,7 +21,12 @@ from kernel import (
     put_message,
 )
 from members import repository
-from members.errors import ContactPointNotFoundError, MemberDataError, MemberNotFoundError
+from members.errors import (
+    ContactPointNotFoundError,
+    MemberChangedError,
+    MemberDataError,
+    MemberNotFoundError,
+)
 from members.normalise import Formats, Normal, index_form, normalise
 from members.repository import ContactPoint
 from members.sources import MEMBER_TABLE
@@ -62,7 +68,9 @@ class ContactPoints:
         answer = normalise(self._pack.fields[field].kind.value, value, declared)
         if not isinstance(answer, Normal):
             raise MemberDataError(errors=[FieldProblem("/value", answer.code)])
-        await self._consent.hold_gate(work, member_id)
+        gate = await self._consent.hold_gate(work, member_id)
+        if gate.state is GateState.RESTRICTED:
+            raise MemberChangedError("the member is restricted to storage", reason="restricted")
         row = await repository.hold_member(work, member_id)
         keys = await self._vault.keys_of(work, member_id)
         if row is None or ORDINARY not in keys:
@@ -128,16 +136,21 @@ class ContactPoints:
             work, CODE_WANTED, {"contact_point_id": contact_point_id, "kind": kind}, now_us=now_us
         )
 
-    async def issue_code(self, work: UnitOfWork, contact_point_id: str, *, now_us: int) -> str:
-        """Make a fresh code for delivery; earlier ones stop working."""
+    async def issue_code(
+        self, work: UnitOfWork, contact_point_id: str, *, now_us: int
+    ) -> str | None:
+        """Make a fresh code for delivery; earlier ones stop working.
+
+        None when the contact point has gone since the code was asked for, with its member.
+        """
         code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
-        await repository.set_code(
+        stored = await repository.set_code(
             work,
             contact_point_id,
             self._mac(contact_point_id, code),
             expires_us=now_us + CODE_LIFETIME_US,
         )
-        return code
+        return code if stored else None
 
     async def verify(
         self,
@@ -228,7 +241,12 @@ class ContactPoints:
         row = await repository.hold_member(work, point.member_id)
         if row is None or tag is None or point.field not in row.provenance:
             raise MemberNotFoundError(reason="member_unknown")
-        await repository.mark_verified(work, point.id, tag, now_us=now_us)
+        try:
+            await repository.mark_verified(work, point.id, tag, now_us=now_us)
+        except IntegrityError as error:
+            raise MemberChangedError(
+                "another member verified the same value at this moment", reason="verified_elsewhere"
+            ) from error
         known = row.provenance[point.field]
         verified = repository.Provenance(
             known.source, known.collected_us, now_us, f"otp:{point.id}"

@@ -17,13 +17,17 @@ from audit import AuditLog
 from kernel import (
     Caller,
     Clock,
+    ConflictError,
     Database,
+    FieldProblem,
+    IntegrityError,
     NotFoundError,
     UnitOfWork,
     new_id,
     to_date,
 )
 from members import repository
+from members.errors import MemberDataError
 from members.importing import (
     FaultyRow,
     Profile,
@@ -37,8 +41,8 @@ from members.importing import (
 from members.registration import Prepared
 from members.repository import ImportedRow
 from members.service import Members
-from policies import FieldKey, PolicyPack, Storage
-from vault import ORDINARY, OwnerKey, Vault, write_private
+from policies import FieldKey, JurisdictionCode, PolicyPack, Storage
+from vault import ORDINARY, OwnerKey, UnreadableError, Vault, write_private
 
 CHUNK_ROWS = 100
 ROW_TABLE = "import_row"
@@ -124,17 +128,29 @@ class Imports:
         progress: Progress | None = None,
     ) -> ImportReport:
         """Import a file, or finish an import of it that was interrupted; reports every row."""
+        if JurisdictionCode(jurisdiction) not in self._pack.jurisdictions:
+            raise MemberDataError(errors=[FieldProblem("/jurisdiction", "unknown_jurisdiction")])
         surveyed = survey(path, profile)
         run, fresh = await self._begin(caller, surveyed, profile, brand, jurisdiction)
         async with self._database.read() as session:
             done = await repository.last_row_no(session, run.id)
         rows = islice(read_rows(path, profile, surveyed), done, None)
         while chunk := list(islice(rows, CHUNK_ROWS)):
-            await self._store(caller, run, chunk)
+            try:
+                await self._store(caller, run, chunk)
+            except IntegrityError as error:
+                raise ConflictError(
+                    "another process is importing this file",
+                    reason="import_running",
+                    remedy="Wait until it has ended, then import the file again: "
+                    "what is stored is not stored twice.",
+                ) from error
             done += len(chunk)
             if progress is not None:
                 progress(done, surveyed.rows)
         report = await self._account(run)
+        if report.accepted + report.quarantined + report.exact_repeats != report.rows:
+            raise RuntimeError("an import lost count of its rows")
         if fresh or report.rows != surveyed.rows:
             async with self._database.unit_of_work() as work:
                 await repository.finish_import(work, run.id, now_us=self._clock.now_us())
@@ -181,6 +197,8 @@ class Imports:
                     ticket, keys[ORDINARY], ROW_TABLE, import_id, {_ROW_FIELD: cell}
                 )
                 document = orjson.loads(opened[_ROW_FIELD])
+                if document["row"] != row_no:
+                    raise UnreadableError
                 header = header or document["header"]
                 faulty.append((row_no, document["cells"], tuple(issues)))
         if not faulty:
@@ -201,6 +219,7 @@ class Imports:
         declared = orjson.dumps(
             [
                 surveyed.sha256,
+                brand,
                 jurisdiction,
                 profile.phone_region,
                 profile.date_era,
@@ -237,7 +256,8 @@ class Imports:
                 seen.add(tag)
                 judged = judge_row(raw, formats)
                 if judged.outcome == _QUARANTINED:
-                    cell = self._seal(run.key, {"header": run.surveyed.header, "cells": raw.raw})
+                    kept = {"row": raw.row_no, "header": run.surveyed.header, "cells": raw.raw}
+                    cell = self._seal(run.key, kept)
                     stored.append(
                         ImportedRow(raw.row_no, _QUARANTINED, tag, None, judged.issues, cell)
                     )

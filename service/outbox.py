@@ -65,12 +65,14 @@ class CodeDelivery:
         self._sender = sender
         self._clock = clock
 
-    async def __call__(self, work: UnitOfWork, message: Message) -> Callable[[], None]:
+    async def __call__(self, work: UnitOfWork, message: Message) -> Callable[[], None] | None:
         """Store a fresh code's digest; gives the sending, to be done once that has committed."""
         contact_point = message.payload["contact_point_id"]
         channel = _CHANNELS[message.payload["kind"]]
         now_us = self._clock.now_us()
         code = await self._points.issue_code(work, contact_point, now_us=now_us)
+        if code is None:
+            return None
 
         def send() -> None:
             self._sender.send(

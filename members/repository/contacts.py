@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    LargeBinary,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from kernel import ContactPointId, MemberId, ReadSession, Row, Statement, UnitOfWork
 from members.tables import contact_code, contact_point
@@ -124,8 +133,14 @@ async def mark_verified(
 
 
 async def unverify_field(work: UnitOfWork, member_id: MemberId, field: str) -> None:
-    """A changed value is unverified until its holder answers."""
+    """A changed value is unverified until its holder answers.
+
+    A code that is on its way to the earlier value must not prove the new one.
+    """
     await work.run(_UNVERIFY, of_member=member_id, of_field=field)
+    for point in await contact_points_of(work, member_id):
+        if point.field == field:
+            await work.run(_DROP_CODE, contact_point_id=point.id)
 
 
 async def drop_contact_points(work: UnitOfWork, member_id: MemberId) -> None:
@@ -138,18 +153,21 @@ async def drop_contact_points(work: UnitOfWork, member_id: MemberId) -> None:
 _SET_CODE = Statement.for_dialect(
     lambda insert_into: (
         insert_into(contact_code)
-        .values(
-            contact_point_id=bindparam("contact_point_id"),
-            code_mac=bindparam("code_mac"),
-            attempts=0,
-            expires_us=bindparam("expires_us"),
+        .from_select(
+            ["contact_point_id", "code_mac", "attempts", "expires_us"],
+            select(
+                contact_point.c.id,
+                bindparam("code_mac", type_=LargeBinary),
+                literal(0),
+                bindparam("expires_us", type_=BigInteger),
+            ).where(contact_point.c.id == bindparam("for_contact_point")),
         )
         .on_conflict_do_update(
             index_elements=["contact_point_id"],
             set_={
-                "code_mac": bindparam("code_mac"),
+                "code_mac": bindparam("code_mac", type_=LargeBinary),
                 "attempts": 0,
-                "expires_us": bindparam("expires_us"),
+                "expires_us": bindparam("expires_us", type_=BigInteger),
             },
         )
     )
@@ -176,11 +194,12 @@ class CodeAttempt:
 
 async def set_code(
     work: UnitOfWork, contact_point_id: str, code_mac: bytes, *, expires_us: int
-) -> None:
-    """Store a one-time code (as its MAC), replacing an earlier one."""
-    await work.run(
-        _SET_CODE, contact_point_id=contact_point_id, code_mac=code_mac, expires_us=expires_us
+) -> bool:
+    """Store a one-time code (as its MAC), replacing an earlier one; False without the point."""
+    stored = await work.run(
+        _SET_CODE, for_contact_point=contact_point_id, code_mac=code_mac, expires_us=expires_us
     )
+    return stored == 1
 
 
 async def try_code(work: UnitOfWork, contact_point_id: str) -> CodeAttempt | None:
