@@ -1,7 +1,7 @@
 """From what somebody typed to what may be stored: pure checks against the field catalogue."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from kernel import FieldProblem
@@ -26,7 +26,7 @@ _REGION_LETTERS = 2
 class Prepared:
     """Values in normal form by field, ready to be sealed."""
 
-    values: Mapping[str, str]
+    values: Mapping[str, str] = field(repr=False)
 
     def birth_date(self) -> date | None:
         """Give the birth date, for the age tier."""

@@ -196,15 +196,7 @@ def create_key_ring(path: Path, provider: KeyProvider, tenant: str) -> KeyRing:
 
 def open_key_ring(path: Path, provider: KeyProvider) -> KeyRing:
     """Open the key ring with one call to the KMS root for each living ring-root version."""
-    try:
-        document: dict[str, Any] = orjson.loads(read_private(path, "the key ring"))
-        if document["format"] != FORMAT:
-            raise KeyRingError(f"{path.name} has a format this version does not read")
-        ring_id, tenant = document["id"], document["tenant"]
-        wrapped_roots = {int(v): _bytes(w) for v, w in document["roots"].items()}
-        wrapped_secrets = {name: _bytes(document["secrets"][name]) for name in SECRETS}
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise KeyRingError(f"{path.name} is damaged") from error
+    ring_id, tenant, wrapped_roots, wrapped_secrets = _read_ring(path)
     try:
         roots = {
             version: provider.unwrap(wrapped, _context(ring_id, tenant, f"root/{version}"))
@@ -223,6 +215,34 @@ def open_key_ring(path: Path, provider: KeyProvider) -> KeyRing:
             "the recovery kit opens the newest ring backup.",
         ) from error
     return KeyRing(ring_id, tenant, newest, roots, ciphers, secrets)
+
+
+def _read_ring(path: Path) -> tuple[str, str, dict[int, bytes], dict[str, bytes]]:
+    """Give id, tenant, wrapped roots and wrapped secrets of a key ring file."""
+    data = read_private(path, "the key ring")
+    try:
+        document: dict[str, Any] = orjson.loads(data)
+        if document["format"] != FORMAT:
+            raise KeyRingError(
+                f"{path.name} has a format this version does not read",
+                remedy="Run the version of Yinyom that wrote it, or a newer one.",
+            )
+        ring_id, tenant = document["id"], document["tenant"]
+        roots = {int(version): _bytes(text) for version, text in document["roots"].items()}
+        secrets = {name: _bytes(document["secrets"][name]) for name in SECRETS}
+        fit = isinstance(ring_id, str) and isinstance(tenant, str) and min(roots) > 0
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
+    if not fit:
+        raise _damaged(path)
+    return ring_id, tenant, roots, secrets
+
+
+def _damaged(path: Path) -> KeyRingError:
+    return KeyRingError(
+        f"{path.name} is damaged",
+        remedy="Put a copy of it back; the recovery kit opens the newest ring backup.",
+    )
 
 
 def _text(data: bytes) -> str:

@@ -37,7 +37,7 @@ def write_recovery_kit(kit: Path, backup: Path, ring: KeyRing) -> None:
 
 def open_ring_backup(kit: Path, backup: Path) -> bytes:
     """Open a ring backup with a kit and give the secret document inside."""
-    lines = read_private(kit, "the recovery kit").decode().splitlines()
+    lines = read_private(kit, "the recovery kit").decode(errors="replace").splitlines()
     identities = [line.strip() for line in lines if line.startswith("AGE-SECRET-KEY-")]
     try:
         keys = [pyrage.x25519.Identity.from_str(text) for text in identities]

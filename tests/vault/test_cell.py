@@ -1,0 +1,176 @@
+"""A cell opens in its own place under its own key, and every other attempt is one same error."""
+
+import itertools
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernel import new_id
+from vault import UnreadableError
+from vault.cell import OVERHEAD_BYTES, length_prefixed, open_one, place, seal_many
+
+KEY = AESGCM(bytes(range(32)))
+ROW = bytes(range(16))
+HOME = {"tenant": "main", "table": "member", "field": "phone", "row_id": ROW}
+
+
+def seal(value="+66812345678", *, cipher=KEY, version=1, **place_of):
+    at = HOME | place_of
+    cells = seal_many(
+        cipher, version, at["tenant"], at["table"], at["row_id"], {at["field"]: value}
+    )
+    return cells[at["field"]]
+
+
+def open_it(cell, *, cipher=KEY, version=1, **place_of):
+    at = HOME | place_of
+    return open_one(cipher, version, at["tenant"], at["table"], at["field"], at["row_id"], cell)
+
+
+def refused(cell, **change):
+    with pytest.raises(UnreadableError) as caught:
+        open_it(cell, **change)
+    return str(caught.value), caught.value.diagnostics()
+
+
+def test_what_was_sealed_opens():
+    assert open_it(seal("สมหญิง 歐陽 \n \U0001f600")) == "สมหญิง 歐陽 \n \U0001f600"
+    assert open_it(seal("")) == ""
+
+
+def test_every_flipped_bit_is_refused():
+    cell = seal()
+    for bit in range(8 * len(cell)):
+        changed = bytearray(cell)
+        changed[bit // 8] ^= 1 << bit % 8
+        refused(bytes(changed))
+
+
+def test_every_shorter_and_longer_cell_is_refused():
+    cell = seal()
+    for length in range(len(cell)):
+        refused(cell[:length])
+    for more in (b"\0", b"\0" * 16, cell):
+        refused(cell + more)
+        refused(more + cell)
+
+
+PLACES = {
+    "tenant": ["main", "mai", "mainm", "MAIN", "", "main\0"],
+    "table": ["member", "import_row", "membe", "rmember", ""],
+    "field": ["phone", "phone.2", "email", "phon", "", "ephone"],
+    "row_id": [ROW, ROW[::-1], bytes(16), b"\xff" * 16],
+}
+
+
+@pytest.mark.parametrize("part", PLACES)
+def test_no_part_of_a_cells_place_can_be_another(part):
+    home, *others = PLACES[part]
+    assert HOME[part] == home
+    for other in others:
+        refused(seal(), **{part: other})
+        refused(seal(**{part: other}))
+
+
+def test_a_cell_opens_in_one_place_of_the_whole_matrix():
+    keys = {name: AESGCM(AESGCM.generate_key(256)) for name in ("hers", "his")}
+    places = [
+        {"cipher": keys[who], "version": version, "tenant": tenant, "table": table,
+         "field": field, "row_id": row}
+        for who, version, tenant, table, field, row in itertools.product(
+            keys, (1, 2), ("main", "other"), ("member", "import_row"), ("phone", "email"),
+            (ROW, bytes(16)),
+        )
+    ]  # fmt: skip
+    assert len(places) == 64
+    for at, home in enumerate(places):
+        cell = seal("x", **home)
+        opened = []
+        for there, other in enumerate(places):
+            try:
+                opened.append((there, open_it(cell, **other)))
+            except UnreadableError:
+                continue
+        assert opened == [(at, "x")]
+
+
+def test_parts_of_a_place_cannot_run_into_each_other():
+    refused(seal(table="member", field="phone"), table="memberp", field="hone")
+    refused(seal(tenant="a", table="bc"), tenant="ab", table="c")
+    assert length_prefixed("ab") + length_prefixed("c") != length_prefixed("a") + length_prefixed(
+        "bc"
+    )
+
+
+def test_every_refusal_says_the_same_and_nothing_of_the_value():
+    other_key = AESGCM(bytes(32))
+    cell = seal("+66812345678")
+    messages = {
+        refused(cell[:-1]),
+        refused(cell, cipher=other_key),
+        refused(cell, field="email"),
+        refused(cell, version=2),
+        refused(b""),
+        refused(b"\x02" + cell[1:]),
+    }
+    assert len(messages) == 1
+    assert "66812345678" not in str(messages)
+
+
+@pytest.mark.parametrize("suite", [0, 2, 3, 255])
+def test_an_unknown_suite_is_refused_and_never_passed_through(suite):
+    refused(bytes([suite]) + seal()[1:])
+
+
+def test_a_plaintext_is_never_taken_for_a_cell():
+    for plain in (b"+66812345678", b"\x01\x01" + b"+66812345678" * 4, b"x" * 200):
+        refused(plain)
+
+
+def test_what_is_sealed_but_is_no_text_is_refused():
+    nonce = bytes(12)
+    context = place(1, "main", "member", "phone") + ROW
+    cell = b"\x01\x01" + nonce + KEY.encrypt(nonce, b"\xff\xfe", context)
+    refused(cell)
+
+
+@pytest.mark.parametrize("version", [0, 256, -1])
+def test_no_cell_is_sealed_under_a_version_that_does_not_fit(version):
+    with pytest.raises(ValueError, match="key version"):
+        seal(version=version)
+
+
+def test_no_nonce_is_drawn_twice():
+    nonces = [
+        cell[2:14]
+        for _ in range(200)
+        for cell in seal_many(
+            KEY, 1, "main", "member", ROW, {f"f{at}": "x" for at in range(12)}
+        ).values()
+    ]
+    assert len(set(nonces)) == len(nonces)
+
+
+def test_a_cell_is_thirty_bytes_longer_than_its_value():
+    for value in ("", "x", "ก", "x" * 4_000):
+        assert len(seal(value)) == OVERHEAD_BYTES + len(value.encode()) == 30 + len(value.encode())
+
+
+texts = st.text(max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["a", "b", "c.2", "d"]), texts), st.integers(1, 255), texts)
+def test_whatever_is_sealed_together_opens_apart(values, version, tenant):
+    cells = seal_many(KEY, version, tenant, "member", ROW, values)
+    assert cells.keys() == values.keys()
+    for field, cell in cells.items():
+        assert open_one(KEY, version, tenant, "member", field, ROW, cell) == values[field]
+
+
+def test_an_id_is_sixteen_bytes_of_a_place():
+    from kernel import id_bytes
+
+    assert len(id_bytes(new_id("mem"))) == 16
