@@ -52,6 +52,7 @@ class Reader:
         question = self._questions.get((query, masked)) or self._question(query, masked=masked)
 
         async def act(caller: Caller, epochs: Epochs) -> dict[str, Any]:
+            """Disclose as this caller, under these epochs."""
             return await self._disclosure.view(caller, member, question, epochs)
 
         return orjson.dumps(await self.under_present_epochs(authorization, request_id, act))

@@ -152,11 +152,10 @@ class Edge:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    *_HEADERS,
-                    (b"x-request-id", request_id.encode()),
-                ]
+                given = list(message.get("headers", ()))
+                names = {name for name, _ in given}
+                given += [header for header in _HEADERS if header[0] not in names]
+                message["headers"] = [*given, (b"x-request-id", request_id.encode())]
             else:
                 complete = not message.get("more_body", False)
             await send(message)

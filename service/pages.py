@@ -22,7 +22,12 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; font-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-PAGE_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, **NO_STORE}
+PAGE_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    # With `no-referrer`, browsers would send `Origin: null` on our own forms.
+    "Referrer-Policy": "same-origin",
+    **NO_STORE,
+}
 _HASH_LETTERS = 12
 
 

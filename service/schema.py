@@ -6,51 +6,80 @@ Alembic is imported only to migrate; a start of the service reads one row instea
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kernel import ConfigurationError
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 HEAD = "0001"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def migrate(settings: Settings) -> None:
-    """Bring the database to this version's schema; does nothing when it is there."""
-    from sqlalchemy import Connection, create_engine
+    """Bring the database to this version's schema; does nothing when it is there.
+
+    `ConfigurationError` when the database cannot be reached or the disk is full; each migration
+    is one transaction, so what was there before still is.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if settings.on_postgres:
+            await _migrate_postgres(settings)
+        else:
+            await asyncio.to_thread(_migrate_sqlite, settings)
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise ConfigurationError(
+            f"the database could not be set up ({_cause(error)})",
+            remedy="Check that the database can be reached and that its disk has room; "
+            "then run `yinyom init` again, it goes on where it stopped.",
+        ) from error
+
+
+async def _migrate_postgres(settings: Settings) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    def upgrade(connection: Connection) -> None:
-        from alembic import command
-        from alembic.config import Config
+    from kernel.postgres import driver_dsn
 
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    url = driver_dsn(settings.database.url).replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
 
-    if settings.on_postgres:
-        from kernel.postgres import driver_dsn
 
-        url = driver_dsn(settings.database.url).replace("postgresql://", "postgresql+asyncpg://", 1)
-        engine = create_async_engine(url)
-        try:
-            async with engine.begin() as connection:
-                await connection.run_sync(upgrade)
-        finally:
-            await engine.dispose()
-        return
+def _migrate_sqlite(settings: Settings) -> None:
+    from sqlalchemy import create_engine
+
     from kernel.sqlite import connect
 
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.database_file.touch(mode=0o600)
-    local = create_engine("sqlite://", creator=lambda: connect(settings.database_file))
+    engine = create_engine("sqlite://", creator=lambda: connect(settings.database_file))
+    try:
+        with engine.begin() as connection:
+            _upgrade(connection)
+    finally:
+        engine.dispose()
 
-    def upgrade_locally() -> None:
-        with local.begin() as connection:
-            upgrade(connection)
-        local.dispose()
 
-    await asyncio.to_thread(upgrade_locally)
+def _upgrade(connection: "Connection") -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _cause(error: BaseException) -> str:
+    """Name the driver's error by its class: its text may hold a statement's values."""
+    return type(getattr(error, "orig", None) or error).__name__
 
 
 async def check_schema(settings: Settings) -> None:

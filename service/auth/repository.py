@@ -42,7 +42,6 @@ class PortalSession:
     state: str
     member_id: str | None
     contact_point_id: str | None
-    csrf: str
     note: str | None
     expires_us: int
 
@@ -194,7 +193,6 @@ _ADD_SESSION = Statement(
         state=bindparam("state"),
         member_id=bindparam("member_id"),
         contact_point_id=bindparam("contact_point_id"),
-        csrf=bindparam("csrf"),
         note=None,
         expires_us=bindparam("expires_us"),
     )
@@ -229,7 +227,6 @@ async def add_session(work: UnitOfWork, session: PortalSession) -> None:
         state=session.state,
         member_id=session.member_id,
         contact_point_id=session.contact_point_id,
-        csrf=session.csrf,
         expires_us=session.expires_us,
     )
 
@@ -246,7 +243,6 @@ async def session_by_hash(
         row["state"],
         row["member_id"],
         row["contact_point_id"],
-        row["csrf"],
         row["note"],
         row["expires_us"],
     )

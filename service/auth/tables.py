@@ -42,7 +42,6 @@ portal_session = Table(
     Column("state", Text, nullable=False),
     Column("member_id", Text),
     Column("contact_point_id", Text),
-    Column("csrf", Text, nullable=False),
     Column("note", Text),
     Column("expires_us", BigInteger, nullable=False),
 )

@@ -92,9 +92,7 @@ class Sessions:
         token = _STORED + secrets.token_urlsafe(_TOKEN_BYTES)
         hashed = token_hash(token)
         expires_us = self._clock.now_us() + LIFETIME_US
-        session = PortalSession(
-            hashed, state.value, member_id, contact_point_id, self._csrf(token), None, expires_us
-        )
+        session = PortalSession(hashed, state.value, member_id, contact_point_id, None, expires_us)
         await repository.add_session(work, session)
         if note is not None:
             await repository.set_note(work, hashed, note)

@@ -343,7 +343,6 @@ def _create_tables() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("member_id", sa.Text(), nullable=True),
         sa.Column("contact_point_id", sa.Text(), nullable=True),
-        sa.Column("csrf", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("expires_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_portal_session")),
