@@ -109,7 +109,7 @@ async def test_events_of_a_unit_of_work_that_failed_have_no_place(quiet):
         pass
 
     before = await quiet.runtime.sequencer.drain()
-    with pytest.raises(GoneError):  # noqa: PT012 (the unit of work must fail)
+    with pytest.raises(GoneError):
         async with quiet.runtime.database.unit_of_work() as work:
             await quiet.runtime.audit.record(work, quiet.operator, "test.event")
             raise GoneError

@@ -1,7 +1,5 @@
 """A unit of work that ended well is stored, or its end raises: there is no third way."""
 
-# ruff: noqa: PT012 (a transaction that must fail is a block, not a statement)
-
 import contextlib
 
 import pytest
