@@ -36,7 +36,13 @@ from vault import OwnerKey
 
 _SubId = Annotated[str, Path(max_length=40, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])]
 _IfMatch = Annotated[
-    str | None, Header(max_length=200, description="the ETag of the consents that were shown")
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=200,
+        description="the ETag of the consents that were shown",
+        examples=['"v1"'],
+    ),
 ]
 _YEAR_10000_US = 253_402_300_800_000_000
 

@@ -44,6 +44,15 @@ from policies import PolicyPack
 
 _SubId = Annotated[str, Path(max_length=40, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])]
 _CpId = Annotated[str, Path(max_length=40, examples=["cp_01m834me8bfjwbgnk89sr02kdz"])]
+_IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=200,
+        description="the ETag of the member that was shown",
+        examples=['"v1"'],
+    ),
+]
 
 
 class ClientDirectory(Protocol):
@@ -168,7 +177,7 @@ def router(
         request: Request,
         member: _SubId,
         body: UpdateBody,
-        if_match: Annotated[str | None, Header()] = None,
+        if_match: _IfMatch = None,
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "member", "update")
         prepared = prepare(pack, body.fields, declared(body.formats))

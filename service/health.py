@@ -17,6 +17,12 @@ from service.runtime import Runtime
 _OLDEST_US = 60_000_000
 
 
+class LiveAnswer(Answer):
+    """That the process answers at all."""
+
+    alive: bool
+
+
 class ReadyAnswer(Answer):
     """Whether the service may answer, and what each part says."""
 
@@ -49,7 +55,7 @@ def router(runtime: Runtime) -> APIRouter:
     """Make the health routes."""
     routes = APIRouter(tags=["Ops"])
 
-    @routes.get("/livez", summary="Is the process alive?")
+    @routes.get("/livez", response_model=LiveAnswer, summary="Is the process alive?")
     async def livez() -> JSONBytes:
         return JSONBytes({"alive": True})
 

@@ -5,7 +5,7 @@ scopes there are, examples that this very registry accepts, how one answer leads
 request, and that every operation may refuse with a problem.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -114,10 +114,31 @@ def _describe(path: str, method: str, operation: Json, pack: PolicyPack) -> None
         success.setdefault("headers", {})["Idempotency-Replayed"] = _REPLAYED
     if (method, path) in _TAGGED:
         success.setdefault("headers", {})["ETag"] = _ETAG
-    for parameter in operation.get("parameters", ()):
-        words = {"purpose": list(pack.purposes), "channel": list(pack.channels)}
-        if parameter["in"] == "query" and parameter["name"] in words:
-            parameter["schema"] = {"type": "string", "enum": words[parameter["name"]]}
+    if method == "get" and path in {_MEMBER, _MEMBER + "/view"}:
+        operation["parameters"] = [
+            _reading_parameter(parameter, pack, masked=path == _MEMBER)
+            for parameter in operation["parameters"]
+        ]
+
+
+def _reading_parameter(parameter: Json, pack: PolicyPack, *, masked: bool) -> Json:
+    """Name the purposes and channels to read for; outlines are for the first purpose's work."""
+    reading = next(iter(pack.purposes.values()))
+    if not masked:
+        reading = next(iter(_by_consent(pack)), reading)
+    channel = reading.channels[0] if reading.channelled else None
+    fields = reading.fields_for(channel)
+    named = [key for key in _sample_fields(pack) if key in fields]
+    known: Mapping[str, tuple[Json, str | None]] = {
+        "purpose": ({"type": "string", "enum": list(pack.purposes)}, reading.key),
+        "channel": ({"type": "string", "enum": list(pack.channels)}, channel),
+        "fields": (parameter["schema"], ",".join(named)),
+    }
+    if parameter["name"] not in known:
+        return parameter
+    schema, example = known[parameter["name"]]
+    kept = {name: value for name, value in parameter.items() if name != "example"}
+    return {**kept, "schema": schema, **({"example": example} if example else {})}
 
 
 # --- the pack's words -----------------------------------------------------------------
@@ -170,7 +191,7 @@ def _enumerate(schema: Json, known: list[Any]) -> None:
 
 def _examples(pack: PolicyPack, settings: Settings, at: datetime) -> Json:
     """Give request bodies that this registry accepts, once the ids in them are its own."""
-    values = dict(_sample_values(pack))
+    values = _sample_fields(pack)
     reading = next(iter(pack.purposes))
     identifier = next(
         (key, entry.index.value)
@@ -194,6 +215,7 @@ def _examples(pack: PolicyPack, settings: Settings, at: datetime) -> Json:
             "purpose": reading,
         },
         "BatchBody": {"ids": ["sub_52d26pfztp1nmz8kye4m2pcahc"], "purpose": reading},
+        "ContactPointBody": {"kind": "phone", "value": "089-876-5432", "region": "TH"},
         "CheckBody": {"id": "sub_52d26pfztp1nmz8kye4m2pcahc", "purpose": reading},
     }
     consented = _by_consent(pack)
@@ -208,10 +230,12 @@ def _examples(pack: PolicyPack, settings: Settings, at: datetime) -> Json:
     return examples
 
 
-def _sample_values(pack: PolicyPack) -> Iterator[tuple[str, str]]:
-    for key, entry in pack.fields.items():
-        if entry.storage is Storage.SEALED and entry.kind in _SAMPLES:
-            yield key, _SAMPLES[entry.kind]
+def _sample_fields(pack: PolicyPack) -> dict[str, str]:
+    return {
+        key: _SAMPLES[entry.kind]
+        for key, entry in pack.fields.items()
+        if entry.storage is Storage.SEALED and entry.kind in _SAMPLES
+    }
 
 
 def _sample_decision(pack: PolicyPack, purpose: Purpose, at: datetime) -> Json:
