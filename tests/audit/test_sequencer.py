@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from audit import LogDamagedError, Sequencer, Signer, export_log, repository
-from audit.merkle import leaf_hash
 from audit.note import Checkpoint, open_checkpoint, sign_checkpoint
-from audit.tiles import TreeEdge, tiles_of
+from audit.tiles import TreeEdge
 from audit.verify import verify_bundle
 from kernel import UnavailableError
 from service.runtime import open_database
 from service.watch import Watch
+from tests.support.invariants import assert_log_is_whole
 from tests.support.world import (  # noqa: F401 (fixtures)
     installed_sqlite,
     open_world,
@@ -52,31 +52,6 @@ async def write(world, count, *, database=None):
         ]
 
 
-async def assert_whole(world):
-    """Each event has one place, places have no gap, the tree is theirs, and it is signed."""
-    events = {
-        row["id"]: bytes(row["body"]) for row in await world.fetch("SELECT * FROM audit_event")
-    }
-    leaves = await world.fetch("SELECT * FROM audit_leaf ORDER BY leaf_index")
-    assert [row["leaf_index"] for row in leaves] == list(range(len(events)))
-    assert {row["event_id"] for row in leaves} == events.keys()
-    assert [bytes(row["leaf_hash"]) for row in leaves] == [
-        leaf_hash(events[row["event_id"]]) for row in leaves
-    ]
-    assert await world.fetch("SELECT * FROM audit_pending") == []
-    edge, _ = TreeEdge().append([bytes(row["leaf_hash"]) for row in leaves])
-    note = (await world.fetch("SELECT note FROM audit_checkpoint ORDER BY size DESC LIMIT 1"))[0]
-    signer = world.runtime.audit._signer
-    assert open_checkpoint(note["note"], signer.verifier) == Checkpoint(
-        signer.name, len(leaves), edge.root()
-    )
-    tiles = {
-        (row["level"], row["n"]): len(bytes(row["data"])) // 32
-        for row in await world.fetch("SELECT * FROM audit_tile")
-    }
-    assert tiles == {(path.level, path.n): path.width for path in tiles_of(len(leaves))}
-
-
 # --- growing --------------------------------------------------------------------------
 
 
@@ -86,7 +61,7 @@ async def test_every_event_gets_one_place_whatever_the_batches(quiet, batch_size
     for count in (1, 9, 0, 20) if batch_size == 1 else (1, 255, 0, 300):
         await write(quiet, count)
         assert await sequencer.drain() == len(await quiet.fetch("SELECT id FROM audit_event"))
-        await assert_whole(quiet)
+        await assert_log_is_whole(quiet)
 
 
 async def test_an_empty_log_has_a_signed_head_of_its_own(quiet):
@@ -114,7 +89,7 @@ async def test_events_of_a_unit_of_work_that_failed_have_no_place(quiet):
             await quiet.runtime.audit.record(work, quiet.operator, "test.event")
             raise GoneError
     assert await quiet.runtime.sequencer.drain() == before
-    await assert_whole(quiet)
+    await assert_log_is_whole(quiet)
 
 
 @pytest.mark.parametrize("step", ["place_leaves", "store_tiles", "add_checkpoint", "advance_head"])
@@ -136,7 +111,7 @@ async def test_a_failure_at_any_step_leaves_the_old_log_and_the_whole_queue(
     assert len(await quiet.fetch("SELECT * FROM audit_pending")) == 10
     monkeypatch.undo()
     await quiet.runtime.sequencer.drain()
-    await assert_whole(quiet)
+    await assert_log_is_whole(quiet)
 
 
 async def test_a_head_that_somebody_else_moved_stops_the_transaction(quiet, monkeypatch):
@@ -150,7 +125,7 @@ async def test_a_head_that_somebody_else_moved_stops_the_transaction(quiet, monk
         await quiet.runtime.sequencer.drain()
     monkeypatch.undo()
     await quiet.runtime.sequencer.drain()
-    await assert_whole(quiet)
+    await assert_log_is_whole(quiet)
 
 
 # --- several of them ------------------------------------------------------------------
@@ -161,7 +136,7 @@ async def test_a_sequencer_that_finds_the_head_moved_reads_the_edge_back(quiet):
     for turn in range(6):
         await write(quiet, 100 + turn)
         await (one if turn % 2 else two).drain()
-    await assert_whole(quiet)
+    await assert_log_is_whole(quiet)
 
 
 @pytest.mark.postgres
@@ -187,7 +162,7 @@ async def test_two_sequencers_and_four_writers_at_once_lose_and_repeat_nothing(p
         writing = False
         shares = await asyncio.gather(*running)
         await world.runtime.sequencer.drain()
-        await assert_whole(world)
+        await assert_log_is_whole(world)
         assert len(await world.fetch("SELECT id FROM audit_event")) >= 500
         assert all(shares), "both had a turn"
         for database in databases:
@@ -204,7 +179,7 @@ async def test_a_sequencer_that_holds_the_head_keeps_others_out_until_it_is_gone
             await repository.hold_head(work, world.settings.audit.origin)
             assert await another(world).sequence_batch() == 0
         await world.runtime.sequencer.drain()
-        await assert_whole(world)
+        await assert_log_is_whole(world)
 
 
 # --- tampering ------------------------------------------------------------------------

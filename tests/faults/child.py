@@ -1,0 +1,111 @@
+"""A process that works on a registry until it is killed, and tells what was answered.
+
+`child.py KIND DATA_DIR [URL]`. Each line on its output is a change that had returned when the line
+was written: what a caller was told has happened must be there after the kill.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+from pathlib import Path
+
+from kernel.logging import configure_logging
+from members import PROFILES
+from service.settings import AuditSettings, DatabaseSettings, LogSettings, Settings
+from tests.support.world import App, World, open_world
+
+POLL_MS = 5
+
+
+def settings_of(data_dir: str, url: str) -> Settings:
+    """Settings that make the sequencer work in many small batches."""
+    return Settings(
+        data_dir=Path(data_dir),
+        database=DatabaseSettings(url=url),
+        audit=AuditSettings(poll_ms=POLL_MS, batch_size=3),
+        log=LogSettings(requests=False),
+    )
+
+
+def tell(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+async def register(world: World, crm: App) -> None:
+    for at in itertools.count():
+        member = await crm.register(
+            {"given_name": f"คน{at}", "phone": f"08{at % 10**8:08}"}, consents={"marketing": "sms"}
+        )
+        tell(registered=member.id)
+
+
+async def withdraw(world: World, crm: App) -> None:
+    member = await crm.register(phone="081-234-5678")
+    tell(member=member.id)
+    decision = {"consents": [world.decision("marketing", "sms")]}
+    for at in itertools.count():
+        answer = await crm.post(f"/v1/members/{member.id}/consents", decision)
+        assert answer.status_code == 201, answer.text
+        tell(member=member.id, status="given", at=at)
+        answer = await crm.withdraw(member, channel="sms")
+        assert answer.status_code == 200, answer.text
+        tell(member=member.id, status="withdrawn", at=at)
+
+
+async def erase(world: World, crm: App) -> None:
+    for at in itertools.count():
+        member = await crm.register(
+            {"given_name": f"คน{at}", "phone": f"08{at % 10**8:08}"}, consents={"marketing": "sms"}
+        )
+        tell(registered=member.id)
+        await crm.view(member, "marketing", "sms")
+        await world.erase(member)
+        tell(erased=member.id)
+
+
+async def load(world: World, crm: App) -> None:
+    tell(began=True)
+    await world.runtime.imports.run(
+        world.operator,
+        world.settings.data_dir / "members.csv",
+        PROFILES["th"],
+        brand="main",
+        jurisdiction="TH",
+        progress=lambda done, _total: tell(rows=done),
+    )
+    tell(finished=True)
+    await asyncio.sleep(60)
+
+
+async def sequence(world: World, crm: App) -> None:
+    member = await crm.register(phone="081-234-5678")
+
+    async def read() -> None:
+        while True:
+            answer = await crm.view(member)
+            tell(read=answer.json()["audit_id"])
+
+    await asyncio.gather(*(read() for _ in range(4)))
+
+
+KINDS = {
+    "register": register,
+    "withdraw": withdraw,
+    "erase": erase,
+    "load": load,
+    "sequence": sequence,
+}
+
+
+async def main(kind: str, data_dir: str, url: str = "") -> None:
+    configure_logging("error")
+    async with open_world(settings_of(data_dir, url)) as world:
+        made = await world.runtime.clients.list()
+        crm = await world.app(f"crm-{len(made)}")
+        tell(client=crm.id)
+        await KINDS[kind](world, crm)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
