@@ -73,6 +73,7 @@ def create_app(runtime: Runtime) -> Edge:
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(Exception)(_on_crash)
     _mount(app, runtime)
+    app.state.fields = frozenset(runtime.pack.fields)
     app.openapi = lambda: _openapi(app, runtime)  # type: ignore[method-assign]
     return Edge(
         app,
@@ -167,26 +168,43 @@ async def _on_invalid(request: Request, error: RequestValidationError) -> Respon
     if isinstance(error.body, bytes) and error.body:  # nothing took it for JSON
         return await _on_error(request, UnsupportedMediaTypeError())
     places = []
+    words = _known_words(request.app)
     for fault in error.errors():
-        location = [str(part) for part in fault["loc"]]
+        location = [
+            str(part) if isinstance(part, int) or part in words else "*" for part in fault["loc"]
+        ]
         if location and location[0] == "body":
             location = location[1:]
         if fault["type"] == "extra_forbidden" and location:
             location = location[:-1]
-        places.append(FieldProblem(_pointer(location), str(fault["type"])))
+        pointer = "".join(f"/{part}" for part in location)
+        places.append(FieldProblem(pointer, str(fault["type"])))
     malformed = any(place.code == "json_invalid" for place in places)
     if malformed:
         places = [FieldProblem("", "json_invalid")]
     return await _on_error(request, InvalidRequestError(errors=list(dict.fromkeys(places))))
 
 
-_SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_LOCATIONS = frozenset({"body", "query", "path", "header", "cookie"})
 
 
-def _pointer(location: list[str]) -> str:
-    """Write a JSON pointer; a part that is no plain key may be something a person typed."""
-    parts = [part if set(part) <= _SAFE and len(part) <= 64 else "*" for part in location]  # noqa: PLR2004 (a key's length)
-    return "".join(f"/{part}" for part in parts)
+def _known_words(app: FastAPI) -> frozenset[str]:
+    """Give the names a pointer may hold; any other may be something a person typed."""
+    words: frozenset[str] | None = getattr(app.state, "words", None)
+    if words is None:
+        schema = app.openapi()
+        operations = [one for path in schema["paths"].values() for one in path.values()]
+        words = app.state.words = frozenset(
+            {
+                *_LOCATIONS,
+                *app.state.fields,
+                *(name for one in schema["components"]["schemas"].values()
+                  for name in one.get("properties", ())),
+                *(parameter["name"] for one in operations
+                  for parameter in one.get("parameters", ())),
+            }
+        )  # fmt: skip
+    return words
 
 
 def _methods_at(request: Request) -> set[str]:

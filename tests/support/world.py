@@ -21,6 +21,7 @@ import pytest
 
 from kernel import Caller, Clock, MemberId, RequestId, SystemClock, new_id
 from service.app import create_app
+from service.middleware import Edge
 from service.runtime import Runtime
 from service.settings import DatabaseSettings, Settings
 from service.setup import set_up
@@ -155,6 +156,7 @@ class World:
     """An open registry behind its own app, as one worker process has it."""
 
     runtime: Runtime
+    edge: Edge
     http: httpx2.AsyncClient
 
     @property
@@ -336,9 +338,10 @@ async def open_world(
     runtime = await Runtime.open(settings, clock=clock)
     try:
         await runtime.start(background=background)
-        transport = httpx2.ASGITransport(app=create_app(runtime))
+        edge = create_app(runtime)
+        transport = httpx2.ASGITransport(app=edge)
         async with httpx2.AsyncClient(transport=transport, base_url="http://registry") as http:
-            yield World(runtime, http)
+            yield World(runtime, edge, http)
     finally:
         await runtime.close()
 
