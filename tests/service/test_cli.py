@@ -29,6 +29,14 @@ IMPORT_KEYS = {
 HEADER = ["member no", "first name", "mobile", "e-mail", "date of birth"]
 
 
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])]
+)
+def settings(request):
+    """The engines; PostgreSQL is left to the whole suite, as each command is a process."""
+    return request.getfixturevalue(f"{request.param}_settings")
+
+
 @pytest.fixture(params=["alone", "beside a server"])
 def registry(request, settings):
     """The command line on a registry that nobody has open, and on one that a server has open."""
