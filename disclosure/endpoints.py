@@ -140,7 +140,7 @@ def router(
         "/members/{member}/disclosures",
         response_model=DisclosuresAnswer,
         responses=problems(401, 403, 404, 422),
-        summary="See who read a member's data",
+        summary="See who read a member's data; looking is an event too",
         tags=["Audit"],
     )
     async def disclosures(
@@ -150,12 +150,15 @@ def router(
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "audit", "read")
         before = decode_id_cursor("evt", cursor)
+        async with database.unit_of_work() as work:
+            member_id = await members.resolve(work, member, caller)
+            row = await members.read(work, member_id)
+            pseudonym = await members.pseudonym(work, member_id)
+            await audit.record(work, caller, "audit.search", subject=pseudonym, decision="allow")
         async with database.read() as session:
-            member_id = await members.resolve(session, member, caller)
-            row = await members.read(session, member_id)
             found = await audit.disclosures(
                 session,
-                await members.pseudonym(session, member_id),
+                pseudonym,
                 since_us=row.created_us,
                 before=before,
                 most=_PAGE + 1,

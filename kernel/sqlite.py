@@ -68,11 +68,11 @@ def _translated(error: sqlite3.Error) -> Exception:
     """Name the failure without the statement's values, which may be personal."""
     if isinstance(error, sqlite3.IntegrityError):
         return IntegrityError("a constraint of the schema refused the row")
-    if isinstance(error, sqlite3.OperationalError):
-        return UnavailableError(
-            f"the database answered {error.sqlite_errorname}", reason="database_unavailable"
-        )
-    return error
+    if isinstance(error, sqlite3.ProgrammingError):
+        return error
+    # SQLITE_CORRUPT and SQLITE_NOTADB are plain database errors, not operational ones.
+    name = getattr(error, "sqlite_errorname", "an error")
+    return UnavailableError(f"the database answered {name}", reason="database_unavailable")
 
 
 class _Session:

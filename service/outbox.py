@@ -1,7 +1,8 @@
 """The outbox courier: tells the rest of the house, and the world, what has happened.
 
-Messages are delivered at least once, after their change has committed. One-time codes are made
-at the moment of delivery, so that no code ever rests in the database in the clear.
+Messages are delivered after their change has committed. One-time codes are made at the moment
+of delivery, so that no code ever rests in the database in the clear; a process that dies between
+storing a code's digest and sending the code has sent none, and another must be asked for.
 """
 
 import asyncio
@@ -19,7 +20,6 @@ from kernel import (
     Database,
     Message,
     UnitOfWork,
-    YinyomError,
     mark_delivered,
     rfc3339,
     waiting_messages,
@@ -95,6 +95,7 @@ class OutboxCourier:
         self._turn = asyncio.Lock()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._settling: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Deliver in the background."""
@@ -106,12 +107,19 @@ class OutboxCourier:
         if self._task is not None:
             await self._task
             self._task = None
+        if self._settling:
+            await asyncio.wait(self._settling)
 
     async def settle(self) -> None:
-        """Deliver now what waits; gives up quietly after a second, the background goes on."""
-        with contextlib.suppress(TimeoutError, YinyomError):
-            async with asyncio.timeout(_SETTLE_SECONDS):
-                await self.deliver()
+        """Deliver now what waits; gives up quietly after a second, the delivery goes on.
+
+        It is never cancelled halfway, with whoever asked: a code whose digest is stored and
+        that was not sent is lost.
+        """
+        delivery = asyncio.create_task(self._deliver_quietly(), name="outbox settling")
+        self._settling.add(delivery)
+        delivery.add_done_callback(self._settling.discard)
+        await asyncio.wait([delivery], timeout=_SETTLE_SECONDS)
 
     async def deliver(self) -> int:
         """Deliver everything that waits; gives how many messages were delivered."""
@@ -135,12 +143,14 @@ class OutboxCourier:
             effect()
         return len(messages)
 
+    async def _deliver_quietly(self) -> None:
+        try:
+            await self.deliver()
+        except Exception as error:  # noqa: BLE001 (the change that asked for it has committed)
+            structlog.get_logger().warning("outbox", error_type=type(error).__name__)
+
     async def _run(self) -> None:
-        log = structlog.get_logger()
         while not self._stop.is_set():
-            try:
-                await self.deliver()
-            except (YinyomError, OSError) as error:
-                log.warning("outbox", error_type=type(error).__name__)
+            await self._deliver_quietly()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), self._poll_seconds)

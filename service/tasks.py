@@ -134,7 +134,7 @@ class Worker:
                 await self._schedule()
                 while await self.run_one():
                     pass
-            except YinyomError as error:
+            except Exception as error:  # noqa: BLE001 (a dead worker would tell nobody)
                 log.warning("worker", error_type=type(error).__name__)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), self._poll_seconds)
@@ -161,12 +161,13 @@ class Worker:
             return False
         try:
             await self._perform(job.kind)
-        except YinyomError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it was, the job is tried again)
+            failure = error.slug if isinstance(error, YinyomError) else "internal"
             async with self._database.unit_of_work() as work:
                 await postpone_job(
                     work,
                     job,
-                    failure=error.slug,
+                    failure=failure,
                     next_us=self._clock.now_us() + _BACKOFF_US * job.attempt,
                     give_up=job.attempt >= _RETRIES,
                 )
