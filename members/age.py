@@ -8,12 +8,13 @@ other, so each has its event before its key is unwrapped.
 from datetime import date
 
 from audit import AuditLog
-from consent import ConsentService
-from kernel import Caller, Clock, Database, MemberId, to_date
+from consent import ConsentService, Gate, GateState
+from kernel import Caller, Clock, Database, MemberId, NotFoundError, to_date
 from members import repository
+from members.retention import key_kind
 from members.sources import MEMBER_TABLE
 from policies import AgeTier, JurisdictionCode, PolicyPack, age_tier
-from vault import ORDINARY, PSEUDONYM, Vault
+from vault import PSEUDONYM, OwnerKey, Vault
 
 _PAGE = 200
 _FIELD = "birth_date"
@@ -53,9 +54,16 @@ class AgeTiers:
 
     async def _refresh_one(self, caller: Caller, member_id: MemberId) -> bool:
         async with self._database.unit_of_work() as work:
+            gate = await self._consent.share_gate(work, member_id)
             row = await repository.read_member(work, member_id)
             keys = await self._vault.keys_of(work, member_id)
-            if row is None or _FIELD not in row.cells or ORDINARY not in keys:
+            kind = key_kind(self._pack, _FIELD)
+            if (
+                gate.state is not GateState.ACTIVE
+                or row is None
+                or _FIELD not in row.cells
+                or kind not in keys
+            ):
                 return False
             event = self._audit.draft(
                 caller,
@@ -68,7 +76,7 @@ class AgeTiers:
             await self._audit.record_many(work, [event])
         opened = self._vault.open(
             self._audit.ticket(event, member_id),
-            keys[ORDINARY],
+            keys[kind],
             MEMBER_TABLE,
             member_id,
             {_FIELD: row.cells[_FIELD]},
@@ -76,17 +84,23 @@ class AgeTiers:
         rules = self._pack.jurisdictions[JurisdictionCode(row.jurisdiction)]
         today = to_date(self._clock.now_us())
         tier = age_tier(rules, date.fromisoformat(opened[_FIELD]), today)
+        return tier.value != gate.age_tier and await self._move(
+            caller, gate, tier, keys.get(PSEUDONYM)
+        )
+
+    async def _move(
+        self, caller: Caller, looked_at: Gate, tier: AgeTier, pseudonym: OwnerKey | None
+    ) -> bool:
+        """Write the tier down, unless the member changed since the birth date was read."""
         async with self._database.unit_of_work() as work:
-            gate = await self._consent.hold_gate(work, member_id)
-            known = AgeTier(gate.age_tier)
-            if tier is known:
+            try:
+                gate = await self._consent.hold_gate(work, looked_at.member_id)
+            except NotFoundError:
                 return False
-            await self._consent.set_age_tier(work, member_id, tier)
+            if gate.version != looked_at.version + 1:
+                return False
+            await self._consent.set_age_tier(work, gate.member_id, tier)
             await self._audit.record(
-                work,
-                caller,
-                "member.age_tier",
-                subject=keys.get(PSEUDONYM),
-                reason=tier.value,
+                work, caller, "member.age_tier", subject=pseudonym, reason=tier.value
             )
         return True
