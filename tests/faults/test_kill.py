@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -51,22 +52,23 @@ def registry(request, tmp_path):
 def run_and_kill(registry, kind, seconds):
     """Let a child work for so long after its first answer, kill it, and give what it told."""
     command = [sys.executable, "-m", "tests.faults.child", kind, str(registry.data_dir)]
-    child = subprocess.Popen(
-        [*command, registry.database.url] if registry.database.url else command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=REPOSITORY,
-        text=True,
-    )
-    with child:
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            [*command, registry.database.url] if registry.database.url else command,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            cwd=REPOSITORY,
+            text=True,
+        ) as child,
+    ):
         first = child.stdout.readline()
-        if not first:
-            pytest.fail(child.stderr.read())
         time.sleep(seconds)
         child.send_signal(signal.SIGKILL)
-        told, complaints = child.communicate(timeout=START_SECONDS)
-    assert child.returncode == -signal.SIGKILL, complaints
-    lines = [first, *told.splitlines(keepends=True)]
+        lines = [first, *child.stdout]
+        child.wait(START_SECONDS)
+        complaints.seek(0)
+        assert child.returncode == -signal.SIGKILL, complaints.read()
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
