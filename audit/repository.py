@@ -183,6 +183,17 @@ _SEARCH_COLUMNS = Statement(
         audit_leaf.c.leaf_index >= bindparam("start"), audit_leaf.c.leaf_index < bindparam("end")
     )
 )
+_LOST = Statement(
+    select(audit_event.c.id)
+    .select_from(
+        audit_event.outerjoin(audit_leaf, audit_leaf.c.event_id == audit_event.c.id).outerjoin(
+            audit_pending, audit_pending.c.event_id == audit_event.c.id
+        )
+    )
+    .where(audit_leaf.c.event_id.is_(None), audit_pending.c.event_id.is_(None))
+    .order_by(audit_event.c.id)
+    .limit(bindparam("most", type_=BigInteger))
+)
 _LEAF_OF = Statement(
     select(audit_leaf.c.leaf_index).where(audit_leaf.c.event_id == bindparam("event_id"))
 )
@@ -285,6 +296,11 @@ async def entries(session: ReadSession, start: int, end: int) -> Sequence[Row]:
 async def search_columns(session: ReadSession, start: int, end: int) -> Sequence[Row]:
     """Give the search columns of the log's entries in a range, beside their bodies."""
     return await session.all(_SEARCH_COLUMNS, start=start, end=end)
+
+
+async def lost_events(session: ReadSession, most: int) -> list[str]:
+    """Give ids of events that are neither in the log nor waiting for it."""
+    return [row["id"] for row in await session.all(_LOST, most=most)]
 
 
 async def leaf_index_of(session: ReadSession, event_id: str) -> int | None:

@@ -7,6 +7,7 @@ and ask the event loop for each page, so a long export never holds the service u
 import asyncio
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +17,13 @@ from audit import repository
 from audit.errors import ExportError
 from audit.export import write_bundle
 from audit.service import AuditLog
-from audit.verify import VerifyReport, verify_bundle
+from audit.verify import Finding, VerifyReport, verify_bundle
 from kernel import Database
 
 Progress = Callable[[int, int], None]
 _Answer = TypeVar("_Answer")
 _PAGE = 4096
+_MOST_LOST = 20
 _HASH_BYTES = 32
 
 
@@ -78,12 +80,18 @@ async def verify_stored_log(
     """Check the log in the database against its own key.
 
     Gives the verifier's report, and the ids of events whose search columns say something else
-    than their bodies.
+    than their bodies. An event that is neither in the log nor in its queue would be missed by
+    every stranger, as its leaf was never made: it is a finding `lost`.
     """
     with tempfile.TemporaryDirectory(prefix="yinyom-verify-") as folder:
         bundle = Path(folder) / "log"
         size = await export_log(database, bundle, progress)
         report = await asyncio.to_thread(verify_bundle, bundle, audit.vkey)
+    async with database.read() as session:
+        lost = await repository.lost_events(session, _MOST_LOST)
+    if lost:
+        findings = (Finding("lost", None, None, f"{event} was never sequenced") for event in lost)
+        report = replace(report, ok=False, findings=(*report.findings, *findings))
     misleading: list[str] = []
     for start in range(0, size, _PAGE):
         async with database.read() as session:

@@ -7,7 +7,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from audit import LogDamagedError, Sequencer, Signer, export_log, repository
+from audit import (
+    LogDamagedError,
+    Sequencer,
+    Signer,
+    export_log,
+    repository,
+    verify_stored_log,
+)
 from audit.note import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.tiles import TreeEdge
 from audit.verify import verify_bundle
@@ -379,6 +386,20 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_sequencer_quietly(
                 break
             await asyncio.sleep(0.02)
         assert (await world.http.get("/readyz")).json()["ready"]
+
+
+async def test_an_event_that_was_taken_out_of_the_queue_is_found_by_the_check(quiet):
+    await write(quiet, 3)
+    await quiet.runtime.sequencer.drain()
+    (planted,) = await write(quiet, 1)
+    report, _ = await verify_stored_log(quiet.runtime.database, quiet.runtime.audit)
+    assert report.ok, "an event that waits is not lost"
+    await quiet.execute("DELETE FROM audit_pending")
+    await quiet.runtime.sequencer.drain()
+    report, _ = await verify_stored_log(quiet.runtime.database, quiet.runtime.audit)
+    assert not report.ok
+    (finding,) = report.findings
+    assert (finding.code, finding.detail) == ("lost", f"{planted} was never sequenced")
 
 
 # --- strangers ------------------------------------------------------------------------
