@@ -1,6 +1,7 @@
 """All SQL of the trail: appending events, sequencing them, reading the log back."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -177,10 +178,23 @@ _SEARCH_COLUMNS = Statement(
         audit_event.c.purpose,
         audit_event.c.decision,
         audit_event.c.body,
+        audit_leaf.c.leaf_index,
+        audit_leaf.c.leaf_hash,
     )
     .select_from(audit_leaf.join(audit_event, audit_event.c.id == audit_leaf.c.event_id))
     .where(
         audit_leaf.c.leaf_index >= bindparam("start"), audit_leaf.c.leaf_index < bindparam("end")
+    )
+)
+_NEWEST = select(audit_checkpoint).order_by(audit_checkpoint.c.size.desc()).limit(1).subquery()
+_SIZES = Statement(
+    select(
+        select(audit_head.c.size).scalar_subquery().label("head"),
+        select(func.count()).select_from(audit_leaf).scalar_subquery().label("leaves"),
+        select(func.max(audit_leaf.c.leaf_index)).scalar_subquery().label("last_leaf"),
+        select(_NEWEST.c.size).scalar_subquery().label("checkpoint"),
+        select(_NEWEST.c.root).scalar_subquery().label("root"),
+        select(_NEWEST.c.note).scalar_subquery().label("note"),
     )
 )
 _LOST = Statement(
@@ -296,6 +310,34 @@ async def entries(session: ReadSession, start: int, end: int) -> Sequence[Row]:
 async def search_columns(session: ReadSession, start: int, end: int) -> Sequence[Row]:
     """Give the search columns of the log's entries in a range, beside their bodies."""
     return await session.all(_SEARCH_COLUMNS, start=start, end=end)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What each table of the log says about its size, and its newest checkpoint."""
+
+    head: int
+    leaves: int
+    last_leaf: int
+    checkpoint: int | None
+    root: bytes | None
+    note: str | None
+
+
+async def sizes(session: ReadSession) -> Sizes:
+    """Ask every table of the log for its size, in one statement and so at one moment."""
+    row = await session.first(_SIZES)
+    if row is None:
+        return Sizes(0, 0, -1, None, None, None)
+    last = row["last_leaf"]
+    return Sizes(
+        row["head"] or 0,
+        row["leaves"],
+        -1 if last is None else last,
+        row["checkpoint"],
+        row["root"],
+        row["note"],
+    )
 
 
 async def lost_events(session: ReadSession, most: int) -> list[str]:

@@ -19,6 +19,7 @@ from audit.note import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.tiles import TreeEdge
 from audit.verify import verify_bundle
 from kernel import UnavailableError
+from service.commands import COMMANDS
 from service.runtime import open_database
 from service.watch import Watch
 from tests.support.invariants import assert_log_is_whole
@@ -360,6 +361,72 @@ async def test_over_a_damaged_log_the_service_opens_but_discloses_nothing(settin
         # The check that the error advises needs the registry open.
         assert await Watch(world.runtime).look() == "audit_log-damaged"
         assert (await world.http.get("/audit/log/checkpoint")).status_code == 200
+
+
+@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.__name__)
+async def test_the_check_that_the_error_advises_reports_on_a_damaged_log(settings, tamper):
+    async with tampered_with(settings, tamper, background=False) as world:
+        report = await COMMANDS["audit.verify_db"](world.runtime, lambda *_: None)
+        assert report["ok"] is False
+        assert report["findings"]
+
+
+async def edit_a_body(world):
+    await world.unguard("audit_event")
+    (row,) = await world.fetch(
+        "SELECT id, body FROM audit_event JOIN audit_leaf ON event_id = id WHERE leaf_index = 40"
+    )
+    await world.execute(
+        "UPDATE audit_event SET body = :body WHERE id = :id",
+        body=bytes(row["body"]).replace(b"test.event", b"test.other"),
+        id=row["id"],
+    )
+
+
+async def spoil_a_body(world):
+    await world.unguard("audit_event")
+    await world.execute(
+        "UPDATE audit_event SET body = :body WHERE id = "
+        "(SELECT event_id FROM audit_leaf WHERE leaf_index = 40)",
+        body=b"\xff{",
+    )
+
+
+async def edit_a_leaf(world):
+    await world.unguard("audit_leaf")
+    await world.execute(
+        "UPDATE audit_leaf SET leaf_hash = :hash WHERE leaf_index = 40", hash=bytes(32)
+    )
+
+
+async def edit_an_old_tile(world):
+    (row,) = await world.fetch("SELECT data FROM audit_tile WHERE level = 0 AND n = 0")
+    await set_tile(world, 0, flip(bytes(row["data"]), 40 * 32))
+
+
+async def edit_a_search_column(world):
+    await world.unguard("audit_event")
+    await world.execute(
+        "UPDATE audit_event SET actor = 'cli_other' WHERE id = "
+        "(SELECT event_id FROM audit_leaf WHERE leaf_index = 40)"
+    )
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [edit_a_body, spoil_a_body, edit_a_leaf, edit_an_old_tile, edit_a_search_column],
+    ids=lambda tamper: tamper.__name__,
+)
+async def test_the_check_finds_what_was_changed_far_from_the_edge(quiet, tamper):
+    await write(quiet, 300)
+    await quiet.runtime.sequencer.drain()
+    ask = COMMANDS["audit.verify_db"]
+    assert (await ask(quiet.runtime, lambda *_: None))["ok"] is True
+    await tamper(quiet)
+    report = await ask(quiet.runtime, lambda *_: None)
+    assert report["ok"] is False
+    if tamper is not edit_a_search_column:
+        assert any("40" in finding for finding in report["findings"])
 
 
 async def test_an_error_that_nobody_foresaw_does_not_end_the_sequencer_quietly(
