@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from kernel.db import IntegrityError, ReadSession, Row, Statement, UnitOfWork
 from kernel.errors import UnavailableError
@@ -50,10 +51,15 @@ def connect(path: Path, *, busy_timeout_ms: int = 0) -> sqlite3.Connection:
     return connection
 
 
+def read_only_uri(path: Path) -> str:
+    """Name a file for SQLite to read; `%`, `?` and `#` in its path are not part of the address."""
+    return f"file:{quote(str(path))}?mode=ro"
+
+
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Open a second connection that SQLite itself keeps from writing."""
     connection = sqlite3.connect(
-        f"file:{path}?mode=ro",
+        read_only_uri(path),
         uri=True,
         isolation_level=None,
         check_same_thread=False,

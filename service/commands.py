@@ -5,16 +5,19 @@ the same code runs inside the command line's own process or, when a server has t
 registry open, inside the server, asked over its control socket.
 """
 
+import contextlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from audit import export_log, pending, verify_stored_log
+from audit import LogDamagedError, export_log, pending, verify_stored_log
 from consent import consent_counts
-from kernel import InvalidRequestError, MemberId, NotFoundError, is_id
+from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id
 from members import PROFILES, ImportReport, Profile, count_members
 from service.health import readiness
 from service.runtime import RECOVERY_KIT_FILE, RING_BACKUP_FILE, Runtime
+from service.settings import NAME_PATTERN
 from service.tasks import system_caller
 from vault import bucket_count, key_counts
 
@@ -26,6 +29,7 @@ async def clients_add(
     runtime: Runtime, _progress: Progress, *, name: str, scopes: list[str], brand: str
 ) -> dict[str, Any]:
     """Register an internal app."""
+    check_brand(brand)
     return await runtime.clients.add(system_caller("cli", brand), name, scopes, brand=brand)
 
 
@@ -60,6 +64,7 @@ async def members_import(
     dry_run: bool,
 ) -> dict[str, Any]:
     """Import a member file, or judge it without storing anything."""
+    check_brand(brand)
     declared = _profile(profile).declare(
         phone_region=region,
         date_era=dates,
@@ -84,6 +89,13 @@ async def members_import(
             error_file = str(target)
     seconds = (runtime.clock.now_us() - began_us) / 1_000_000
     return _import_answer(path, report, law, error_file, seconds) | {"dry_run": dry_run}
+
+
+def check_brand(brand: str) -> None:
+    """Refuse a brand that no client and no request could name."""
+    if not re.fullmatch(NAME_PATTERN, brand):
+        detail = "a brand is up to 41 of a-z, 0-9 and -, and begins with a letter or digit"
+        raise InvalidRequestError(errors=[FieldProblem("/brand", "brand", detail)])
 
 
 def _profile(name: str | None) -> Profile:
@@ -166,8 +178,9 @@ async def audit_export(runtime: Runtime, progress: Progress, *, out: str) -> dic
 
 
 async def audit_verify_db(runtime: Runtime, progress: Progress) -> dict[str, Any]:
-    """Check the log where it lies."""
-    await runtime.sequencer.drain()
+    """Check the log where it lies; a damaged one as well, which the sequencer refuses to grow."""
+    with contextlib.suppress(LogDamagedError):
+        await runtime.sequencer.drain()
     report, misleading = await verify_stored_log(runtime.database, runtime.audit, progress)
     async with runtime.database.read() as session:
         waiting, _ = await pending(session)

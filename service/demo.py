@@ -9,6 +9,7 @@ import base64
 import csv
 import http.client
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ from members import PROFILES
 from service.asgi import Service
 from service.commands import audit_export
 from service.control import ControlServer
-from service.server import uvicorn_server
+from service.schema import has_schema
+from service.server import listen, uvicorn_server
 from service.settings import LogSettings, Settings
 from service.setup import set_up
 from service.tasks import system_caller
@@ -153,14 +155,26 @@ def tell(settings: Settings, *, port: int, serve_on: bool) -> int:
 
 
 async def _tell(settings: Settings, *, port: int, serve_on: bool) -> int:
-    began = time.monotonic()
     stage = Stage()
     credentials_file = settings.data_dir / CREDENTIALS_FILE
-    if settings.database_file.exists() and not credentials_file.exists():
+    if not credentials_file.exists() and await has_schema(settings):
         raise DemoError(
-            "this data directory holds a registry that is not a demo",
-            remedy="Choose an empty one with --data-dir.",
+            "this data directory or database holds a registry that is not a demo",
+            remedy="Choose an empty one with --data-dir, or another database.url.",
         )
+    with listen(_HOST, port if serve_on else 0) as listening:
+        return await _tell_on(listening, stage, settings, credentials_file, serve_on=serve_on)
+
+
+async def _tell_on(
+    listening: socket.socket,
+    stage: Stage,
+    settings: Settings,
+    credentials_file: Path,
+    *,
+    serve_on: bool,
+) -> int:
+    began = time.monotonic()
     made = await set_up(settings)
     quiet = LogSettings(level="warning", requests=False)
     service = Service(settings.model_copy(update={"log": quiet}))
@@ -168,16 +182,14 @@ async def _tell(settings: Settings, *, port: int, serve_on: bool) -> int:
     control = None if settings.on_postgres else ControlServer(runtime)
     if control is not None:
         await control.start()
-    server = uvicorn_server(service, host=_HOST, port=port if serve_on else 0)
-    serving = asyncio.create_task(server.serve())
+    bound = listening.getsockname()[1]
+    server = uvicorn_server(service, host=_HOST, port=bound)
+    serving = asyncio.create_task(server.serve([listening]))
     try:
         while not server.started:
             if serving.done():
-                raise DemoError(
-                    f"port {port} cannot be listened on", remedy="Choose another with --port."
-                )
+                raise DemoError("the server did not start")
             await asyncio.sleep(0.01)
-        bound = server.servers[0].sockets[0].getsockname()[1]
         story = Story(stage, service, settings, bound)
         stage.line(f"[bold]Yinyom[/]  ยินยอม  ·  registry in {made.data_dir} on {made.engine}")
         await story.tell(credentials_file)

@@ -26,6 +26,7 @@ async def migrate(settings: Settings) -> None:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    _refuse_newer(await _revision(settings) or "")
     try:
         if settings.on_postgres:
             await _migrate_postgres(settings)
@@ -82,20 +83,19 @@ def _cause(error: BaseException) -> str:
     return type(getattr(error, "orig", None) or error).__name__
 
 
+async def has_schema(settings: Settings) -> bool:
+    """Say whether somebody has set a registry up here."""
+    return await _revision(settings) is not None
+
+
 async def check_schema(settings: Settings) -> None:
     """Refuse to run on a database that was never set up, or by another version of the schema."""
-    found = (
-        await _postgres_revision(settings) if settings.on_postgres else _sqlite_revision(settings)
-    )
+    found = await _revision(settings)
     if found is None:
         raise ConfigurationError(
             "the database has no registry in it", remedy="Run `yinyom init` first."
         )
-    if found > HEAD:
-        raise ConfigurationError(
-            f"the database has schema {found}, newer than this version's {HEAD}",
-            remedy="Run the version of Yinyom that wrote it, or a newer one. Nothing was touched.",
-        )
+    _refuse_newer(found)
     if found < HEAD:
         raise ConfigurationError(
             f"the database has schema {found}, older than this version's {HEAD}",
@@ -103,11 +103,27 @@ async def check_schema(settings: Settings) -> None:
         )
 
 
+def _refuse_newer(found: str) -> None:
+    if found > HEAD:
+        raise ConfigurationError(
+            f"the database has schema {found}, newer than this version's {HEAD}",
+            remedy="Run the version of Yinyom that wrote it, or a newer one. Nothing was touched.",
+        )
+
+
+async def _revision(settings: Settings) -> str | None:
+    if settings.on_postgres:
+        return await _postgres_revision(settings)
+    return _sqlite_revision(settings)
+
+
 def _sqlite_revision(settings: Settings) -> str | None:
+    from kernel.sqlite import read_only_uri
+
     if not settings.database_file.exists():
         return None
     try:
-        connection = sqlite3.connect(f"file:{settings.database_file}?mode=ro", uri=True)
+        connection = sqlite3.connect(read_only_uri(settings.database_file), uri=True)
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         finally:
@@ -134,7 +150,13 @@ async def _postgres_revision(settings: Settings) -> str | None:
             await connection.close()
     except asyncpg.UndefinedTableError:
         return None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        OSError,
+        TimeoutError,
+        ValueError,
+    ) as error:
         raise ConfigurationError(
             "the database cannot be reached",
             remedy="Check database.url and that PostgreSQL is running.",

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from service.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 75
 _SHUTDOWN_SECONDS = 10
+_BACKLOG = 2_048
 
 
 def serve_forever(
@@ -42,6 +45,8 @@ def serve_forever(
             "several workers cannot share one metrics port",
             remedy="Leave server.metrics_port out, or run one worker a port.",
         )
+    asyncio.run(_refuse_here(settings))
+    listen(host, port).close()
     os.environ[DATA_DIR] = str(settings.data_dir)
     if config is not None:
         os.environ[CONFIG] = str(config)
@@ -68,6 +73,8 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
     """Open the installation, listen, answer; close it when told to stop."""
     service = Service(settings)
     runtime = await service.open()
+    gc.freeze()  # what was loaded stays; the collector need not look at it again
+    gc.enable()
     control = None if settings.on_postgres else ControlServer(runtime)
     metrics = MetricsServer(runtime, service.edge)
     try:
@@ -75,7 +82,8 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
             await control.start()
         if settings.server.metrics_port is not None:
             await metrics.start(host, settings.server.metrics_port)
-        await uvicorn_server(service, host=host, port=port).serve()
+        with listen(host, port) as listening:
+            await uvicorn_server(service, host=host, port=port).serve([listening])
     finally:
         await metrics.stop()
         if control is not None:
@@ -83,11 +91,37 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
         await service.close()
 
 
+async def _refuse_here(settings: Settings) -> None:
+    """Open and close the installation: what is unfit is said once, not by every worker."""
+    runtime = await Runtime.open(settings)
+    await runtime.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address to serve on, or say why it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port} ({error.strerror})",
+            remedy="Stop what listens there, or choose another address (--host, --port).",
+        ) from error
+
+
 class _Server(uvicorn.Server):
     """Ends by itself when told to, so that what follows it (closing the registry) still runs.
 
     uvicorn's own way raises the signal again after serving, which would end the process first.
     """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say where."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                structlog.get_logger().info("serving", host=host, port=port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

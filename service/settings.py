@@ -10,6 +10,10 @@ from kernel.settings import Section, SettingsRoot, load_settings
 
 DATABASE_FILE = "registry.db"
 SETTINGS_FILE = "yinyom.toml"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"  # of tenants and brands
+_PLAIN_URL = re.compile(
+    r"(?P<scheme>[a-z+0-9]+)://(?P<user>[^@/?#]*@)?(?P<place>[\w.:,\[\]-]*(?:/[\w.-]*)?)"
+)
 
 
 class DatabaseSettings(Section):
@@ -69,8 +73,8 @@ class Settings(SettingsRoot):
     """The root of all settings; frozen, passed in, never a global."""
 
     data_dir: Path = Path("yinyom-data")
-    tenant: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
-    brand: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
+    tenant: str = Field("main", pattern=NAME_PATTERN)
+    brand: str = Field("main", pattern=NAME_PATTERN)
     jurisdiction: str = Field("TH", pattern=r"^[A-Z]{2}(-[A-Z]{2})?$")
     database: DatabaseSettings = DatabaseSettings()
     vault: VaultSettings = VaultSettings()
@@ -119,5 +123,14 @@ def redacted(settings: Settings) -> dict[str, object]:
             flat |= {f"{name}.{key}": inner for key, inner in value.items()}
         else:
             flat[name] = value
-    flat["database.url"] = re.sub(r"//[^@/]*@", "//***@", settings.database.url)
+    flat["database.url"] = _without_secrets(settings.database.url)
     return flat
+
+
+def _without_secrets(url: str) -> str:
+    """Show host and database of a plain URL, and nothing of any other one."""
+    plain = _PLAIN_URL.fullmatch(url)
+    if plain is not None:
+        user = "***@" if plain["user"] else ""
+        return f"{plain['scheme']}://{user}{plain['place']}"
+    return "***" if url else ""

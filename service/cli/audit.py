@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.shell import FAILED_CHECK, Json, ask, say, show
+from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, say, show
 
 audit_app = typer.Typer(help="The trail: export, verify.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def audit_export(
     answer = ask("audit.export", {"out": str(out.resolve())}, as_json=as_json)
 
     def text() -> None:
-        say(f"[green]✓[/] {answer['events']} events in {out}")
+        say(f"{answer['events']} events in {out}", DONE)
         say(f"  verify with: yinyom audit verify {out} --key {answer['vkey']}")
 
     show(answer | {"path": str(out)}, as_json=as_json, text=text)
@@ -45,9 +45,9 @@ def audit_verify(
 
     def text() -> None:
         if answer["ok"]:
-            say(f"[green]✓[/] {answer['size']} events, root {answer['root']}")
+            say(f"{answer['size']} events, root {answer['root']}", DONE)
         else:
-            say("[bold red]✗[/] the log does not verify")
+            say("the log does not verify", WRONG)
             for finding in answer["findings"]:
                 say(f"  {finding}")
 

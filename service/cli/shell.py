@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 FAILED_CHECK = 1
+DONE = "[green]✓[/] "
+WRONG = "[bold red]✗[/] "
 _Answer = TypeVar("_Answer")
 
 
@@ -85,7 +87,7 @@ def fail(error: Any, *, as_json: bool) -> NoReturn:
 
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         first, *rest = error.diagnostics().splitlines()
-        console.print(f"[bold red]✗[/] {_plain(first)}")
+        console.print(WRONG + _plain(first))
         for line in rest:
             console.print(f"  {_plain(line)}")
     sys.exit(error.exit_code)
@@ -118,17 +120,39 @@ def table(title: str, columns: list[str], rows: list[list[str]], empty: str) -> 
     console.print(drawn)
 
 
-def say(line: str) -> None:
-    """Print one line."""
+def say(line: str, mark: str = "") -> None:
+    """Print one line, behind `DONE` or `WRONG` or nothing; a path in it is never markup."""
     from rich.console import Console
 
-    Console(soft_wrap=True, highlight=False).print(line)
+    Console(soft_wrap=True, highlight=False).print(mark + _plain(line))
 
 
 def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def report_usage(words: str, *, as_json: bool) -> NoReturn:
+    """Say that the command line was not used as it is meant, and end with code 2."""
+    from kernel.errors import InvalidRequestError
+
+    remedy = "Look at `yinyom --help`, or at `--help` of the command. Nothing was done."
+    error = InvalidRequestError(words, reason="usage", remedy=remedy)
+    error.title = "The command is not used like this"
+    fail(error, as_json=as_json)
+
+
+def report_crash(error: BaseException, *, as_json: bool) -> NoReturn:
+    """Name kind and place of an error that nobody meant; its text may quote a person."""
+    from kernel.errors import YinyomError
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else f" in {trace.tb_frame.f_globals['__name__']}:{trace.tb_lineno}"
+    remedy = "What had been committed stands. `yinyom doctor` checks the rest; report this place."
+    fail(YinyomError(f"{type(error).__name__}{place}", remedy=remedy), as_json=as_json)
 
 
 async def command(
