@@ -6,6 +6,7 @@ the file and of what was declared about it. An opt-in column is not consent: nob
 words the member saw, so it is kept with the row and grants nothing.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -130,7 +131,7 @@ class Imports:
         """Import a file, or finish an import of it that was interrupted; reports every row."""
         if JurisdictionCode(jurisdiction) not in self._pack.jurisdictions:
             raise MemberDataError(errors=[FieldProblem("/jurisdiction", "unknown_jurisdiction")])
-        surveyed = survey(path, profile)
+        surveyed = await asyncio.to_thread(survey, path, profile)
         run, fresh = await self._begin(caller, surveyed, profile, brand, jurisdiction)
         async with self._database.read() as session:
             done = await repository.last_row_no(session, run.id)

@@ -5,6 +5,7 @@ the same code runs inside the command line's own process or, when a server has t
 registry open, inside the server, asked over its control socket.
 """
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -77,7 +78,7 @@ async def members_import(
     file = Path(path)
     error_file: str | None = None
     if dry_run:
-        report = runtime.imports.look(file, declared)
+        report = await asyncio.to_thread(runtime.imports.look, file, declared)
     else:
         caller = system_caller("cli", brand)
         report = await runtime.imports.run(

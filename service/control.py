@@ -17,7 +17,7 @@ import structlog
 
 from kernel import ConfigurationError, YinyomError
 from kernel.errors import FieldProblem
-from service.commands import COMMANDS
+from service.commands import COMMANDS, Command
 from service.lock import CONTROL_SOCKET
 from service.runtime import Runtime
 
@@ -42,6 +42,7 @@ class ControlServer:
         self._runtime = runtime
         self._path = runtime.settings.data_dir / CONTROL_SOCKET
         self._server: asyncio.Server | None = None
+        self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen; only the owner of the data directory can connect."""
@@ -59,40 +60,67 @@ class ControlServer:
         )
 
     async def stop(self) -> None:
-        """Stop listening."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._path.unlink(missing_ok=True)
+        """Stop listening, and stop commands where they are: what they had committed stands."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._server.wait_closed()
+        self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
         try:
             line = await reader.readline()
-            answer = await self._answer(orjson.loads(line), writer)
+            answer = await self._answer(orjson.loads(line), reader, writer)
             writer.write(orjson.dumps(answer) + b"\n")
             await writer.drain()
-        except (orjson.JSONDecodeError, ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            # uvloop calls writing to somebody who has hung up a RuntimeError.
             structlog.get_logger().warning("control", error_type=type(error).__name__)
+        except asyncio.CancelledError:
+            structlog.get_logger().warning("control", reason="stopped")
         finally:
             writer.close()
 
-    async def _answer(self, asked: Any, writer: asyncio.StreamWriter) -> dict[str, Any]:
+    async def _answer(
+        self, asked: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> dict[str, Any]:
         last = 0
 
         def progress(done: int, total: int) -> None:
             nonlocal last
+            if reader.at_eof():  # as Ctrl-C stops a command that runs without a server
+                raise ConnectionResetError
             if done - last >= _PROGRESS_EVERY or done == total:
                 last = done
                 writer.write(orjson.dumps({"progress": [done, total]}) + b"\n")
 
         try:
-            command = COMMANDS[asked["command"]]
+            command = _command(asked)
             return {"result": await command(self._runtime, progress, **asked["arguments"])}
+        except ConnectionError:
+            raise
         except YinyomError as error:
             return {"error": _pack(error)}
         except Exception as error:  # noqa: BLE001 (the edge: the server must live on)
             structlog.get_logger().error("control", error_type=type(error).__name__)
             return {"error": _pack(YinyomError())}
+
+
+def _command(asked: Any) -> Command:
+    name = asked.get("command") if isinstance(asked, dict) else None
+    if not isinstance(name, str) or name not in COMMANDS:
+        raise ConfigurationError(
+            "the server that has the registry open is of another version and has no such command",
+            remedy="Restart the server, so that it is of the same version as the command line.",
+        )
+    return COMMANDS[name]
 
 
 async def ask(
