@@ -55,12 +55,14 @@ async def _migrate_postgres(settings: Settings) -> None:
 
 
 def _migrate_sqlite(settings: Settings) -> None:
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, event
 
     from kernel.sqlite import connect
 
     settings.database_file.touch(mode=0o600)
     engine = create_engine("sqlite://", creator=lambda: connect(settings.database_file))
+    # The driver is in its autocommit mode, where SQLAlchemy's own BEGIN begins nothing.
+    event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with engine.begin() as connection:
             _upgrade(connection)
