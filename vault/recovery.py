@@ -23,25 +23,38 @@ _KIT_TEXT = """\
 
 
 def write_recovery_kit(kit: Path, backup: Path, ring: KeyRing) -> None:
-    """Make a kit and a ring backup, then open the backup with the written kit to prove both."""
-    identity = pyrage.x25519.Identity.generate()
-    recipient = identity.to_public()
-    write_private(backup, pyrage.encrypt(ring.material(), [recipient]))
-    text = _KIT_TEXT.format(
-        tenant=ring.tenant, ring_id=ring.id, recipient=recipient, identity=identity
-    )
-    write_private(kit, text.encode())
+    """Make a kit and a ring backup, then open the backup with the written kit to prove both.
+
+    The kit is written first, and one that is there already is used: an interrupted run must
+    not leave a backup that nobody can open.
+    """
+    if not kit.exists():
+        identity = pyrage.x25519.Identity.generate()
+        text = _KIT_TEXT.format(
+            tenant=ring.tenant, ring_id=ring.id, recipient=identity.to_public(), identity=identity
+        )
+        write_private(kit, text.encode())
+    recipients = [identity.to_public() for identity in _identities(kit)]
+    if not recipients:
+        raise KeyRingError(f"{kit.name} holds no identity")
+    write_private(backup, pyrage.encrypt(ring.material(), recipients))
     if open_ring_backup(kit, backup) != ring.material():
         raise KeyRingError("the recovery kit did not open the ring backup it was made for")
 
 
 def open_ring_backup(kit: Path, backup: Path) -> bytes:
     """Open a ring backup with a kit and give the secret document inside."""
-    lines = read_private(kit, "the recovery kit").decode(errors="replace").splitlines()
-    identities = [line.strip() for line in lines if line.startswith("AGE-SECRET-KEY-")]
     try:
-        keys = [pyrage.x25519.Identity.from_str(text) for text in identities]
-        document: bytes = pyrage.decrypt(backup.read_bytes(), keys)
-    except (pyrage.IdentityError, pyrage.DecryptError, OSError) as error:
+        document: bytes = pyrage.decrypt(backup.read_bytes(), _identities(kit))
+    except (pyrage.DecryptError, OSError) as error:
         raise KeyRingError(f"{kit.name} does not open {backup.name}") from error
     return document
+
+
+def _identities(kit: Path) -> list[pyrage.x25519.Identity]:
+    lines = read_private(kit, "the recovery kit").decode(errors="replace").splitlines()
+    found = [line.strip() for line in lines if line.startswith("AGE-SECRET-KEY-")]
+    try:
+        return [pyrage.x25519.Identity.from_str(text) for text in found]
+    except pyrage.IdentityError as error:
+        raise KeyRingError(f"{kit.name} is damaged") from error

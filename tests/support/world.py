@@ -310,8 +310,13 @@ async def execute(settings: Settings, sql: str, **parameters: Any) -> None:
         async with _postgres(settings) as connection:
             await connection.execute(*_numbered(sql, parameters))
         return
-    with contextlib.closing(sqlite3.connect(settings.database_file, timeout=5)) as file, file:
-        file.execute(sql, parameters)
+
+    def change() -> None:
+        with contextlib.closing(sqlite3.connect(settings.database_file, timeout=5)) as file, file:
+            file.execute(sql, parameters)
+
+    # On a thread: the application may be about to commit, and could not while its loop waits.
+    await asyncio.to_thread(change)
 
 
 @contextlib.asynccontextmanager
