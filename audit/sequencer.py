@@ -22,6 +22,8 @@ from audit.tiles import TreeEdge, edge_of
 from kernel import Clock, Database, IntegrityError, UnavailableError, UnitOfWork
 
 _STALL_SECONDS = 60
+_HEAD_SECONDS = 0.02
+_HEAD_ATTEMPTS = 100
 
 
 class LogDamagedError(AuditError):
@@ -93,9 +95,19 @@ class Sequencer:
         return self._task is not None and not self._task.done()
 
     async def drain(self) -> int:
-        """Sequence everything that waits now; give the size of the log."""
-        while await self.sequence_batch() == self._batch_size:
-            pass
+        """Sequence everything that waits now; give the size of the log.
+
+        While another sequencer has the head, it is at this very work: what it leaves is done
+        after it, or left to it after two seconds.
+        """
+        refused = 0
+        while refused < _HEAD_ATTEMPTS:
+            done = await self._batch()
+            if done is None:
+                refused += 1
+                await asyncio.sleep(_HEAD_SECONDS)
+            elif done < self._batch_size:
+                break
         return self.state.size
 
     async def sequence_batch(self) -> int:
@@ -105,19 +117,23 @@ class Sequencer:
             LogDamagedError: the stored log is not the one that was signed, or its next place
                 is taken.
         """
+        return await self._batch() or 0
+
+    async def _batch(self) -> int | None:
+        """Sequence one batch; None while another sequencer has the head."""
         try:
             return await self._sequence()
         except IntegrityError as error:
             raise LogDamagedError("there is something beyond the end of the log") from error
 
-    async def _sequence(self) -> int:
+    async def _sequence(self) -> int | None:
         async with self._database.read() as session:
             if self._edge is not None and not await repository.any_waiting(session):
                 return 0
         async with self._database.unit_of_work() as work:
             size = await repository.hold_head(work, self._signer.name)
             if size is None:
-                return 0
+                return None
             edge = await self._edge_at(work, size)
             waiting = await repository.waiting_events(work, self._batch_size)
             if waiting:

@@ -32,6 +32,20 @@ SCOPE_GRANTS: Mapping[str, frozenset[tuple[str, str]]] = {
     "consents:read": frozenset({("consent", "read")}),
     "audit:read": frozenset({("audit", "read")}),
     "imports:write": frozenset({("import", "write")}),
+    "duplicates:resolve": frozenset({("duplicates", "read"), ("duplicates", "resolve")}),
+    "loyalty:read": frozenset({("loyalty_account", "read")}),
+    "loyalty:write": frozenset({("loyalty_account", "read"), ("loyalty_account", "write")}),
+    "audiences:query": frozenset({("audience", "count")}),
+    "audiences:export": frozenset({("audience", "count"), ("audience", "export")}),
+    "changes:read": frozenset({("change", "read")}),
+    "suppressions:read": frozenset({("suppression", "read")}),
+    "webhooks:manage": frozenset({("webhook", "manage")}),
+    "rights-requests:open": frozenset({("rights_request", "open")}),
+    "rights-requests:handle": frozenset(
+        {("rights_request", "open"), ("rights_request", "read"), ("rights_request", "handle")}
+    ),
+    "restrictions:write": frozenset({("restriction", "write")}),
+    "governance:read": frozenset({("governance", "read")}),
 }
 
 # A look-up discloses only that somebody is known, for a purpose: the purpose scope decides.

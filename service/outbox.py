@@ -90,12 +90,21 @@ class OutboxCourier:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._reactions: dict[str, Reaction] = {CODE_WANTED: delivery}
+        self._reactions: dict[str, list[Reaction]] = {}
+        self.subscribe(CODE_WANTED, delivery)
         self._poll_seconds = poll_seconds
         self._turn = asyncio.Lock()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
+
+    def subscribe(self, topic: str, reaction: Reaction) -> None:
+        """Let a reaction hear of every message of a topic, in the order of subscription.
+
+        It runs in the unit of work that marks the message delivered, so it happens once; what
+        it gives back is done after that has committed.
+        """
+        self._reactions.setdefault(topic, []).append(reaction)
 
     def start(self) -> None:
         """Deliver in the background."""
@@ -134,10 +143,10 @@ class OutboxCourier:
         async with self._database.unit_of_work() as work:
             messages = await waiting_messages(work, most=_BATCH)
             for message in messages:
-                reaction = self._reactions.get(message.topic)
-                effect = None if reaction is None else await reaction(work, message)
-                if effect is not None:
-                    effects.append(effect)
+                for reaction in self._reactions.get(message.topic, ()):
+                    effect = await reaction(work, message)
+                    if effect is not None:
+                        effects.append(effect)
                 await mark_delivered(work, message.id, now_us=self._clock.now_us())
         for effect in effects:
             effect()

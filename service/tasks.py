@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -13,6 +14,7 @@ from kernel import (
     Clock,
     Database,
     InvalidRequestError,
+    Job,
     MemberId,
     RequestId,
     YinyomError,
@@ -93,8 +95,15 @@ class Housekeeping:
         return Swept(len(destroyed), tokens, sessions, old_keys)
 
 
+Act = Callable[[Mapping[str, Any]], Awaitable[object]]
+
+
 class Worker:
-    """Claims due jobs, one at a time, and runs them under a lease."""
+    """Claims due jobs, one at a time, and runs them under a lease.
+
+    A job may run twice, when its worker died or was slower than its lease: what it does must
+    be the same done twice.
+    """
 
     def __init__(
         self,
@@ -105,15 +114,22 @@ class Worker:
         poll_seconds: float = 2.0,
     ) -> None:
         self._database = database
-        self._work: Mapping[str, tuple[int, Callable[[], Awaitable[object]]]] = {
-            HOUSEKEEPING: (HOUR_US, housekeeping.sweep),
-            AGE_TIERS: (DAY_US, housekeeping.grow_up),
-        }
-        self._due_us = dict.fromkeys(self._work, 0)
+        self._acts: dict[str, Act] = {}
+        self._every_us: dict[str, int] = {}
+        self._due_us: dict[str, int] = {}
+        self.on(HOUSEKEEPING, lambda _: housekeeping.sweep(), every_us=HOUR_US)
+        self.on(AGE_TIERS, lambda _: housekeeping.grow_up(), every_us=DAY_US)
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def on(self, kind: str, act: Act, *, every_us: int | None = None) -> None:
+        """Say what a kind of job does with its payload; with `every_us`, it comes round."""
+        self._acts[kind] = act
+        if every_us is not None:
+            self._every_us[kind] = every_us
+            self._due_us[kind] = 0
 
     def start(self) -> None:
         """Work in the background."""
@@ -141,16 +157,16 @@ class Worker:
 
     async def _schedule(self) -> None:
         now_us = self._clock.now_us()
-        for kind, (every_us, _) in self._work.items():
+        for kind, every_us in self._every_us.items():
             if now_us >= self._due_us[kind]:
                 async with self._database.unit_of_work() as work:
                     await enqueue_job(work, kind, {}, now_us=now_us)
                 self._due_us[kind] = now_us + every_us
 
-    async def _perform(self, kind: str) -> None:
-        if kind not in self._work:
+    async def _perform(self, job: Job) -> None:
+        if job.kind not in self._acts:
             raise InvalidRequestError("no worker of this version knows this kind of job")
-        await self._work[kind][1]()
+        await self._acts[job.kind](job.payload)
 
     async def run_one(self) -> bool:
         """Run one due job; False when none is due."""
@@ -160,7 +176,7 @@ class Worker:
         if job is None:
             return False
         try:
-            await self._perform(job.kind)
+            await self._perform(job)
         except Exception as error:  # noqa: BLE001 (whatever it was, the job is tried again)
             failure = error.slug if isinstance(error, YinyomError) else "internal"
             async with self._database.unit_of_work() as work:

@@ -186,7 +186,10 @@ async def test_a_sequencer_that_holds_the_head_keeps_others_out_until_it_is_gone
         async with world.runtime.database.unit_of_work() as work:
             await repository.hold_head(work, world.settings.audit.origin)
             assert await another(world).sequence_batch() == 0
-        await world.runtime.sequencer.drain()
+            draining = asyncio.create_task(another(world).drain())
+            await asyncio.sleep(0.2)
+            assert not draining.done()
+        await draining
         await assert_log_is_whole(world)
 
 

@@ -37,6 +37,18 @@ def test_the_grammar_is_the_purposes_and_the_fixed_list(pack):
         "consents:read",
         "audit:read",
         "imports:write",
+        "duplicates:resolve",
+        "loyalty:read",
+        "loyalty:write",
+        "audiences:query",
+        "audiences:export",
+        "changes:read",
+        "suppressions:read",
+        "webhooks:manage",
+        "rights-requests:open",
+        "rights-requests:handle",
+        "restrictions:write",
+        "governance:read",
     }
 
 

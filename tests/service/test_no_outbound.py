@@ -6,6 +6,7 @@ namespace of its own, in which only loopback exists, and its sockets are looked 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,14 @@ import textwrap
 
 import pytest
 
-from tests.support.serving import COMMAND, REPOSITORY, environment
+from tests.support.serving import (
+    COMMAND,
+    REPOSITORY,
+    Client,
+    add_clients,
+    environment,
+    serving,
+)
 
 INSIDE = """
 import json, pathlib, subprocess, sys, time, urllib.error, urllib.request
@@ -122,3 +130,63 @@ def is_loopback(entry: list[str]) -> bool:
     return local.startswith("0100007F:") and (
         remote.startswith("0100007F:") or remote == "00000000:0000"
     )
+
+
+# --- every call to the kernel that could reach out ------------------------------------
+
+CALL = re.compile(
+    r"(?P<name>connect|sendto|sendmsg|bind)\(\d+, .*?sa_family=(?P<family>AF_\w+)"
+    r"(?:.*?inet_addr\(\"(?P<v4>[^\"]+)\"\)|.*?inet_pton\(AF_INET6, \"(?P<v6>[^\"]+)\")?"
+)
+
+
+@pytest.fixture
+def traced():
+    """The command that writes down every network call of another one and of its children."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not there; install the package strace")
+    prefix = ["strace", "-D", "-f", "-qq", "-e", "trace=%network", "-e", "signal=none", "-o"]
+    if subprocess.run([*prefix, "/dev/null", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody trace a process")
+    return prefix
+
+
+def strangers_in(trace: str) -> set[str]:
+    """Addresses that were called or bound, other than loopback and Unix sockets."""
+    found = set()
+    for call in CALL.finditer(trace):
+        address = call["v4"] or call["v6"] or call["family"]
+        if address not in {"AF_UNIX", "AF_UNSPEC", "127.0.0.1", "::1"}:
+            found.add(f"{call['name']} {address}")
+    return found
+
+
+def test_a_stranger_in_a_trace_would_be_seen():
+    trace = (
+        'connect(5, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("1.1.1.1")}, 16)\n'
+        'sendto(6, "x", 1, 0, {sa_family=AF_INET6, sin6_port=htons(53), sin6_flowinfo=htonl(0), '
+        'inet_pton(AF_INET6, "2606:4700::1111", &sin6_addr), sin6_scope_id=0}, 28) = 1\n'
+        'connect(5, {sa_family=AF_UNIX, sun_path="/run/x"}, 110) = 0\n'
+        'bind(7, {sa_family=AF_INET, sin_port=htons(8420), sin_addr=inet_addr("127.0.0.1")}, 16)\n'
+    )
+    assert strangers_in(trace) == {"connect 1.1.1.1", "sendto 2606:4700::1111"}
+
+
+@pytest.mark.slow
+def test_no_call_to_the_kernel_goes_past_loopback(traced, settings, tmp_path):
+    trace = tmp_path / "trace"
+    made = add_clients(settings, {"crm": ("members:write", "purpose:membership")})["crm"]
+    with serving(settings, prefix=[*traced, str(trace)]) as server:
+        client = Client(server.base_url, made).sign_in()
+        member = client.register(
+            phone="081-234-5678", email="somying@example.org", given_name="สมหญิง"
+        )
+        assert client.get(f"/v1/members/{member['id']}/view?purpose=membership").status_code == 200
+        for path in ("/th/", "/docs", "/openapi.json", "/v1/purposes", "/v1/audit/checkpoint"):
+            assert client.http.get(path, follow_redirects=True).status_code == 200, path
+        client.http.close()
+        assert server.cli("doctor").code == 0
+        assert server.end() == 0
+    calls = trace.read_text(encoding="utf-8", errors="replace")
+    assert "bind(" in calls, "the listening socket was not seen, so the look proves nothing"
+    assert strangers_in(calls) == set()
