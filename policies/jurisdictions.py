@@ -22,6 +22,13 @@ _PLAIN_NAMES = {
     BasisKind.ARCHIVE_RESEARCH_STATISTICS: LocalText(
         "จดหมายเหตุ วิจัย หรือสถิติ", "Archives, research or statistics", "檔案、研究或統計"
     ),
+    BasisKind.SELF_PUBLISHED: LocalText("ข้อมูลที่เปิดเผยโดยชอบ", "Lawfully made public", "已合法公開"),
+    BasisKind.PUBLIC_SOURCE: LocalText(
+        "แหล่งข้อมูลทั่วไป", "Generally available source", "一般可得之來源"
+    ),
+    BasisKind.NO_HARM: LocalText(
+        "ไม่กระทบสิทธิ", "No harm to the person's interests", "對當事人權益無侵害"
+    ),
 }
 
 

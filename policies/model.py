@@ -92,6 +92,9 @@ class BasisKind(StrEnum):
     PUBLIC_TASK = "public_task"
     LEGITIMATE_INTEREST = "legitimate_interest"
     ARCHIVE_RESEARCH_STATISTICS = "archive_research_statistics"
+    SELF_PUBLISHED = "self_published"
+    PUBLIC_SOURCE = "public_source"
+    NO_HARM = "no_harm"
 
 
 class AgeTier(StrEnum):

@@ -18,7 +18,7 @@ from policies import (
 )
 
 PACK = load_pack()
-TH, EU = PACK.jurisdictions["TH"], PACK.jurisdictions["EU"]
+TH, EU, TW = (PACK.jurisdictions[code] for code in ("TH", "EU", "TW"))
 BORN = date(2010, 6, 15)
 DAYS = st.dates(date(1900, 1, 1), date(2100, 1, 1))
 
@@ -41,6 +41,8 @@ def test_a_birth_date_in_the_future_is_no_adult():
         (TH, 11, AgeTier.GUARDIAN_ONLY, AgeTier.MINOR_WITH_GUARDIAN),
         (TH, 20, AgeTier.MINOR_WITH_GUARDIAN, AgeTier.ADULT),
         (EU, 16, AgeTier.MINOR_WITH_GUARDIAN, AgeTier.ADULT),
+        (TW, 7, AgeTier.GUARDIAN_ONLY, AgeTier.MINOR_WITH_GUARDIAN),
+        (TW, 18, AgeTier.MINOR_WITH_GUARDIAN, AgeTier.ADULT),
     ],
 )
 def test_the_tier_changes_on_the_birthday(jurisdiction, years, before, on_the_day):
@@ -82,7 +84,7 @@ def test_years_are_what_a_calendar_says(born, today):
 @given(DAYS, DAYS, st.integers(0, 4000))
 def test_nobody_grows_younger(born, today, days):
     order = [AgeTier.UNKNOWN, AgeTier.GUARDIAN_ONLY, AgeTier.MINOR_WITH_GUARDIAN, AgeTier.ADULT]
-    for place in (TH, EU):
+    for place in (TH, EU, TW):
         now = age_tier(place, born, today)
         later = age_tier(place, born, today + timedelta(days=days))
         assert order.index(later) >= order.index(now)
@@ -100,6 +102,7 @@ def test_the_basis_comes_with_its_section_and_names():
 
     assert (basis.kind, basis.section, basis.jurisdiction) == (BasisKind.CONSENT, "s.19", "TH")
     assert lawful_basis(PACK.purposes["membership"], EU).section == "6(1)(b)"
+    assert lawful_basis(PACK.purposes["membership"], TW).section == "19-1-2"
     assert basis.name.zh_hant == "同意"
 
 

@@ -26,6 +26,12 @@ from policies import (
 from policies.layers import PACKAGED, canonical_text
 
 SHARED = Path(os.environ.get("YINYOM_SHARED", Path(__file__).parents[3] / "shared"))
+# What Taiwan's readings call otherwise than the other jurisdictions do.
+COMMON = {
+    "law": "legal_obligation",
+    "academic": "archive_research_statistics",
+    "public_interest": "public_task",
+}
 
 
 def test_marketing_by_sms_discloses_the_phone_and_neither_email_nor_birth_date(pack):
@@ -130,7 +136,7 @@ def test_the_numbers_are_those_that_were_read(pack):
     yaml = pytest.importorskip("yaml", reason="PyYAML compares the pack with the readings")
     if not (SHARED / "law").is_dir():
         pytest.skip(f"the readings of law are not at {SHARED}/law")
-    for code in ("TH", "EU"):
+    for code in ("TH", "EU", "TW"):
         read = yaml.safe_load((SHARED / "law" / f"{code.lower()}.yaml").read_text("utf-8"))
         pack_dsar = pack.jurisdictions[code].dsar
         for key, fact in pack_dsar.items():
@@ -138,10 +144,28 @@ def test_the_numbers_are_those_that_were_read(pack):
             value = source["v"]
             assert fact.value == value, key
             assert (fact.unit, fact.start) == (source.get("u"), source.get("from")), key
-            assert (fact.status, fact.evidence) == (source["st"], source["ev"]), key
-        bases = {basis["id"]: basis["sec"] for basis in read["lawful_bases"]}
+            standing = source.get(
+                "st", Status.IN_FORCE
+            )  # the readings leave it out for law in force
+            assert (fact.status, fact.evidence) == (standing, source["ev"]), key
+        bases = {COMMON.get(b["id"], b["id"]): b["sec"] for b in read["lawful_bases"]}
         known = pack.jurisdictions[code].lawful_bases
         assert {kind.value: basis.section for kind, basis in known.items()} == bases
+
+
+def test_the_ages_are_those_that_were_read(pack):
+    yaml = pytest.importorskip("yaml", reason="PyYAML compares the pack with the readings")
+    if not (SHARED / "law").is_dir():
+        pytest.skip(f"the readings of law are not at {SHARED}/law")
+    for code in ("TH", "TW"):
+        read = yaml.safe_load((SHARED / "law" / f"{code.lower()}.yaml").read_text("utf-8"))
+        mine = pack.jurisdictions[code]
+        assert mine.adult_from.value == read["minors"]["majority"]["v"]
+        tiers = [(t.max_age_inclusive, t.who.value) for t in mine.minor_tiers]
+        assert tiers == [
+            (tier["max_age_inclusive"], tier["who"].replace("_plus_", "_with_"))
+            for tier in read["minors"]["tiers"]
+        ]
 
 
 def test_purposes_speak_the_data_privacy_vocabulary(pack):
@@ -163,6 +187,7 @@ def test_fiscal_data_has_a_period_in_each_jurisdiction(pack):
     assert {code: f.value for code, f in pack.retention_classes["fiscal"].period.items()} == {
         "TH": 5,
         "EU": 10,
+        "TW": 5,
     }
     assert not pack.retention_classes["ordinary"].period
 

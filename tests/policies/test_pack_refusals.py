@@ -17,7 +17,7 @@ title = {TEXTS}
 PURPOSE = f"""
 [purposes.parking]
 dpv = "ServiceProvision"
-lawful_basis = {{ TH = "contract", EU = "contract", default = "contract" }}
+lawful_basis = {{ TH = "contract", EU = "contract", TW = "contract", default = "contract" }}
 fields = ["given_name"]
 channels = []
 retention_class = "ordinary"

@@ -21,7 +21,7 @@ def test_every_purpose_says_everything_in_every_language(pack):
             assert set(shown[key]) == LANGUAGES
             assert all(shown[key].values())
         assert set(shown["notice"]["revisions"]) == LANGUAGES
-        assert set(shown["basis"]) == {"TH", "EU", "default"}
+        assert set(shown["basis"]) == {"TH", "EU", "TW", "default"}
         json.dumps(shown)
 
 
