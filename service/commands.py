@@ -19,6 +19,7 @@ from members import PROFILES, ImportReport, Profile, count_members
 from service.health import readiness
 from service.runtime import RECOVERY_KIT_FILE, RING_BACKUP_FILE, Runtime
 from service.settings import NAME_PATTERN
+from service.staff_commands import STAFF_COMMANDS
 from service.tasks import system_caller
 from vault import bucket_count, key_counts
 
@@ -286,4 +287,5 @@ COMMANDS: Mapping[str, Command] = {
     "audit.key": audit_key,
     "vault.status": vault_status,
     "doctor": doctor,
+    **STAFF_COMMANDS,
 }

@@ -26,6 +26,7 @@ from service.lock import DataDirLock
 from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
 from service.schema import check_schema
 from service.settings import Settings
+from service.staff import Approvals, Staff
 from service.tasks import Housekeeping, Worker
 from vault import FileKeyProvider, KeyRing, Vault, open_key_ring
 
@@ -76,6 +77,8 @@ class Runtime:
     reader: Reader
     clients: Clients
     gatekeeper: TokenGatekeeper
+    staff: Staff
+    approvals: Approvals
     courier: OutboxCourier
     housekeeping: Housekeeping
     worker: Worker
@@ -123,8 +126,9 @@ class Runtime:
         members = Members(pack, access, vault, audit, consent)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
+        staff = Staff(database, audit, clock)
         age_tiers = AgeTiers(database, pack, vault, audit, consent, clock)
-        housekeeping = Housekeeping(database, audit, members, age_tiers, clock)
+        housekeeping = Housekeeping(database, audit, members, age_tiers, clock, staff=staff)
         disclosure = DisclosureService(database, vault, audit, pack, access)
         await gatekeeper.refresh()
         return cls(
@@ -150,6 +154,8 @@ class Runtime:
             reader=Reader(disclosure, gatekeeper),
             clients=Clients(database, audit, pack, clock),
             gatekeeper=gatekeeper,
+            staff=staff,
+            approvals=Approvals(audit, access),
             courier=OutboxCourier(database, clock, delivery),
             housekeeping=housekeeping,
             worker=Worker(database, housekeeping, clock),

@@ -28,6 +28,7 @@ from kernel import (
 )
 from members import AgeTiers, Members
 from service.auth import repository
+from service.staff import Staff
 from vault import PSEUDONYM, destroy_expired_keys
 
 LEASE_US = 60_000_000
@@ -64,12 +65,15 @@ class Housekeeping:
         members: Members,
         age_tiers: AgeTiers,
         clock: Clock,
+        *,
+        staff: Staff,
     ) -> None:
         self._database = database
         self._audit = audit
         self._members = members
         self._age_tiers = age_tiers
         self._clock = clock
+        self._staff = staff
 
     async def grow_up(self) -> int:
         """Move minors whose birthday has come into their next age tier."""
@@ -90,6 +94,7 @@ class Housekeeping:
             )
             tokens = await repository.drop_expired_tokens(work, now_us=now_us)
             sessions = await repository.drop_expired_sessions(work, now_us=now_us)
+            sessions += await self._staff.drop_expired_sessions(work, now_us=now_us)
             old_keys = await forget_old_idempotency_keys(work, now_us=now_us)
             await forget_delivered_messages(work, now_us=now_us)
         return Swept(len(destroyed), tokens, sessions, old_keys)

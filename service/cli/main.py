@@ -24,6 +24,7 @@ from service.cli.shell import (
     show,
     table,
 )
+from service.cli.staff import staff_app
 
 app = typer.Typer(
     name="yinyom",
@@ -38,6 +39,7 @@ members_app = typer.Typer(help="Members: import, find, erase.", no_args_is_help=
 policies_app = typer.Typer(help="The policy pack.", no_args_is_help=True)
 vault_app = typer.Typer(help="Keys.", no_args_is_help=True)
 app.add_typer(clients_app, name="clients")
+app.add_typer(staff_app, name="staff")
 app.add_typer(members_app, name="members")
 app.add_typer(audit_app, name="audit")
 app.add_typer(policies_app, name="policies")

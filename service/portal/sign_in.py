@@ -16,7 +16,7 @@ from kernel import Caller, Clock, Database, MemberId, NotFoundError, RequestId, 
 from members import ContactPoint, Members, formats
 from policies import ContactKind
 from service.auth.repository import PortalSession
-from service.portal.limits import AddressKey, SlidingWindow
+from service.limits import AddressKey, SlidingWindow
 from service.portal.sessions import Sessions, State
 
 CODE_TRIES = 5

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from consent import ConsentState, Status
 from kernel.i18n import Catalogue, Language
 from policies import AgeTier, load_pack
+from service.limits import AddressKey, SlidingWindow
 from service.pages import LOCALE
 from service.portal.choices import Choices, Standing
-from service.portal.limits import AddressKey, SlidingWindow
 from service.portal.moments import moment, year_text, zone_name, zone_of
 from service.portal.readings import Timeline
 from service.portal.sign_in import contact_kind, typed_code

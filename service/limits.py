@@ -1,4 +1,4 @@
-"""How often a one-time code may be asked for, per contact point and per network address.
+"""How often something may be tried, such as asking for a code or guessing a password.
 
 Keeps a stranger from flooding a member with codes and from trying many numbers quickly. Counts
 live in this process only and are forgotten with it; an address is kept as a keyed digest under
