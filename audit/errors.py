@@ -62,3 +62,11 @@ class ExportError(AuditError):
     status = 409
     title = "The audit bundle was not written"
     remedy = "Choose a destination that does not exist yet, and try again."
+
+
+class RightsEntryError(AuditError):
+    """An entry of the rights ledger is not of its format, or would hold what it must not."""
+
+    slug = "rights-entry"
+    title = "The rights ledger cannot take that"
+    remedy = "This is a defect of the calling code: report it with the request id."

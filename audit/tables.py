@@ -62,3 +62,21 @@ audit_head = Table(
     Column("origin", Text, primary_key=True),
     Column("size", BigInteger, nullable=False),
 )
+
+rights_ledger = Table(
+    "rights_ledger",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subject", LargeBinary, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("position", BigInteger, unique=True),
+    Column("link", LargeBinary),
+)
+Index(
+    "ix_rights_ledger_waiting",
+    rights_ledger.c.id,
+    postgresql_where=rights_ledger.c.position.is_(None),
+    sqlite_where=rights_ledger.c.position.is_(None),
+)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from audit import AuditLog
+from audit import AuditLog, RightsKind, RightsLedger
 from consent import repository
 from consent.errors import ConsentError, GuardianRequiredError
 from consent.model import (
@@ -41,14 +41,16 @@ _CODE = re.compile(r"(?!.*[0-9]{7})[a-z][a-z0-9_.-]{0,63}")
 _EVIDENCE_CODES = ("ui_action", "form", "place", "device")
 _EVIDENCE_MOMENTS = ("shown_at", "decided_at")
 _MAX_BATCH = 50
+_NO = {Status.WITHDRAWN: RightsKind.WITHDRAWAL, Status.REFUSED: RightsKind.REFUSAL}
 
 
 class ConsentService:
     """Records and answers for consent; needs the pack and the trail."""
 
-    def __init__(self, pack: PolicyPack, audit: AuditLog) -> None:
+    def __init__(self, pack: PolicyPack, audit: AuditLog, rights: RightsLedger) -> None:
         self._pack = pack
         self._audit = audit
+        self._rights = rights
 
     async def publish_notices(self, work: UnitOfWork) -> None:
         """Keep the exact words of every notice of the pack in the database."""
@@ -128,6 +130,7 @@ class ConsentService:
                 audit_id=audit_id,
             )
             await repository.add_event(work, event)
+            await self._remember_no(work, event, now_us)
             await put_message(
                 work,
                 f"consent.{request.status.value}",
@@ -256,8 +259,15 @@ class ConsentService:
         """Restrict a member's data to storage, or end the restriction (PDPA s.34, GDPR art. 18)."""
         state = GateState.RESTRICTED if on else GateState.ACTIVE
         await repository.set_gate_state(work, member_id, state)
+        await self._rights.record(work, RightsKind.RESTRICTION, member_id, {"on": on})
 
     # --- helpers ----------------------------------------------------------------------
+
+    async def _remember_no(self, work: UnitOfWork, event: ConsentEvent, now_us: int) -> None:
+        """Put what a restore must not forget into the rights ledger: every no, and no yes."""
+        kind = _NO.get(event.status)
+        if kind is not None:
+            await self._rights.record(work, kind, event.member_id, _told(event), now_us)
 
     async def _hold(self, work: UnitOfWork, member_id: MemberId) -> Gate:
         gate = await repository.bump_gate(work, member_id)
@@ -317,6 +327,21 @@ class ConsentService:
             )
         problems.extend(_evidence_problems(request.evidence, f"{place}/evidence"))
         return problems
+
+
+def _told(event: ConsentEvent) -> dict[str, Any]:
+    """Give the event without its member and its evidence, so that it can be written again."""
+    return {
+        "event": event.id,
+        "purpose": event.purpose,
+        "channel": event.channel,
+        "decision": event.status.value,
+        "notice_revision": event.notice_revision,
+        "lang": event.lang,
+        "recorded_by": event.recorded_by,
+        "at_us": event.at_us,
+        "audit_id": event.audit_id,
+    }
 
 
 def _evidence_problems(evidence: dict[str, Any], place: str) -> list[FieldProblem]:

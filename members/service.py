@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from audit import AuditLog, value_digest
+from audit import AuditLog, RightsKind, RightsLedger, value_digest
 from consent import (
     Basis,
     ConsentEvent,
@@ -99,12 +99,14 @@ class Members:
         vault: Vault,
         audit: AuditLog,
         consent: ConsentService,
+        rights: RightsLedger,
     ) -> None:
         self._pack = pack
         self._access = access
         self._vault = vault
         self._audit = audit
         self._consent = consent
+        self._rights = rights
         self.contact_points = ContactPoints(pack, vault, audit, consent)
 
     # --- registering ------------------------------------------------------------------
@@ -366,16 +368,35 @@ class Members:
             subject=keys[PSEUDONYM],
             fields=tuple(sorted(field for field in row.cells if "." not in field)),
         )
-        await self._consent.close_gate(work, member_id)
+        destroyed = await self._erase_row(work, row, now_us)
+        # Last, so that what cannot be erased is not announced; before the commit, so that
+        # nothing is called erased that a restore could bring back.
+        await self._rights.record(work, RightsKind.ERASURE, member_id, {}, now_us)
+        return destroyed, audit_id
+
+    async def erase_again(self, work: UnitOfWork, member_id: MemberId, *, erased_us: int) -> bool:
+        """Erase what a restore brought back of a member erased at `erased_us`.
+
+        Needs no key: the newest key ring has lost most of them. What a law retains keeps the
+        day it had. False when the restored data never knew the member.
+        """
+        row = await repository.hold_member(work, member_id)
+        if row is None:
+            return False
+        await self._erase_row(work, row, erased_us)
+        return True
+
+    async def _erase_row(self, work: UnitOfWork, row: MemberRow, now_us: int) -> int:
+        await self._consent.close_gate(work, row.id)
         keep = kept_keys(self._pack, row, now_us)
-        destroyed = await self._vault.erase(work, member_id, keep=keep)
+        destroyed = await self._vault.erase(work, row.id, keep=keep)
         retained = {f: cell for f, cell in row.cells.items() if key_kind(self._pack, f) in keep}
         provenance = {field: row.provenance[field] for field in retained}
         await repository.write_member(work, row, retained, provenance, now_us=now_us)
-        await repository.drop_contact_points(work, member_id)
-        await repository.forget_import_rows(work, member_id)
-        await put_message(work, "member.erased", {"member_id": member_id}, now_us=now_us)
-        return destroyed, audit_id
+        await repository.drop_contact_points(work, row.id)
+        await repository.forget_import_rows(work, row.id)
+        await put_message(work, "member.erased", {"member_id": row.id}, now_us=now_us)
+        return destroyed
 
     async def forget_pseudonyms(self, work: UnitOfWork, member_ids: Sequence[MemberId]) -> None:
         """Forget by which ids clients knew members whose last key is gone."""

@@ -7,7 +7,7 @@ another version, a policy pack that was changed and not activated.
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import AuditLog, Sequencer, Signer
+from audit import AuditLog, RightsLedger, Sequencer, Signer
 from consent import ConsentService, ReceiptSigner
 from disclosure import DisclosureService, Reader
 from kernel import (
@@ -68,6 +68,7 @@ class Runtime:
     pack: PolicyPack
     access: AccessSnapshot
     audit: AuditLog
+    rights: RightsLedger
     sequencer: Sequencer
     consent: ConsentService
     receipts: ReceiptSigner
@@ -122,8 +123,9 @@ class Runtime:
         access = compile_access(pack)
         signer = Signer.from_seed(settings.audit.origin, vault.signing_seed("audit-signing"))
         audit = AuditLog(signer, clock, pack.digest)
-        consent = ConsentService(pack, audit)
-        members = Members(pack, access, vault, audit, consent)
+        rights = RightsLedger(vault.ledger_tag_key(), clock)
+        consent = ConsentService(pack, audit, rights)
+        members = Members(pack, access, vault, audit, consent, rights)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
         staff = Staff(database, audit, clock)
@@ -139,6 +141,7 @@ class Runtime:
             pack=pack,
             access=access,
             audit=audit,
+            rights=rights,
             sequencer=Sequencer(
                 database,
                 signer,

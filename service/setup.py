@@ -7,7 +7,7 @@ overwritten, least of all a key.
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit import AuditLog, Signer
+from audit import AuditLog, RightsLedger, Signer
 from consent import ConsentService
 from disclosure import AUTH_EPOCH, POLICY_EPOCH
 from kernel import (
@@ -146,7 +146,8 @@ async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: Au
             if await fact(work, FACT_POLICY) != pack.digest:
                 await set_fact(work, FACT_POLICY, pack.digest)
                 await bump_epoch(work, POLICY_EPOCH)
-                await ConsentService(pack, audit).publish_notices(work)
+                rights = RightsLedger(ring.secret("ledger-tag"), SystemClock())
+                await ConsentService(pack, audit, rights).publish_notices(work)
                 await audit.record(work, system_caller("cli"), "policy.activate")
         await database.drain()
     finally:

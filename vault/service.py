@@ -98,6 +98,10 @@ class Vault:
         """Give the Ed25519 seed for `audit-signing` or `receipt-signing`."""
         return self._ring.secret(name)
 
+    def ledger_tag_key(self) -> bytes:
+        """Give the key under which the rights ledger names members."""
+        return self._ring.secret("ledger-tag")
+
     # --- keys -------------------------------------------------------------------------
 
     async def make_keys(

@@ -13,7 +13,16 @@ from service.schema import HEAD, check_schema, migrate
 from service.settings import DatabaseSettings, Settings
 from tests.support.world import execute, fetch
 
-ROOMS = ("kernel", "vault", "audit", "consent", "members", "service.auth", "service.staff")
+ROOMS = (
+    "kernel",
+    "vault",
+    "audit",
+    "consent",
+    "members",
+    "backup",
+    "service.auth",
+    "service.staff",
+)
 COLUMNS = (
     "SELECT table_name, column_name, data_type, is_nullable, column_default "
     "FROM information_schema.columns WHERE table_schema = 'public'"
