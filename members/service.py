@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from audit import AuditLog, RightsKind, RightsLedger, value_digest
+from audit import AuditLog, RightsLedger, value_digest
 from consent import (
     Basis,
     ConsentEvent,
@@ -33,6 +33,7 @@ from kernel import (
 )
 from members import repository
 from members.contact import ContactPoints
+from members.erasure import Erasure
 from members.errors import MemberChangedError, MemberDataError, MemberNotFoundError
 from members.normalise import Formats, Normal, index_form, normalise
 from members.registration import (
@@ -44,7 +45,7 @@ from members.registration import (
     prepare,
 )
 from members.repository import ContactPoint, MemberRow, Provenance
-from members.retention import kept_keys, key_kind
+from members.retention import key_kind
 from members.sources import MEMBER_TABLE
 from policies import (
     AccessSnapshot,
@@ -106,7 +107,7 @@ class Members:
         self._vault = vault
         self._audit = audit
         self._consent = consent
-        self._rights = rights
+        self.erasure = Erasure(pack, vault, audit, consent, rights)
         self.contact_points = ContactPoints(pack, vault, audit, consent)
 
     # --- registering ------------------------------------------------------------------
@@ -351,52 +352,8 @@ class Members:
     async def erase(
         self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
     ) -> tuple[int, str]:
-        """Erase a member in this transaction; gives how many keys died and the audit id.
-
-        Keys, blind-index tags, cells, contact points and import leftovers go at once. What a
-        law retains was sealed under its retention class's own key and stays, closed to every
-        read, until that key's day. The pseudonym key, which only names the member in the
-        trail, follows after the pack's days; the event is written while it lives, so that the
-        erasure can be proven.
-        """
-        await self._consent.hold_gate(work, member_id)
-        row, keys = await self._held(work, member_id)
-        audit_id = await self._audit.record(
-            work,
-            caller,
-            "member.erase",
-            subject=keys[PSEUDONYM],
-            fields=tuple(sorted(field for field in row.cells if "." not in field)),
-        )
-        destroyed = await self._erase_row(work, row, now_us)
-        # Last, so that what cannot be erased is not announced; before the commit, so that
-        # nothing is called erased that a restore could bring back.
-        await self._rights.record(work, RightsKind.ERASURE, member_id, {}, now_us)
-        return destroyed, audit_id
-
-    async def erase_again(self, work: UnitOfWork, member_id: MemberId, *, erased_us: int) -> bool:
-        """Erase what a restore brought back of a member erased at `erased_us`.
-
-        Needs no key: the newest key ring has lost most of them. What a law retains keeps the
-        day it had. False when the restored data never knew the member.
-        """
-        row = await repository.hold_member(work, member_id)
-        if row is None:
-            return False
-        await self._erase_row(work, row, erased_us)
-        return True
-
-    async def _erase_row(self, work: UnitOfWork, row: MemberRow, now_us: int) -> int:
-        await self._consent.close_gate(work, row.id)
-        keep = kept_keys(self._pack, row, now_us)
-        destroyed = await self._vault.erase(work, row.id, keep=keep)
-        retained = {f: cell for f, cell in row.cells.items() if key_kind(self._pack, f) in keep}
-        provenance = {field: row.provenance[field] for field in retained}
-        await repository.write_member(work, row, retained, provenance, now_us=now_us)
-        await repository.drop_contact_points(work, row.id)
-        await repository.forget_import_rows(work, row.id)
-        await put_message(work, "member.erased", {"member_id": row.id}, now_us=now_us)
-        return destroyed
+        """Erase a member in this transaction (see `Erasure.erase`); gives dead keys and audit id."""
+        return await self.erasure.erase(work, caller, member_id, now_us=now_us)
 
     async def forget_pseudonyms(self, work: UnitOfWork, member_ids: Sequence[MemberId]) -> None:
         """Forget by which ids clients knew members whose last key is gone."""

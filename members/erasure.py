@@ -1,0 +1,87 @@
+"""Erasing a member: what goes at once, what a law keeps closed, and what a restore must repeat.
+
+An erasure is announced to the backup store before its transaction can commit, so whoever is told
+that somebody is erased can restore any backup without meeting them again.
+"""
+
+from audit import AuditLog, RightsKind, RightsLedger
+from consent import ConsentService
+from kernel import Caller, MemberId, UnitOfWork, put_message
+from members import repository
+from members.errors import MemberNotFoundError
+from members.repository import MemberRow
+from members.retention import kept_keys, key_kind
+from policies import PolicyPack
+from vault import ORDINARY, PSEUDONYM, Vault
+
+
+class Erasure:
+    """Erases members, now or again after a restore."""
+
+    def __init__(
+        self,
+        pack: PolicyPack,
+        vault: Vault,
+        audit: AuditLog,
+        consent: ConsentService,
+        rights: RightsLedger,
+    ) -> None:
+        self._pack = pack
+        self._vault = vault
+        self._audit = audit
+        self._consent = consent
+        self._rights = rights
+
+    async def erase(
+        self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
+    ) -> tuple[int, str]:
+        """Erase a member in this transaction; gives how many keys died and the audit id.
+
+        Keys, blind-index tags, cells, contact points and import leftovers go at once. What a
+        law retains was sealed under its retention class's own key and stays, closed to every
+        read, until that key's day. The pseudonym key, which only names the member in the
+        trail, follows after the pack's days; the event is written while it lives, so that the
+        erasure can be proven. `UnavailableError` when a backup store is configured and does
+        not take the erasure: then nothing is erased.
+        """
+        await self._consent.hold_gate(work, member_id)
+        row = await repository.hold_member(work, member_id)
+        keys = await self._vault.keys_of(work, member_id)
+        if row is None or ORDINARY not in keys or PSEUDONYM not in keys:
+            raise MemberNotFoundError(reason="member_unknown")
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            "member.erase",
+            subject=keys[PSEUDONYM],
+            fields=tuple(sorted(field for field in row.cells if "." not in field)),
+        )
+        destroyed = await self._erase_row(work, row, now_us)
+        # Last, so that what cannot be erased is not announced; before the commit, so that
+        # nothing is called erased that a restore could bring back.
+        await self._rights.record(work, RightsKind.ERASURE, member_id, {}, now_us)
+        return destroyed, audit_id
+
+    async def erase_again(self, work: UnitOfWork, member_id: MemberId, *, erased_us: int) -> bool:
+        """Erase what a restore brought back of a member erased at `erased_us`.
+
+        Needs no key: the newest key ring has lost most of them. What a law retains keeps the
+        day it had. False when the restored data never knew the member.
+        """
+        row = await repository.hold_member(work, member_id)
+        if row is None:
+            return False
+        await self._erase_row(work, row, erased_us)
+        return True
+
+    async def _erase_row(self, work: UnitOfWork, row: MemberRow, now_us: int) -> int:
+        await self._consent.close_gate(work, row.id)
+        keep = kept_keys(self._pack, row, now_us)
+        destroyed = await self._vault.erase(work, row.id, keep=keep)
+        retained = {f: cell for f, cell in row.cells.items() if key_kind(self._pack, f) in keep}
+        provenance = {field: row.provenance[field] for field in retained}
+        await repository.write_member(work, row, retained, provenance, now_us=now_us)
+        await repository.drop_contact_points(work, row.id)
+        await repository.forget_import_rows(work, row.id)
+        await put_message(work, "member.erased", {"member_id": row.id}, now_us=now_us)
+        return destroyed
