@@ -352,7 +352,7 @@ class Members:
     async def erase(
         self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
     ) -> tuple[int, str]:
-        """Erase a member in this transaction (see `Erasure.erase`); gives dead keys and audit id."""
+        """Erase a member in this transaction (see `Erasure`); gives dead keys and audit id."""
         return await self.erasure.erase(work, caller, member_id, now_us=now_us)
 
     async def forget_pseudonyms(self, work: UnitOfWork, member_ids: Sequence[MemberId]) -> None:
