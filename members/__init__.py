@@ -11,7 +11,7 @@ from members.errors import (
 from members.importing import PROFILES, ImportFileError, Profile
 from members.imports import ImportReport, Imports
 from members.normalise import DATE_ERAS, Formats
-from members.registration import formats
+from members.registration import Prepared, formats, prepare
 from members.repository import ContactPoint, MemberRow, Provenance, count_members
 from members.service import Duplicate, Found, Members, Registered
 from members.sources import MEMBER_TABLE, member_source, pairwise_is
@@ -36,6 +36,7 @@ __all__ = [
     "MemberNotFoundError",
     "MemberRow",
     "Members",
+    "Prepared",
     "Profile",
     "Provenance",
     "Registered",
@@ -43,4 +44,5 @@ __all__ = [
     "formats",
     "member_source",
     "pairwise_is",
+    "prepare",
 ]

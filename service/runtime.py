@@ -10,6 +10,7 @@ from pathlib import Path
 from audit import AuditLog, RightsLedger, Sequencer, Signer
 from consent import ConsentService, ReceiptSigner
 from disclosure import DisclosureService, Reader
+from dsar import Rights, RightsRules, Targets
 from kernel import (
     Clock,
     ConfigurationError,
@@ -76,6 +77,7 @@ class Runtime:
     imports: Imports
     disclosure: DisclosureService
     reader: Reader
+    rights: Rights
     clients: Clients
     gatekeeper: TokenGatekeeper
     staff: Staff
@@ -155,6 +157,7 @@ class Runtime:
             imports=Imports(database, pack, vault, audit, members, clock),
             disclosure=disclosure,
             reader=Reader(disclosure, gatekeeper),
+            rights=Rights(pack, vault, audit, consent, members, _rights_rules(settings)),
             clients=Clients(database, audit, pack, clock),
             gatekeeper=gatekeeper,
             staff=staff,
@@ -182,6 +185,17 @@ class Runtime:
         await self.database.close()
         if self.lock is not None:
             self.lock.release()
+
+
+def _rights_rules(settings: Settings) -> RightsRules:
+    rules = settings.rights
+    return RightsRules(
+        Targets(rules.access_target_days, rules.target_days),
+        warn_days=rules.warn_days,
+        step_up_us=rules.step_up_minutes * 60_000_000,
+        export_us=rules.export_hours * 3_600_000_000,
+        one_person=rules.one_person,
+    )
 
 
 def _locked(settings: Settings) -> DataDirLock:

@@ -69,6 +69,17 @@ class MessageSettings(Section):
     outbox_file: Path | None = None
 
 
+class RightsSettings(Section):
+    """How requests of members are handled: the house's own pace, never a law's number."""
+
+    access_target_days: int = Field(15, ge=1, le=365)
+    target_days: int = Field(30, ge=1, le=365)
+    warn_days: int = Field(5, ge=0, le=60)
+    step_up_minutes: int = Field(15, ge=1, le=120)
+    export_hours: int = Field(72, ge=1, le=720)
+    one_person: bool = False
+
+
 class Settings(SettingsRoot):
     """The root of all settings; frozen, passed in, never a global."""
 
@@ -83,6 +94,7 @@ class Settings(SettingsRoot):
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
     messages: MessageSettings = MessageSettings()
+    rights: RightsSettings = RightsSettings()
 
     @property
     def database_file(self) -> Path:

@@ -19,7 +19,10 @@ ROOMS = (
     "audit",
     "consent",
     "members",
+ROOMS = (
+    "dsar",
     "backup",
+)
     "service.auth",
     "service.staff",
 )
