@@ -108,7 +108,7 @@ def clock_of(rules: Jurisdiction, right: Right) -> Clock:
                 rules.dsar.get("acknowledge"),
                 rules.dsar.get("pause"),
                 rules.calendar,
-                rules.dsar.get("holidays"),
+                rules.holidays,
             )
     raise NoClockError(f"the pack has no period for {right.value} in {rules.code}")
 

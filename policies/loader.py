@@ -245,6 +245,8 @@ def _jurisdiction(code: JurisdictionCode, file: Table) -> Jurisdiction:
         dsar=_facts(file.table("dsar")),
         lawful_bases=_frozen(dict(_law(code, t) for t in file.tables("lawful_bases"))),
         retention=_facts(file.table("retention")),
+        holidays=file.fact("holidays") if file.has("holidays") else None,
+        refusals=_facts(file.optional_table("refusals")),
     )
     minors.close()
     file.close()

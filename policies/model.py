@@ -195,7 +195,11 @@ class MinorTier:
 
 @dataclass(frozen=True, slots=True)
 class Jurisdiction:
-    """The rules of one jurisdiction that the registry needs today."""
+    """The rules of one jurisdiction that the registry needs today.
+
+    `holidays` lists days that are no working days, `MM-DD` or `YYYY-MM-DD`; `refusals` gives,
+    by reason code, the rights that may be refused for it.
+    """
 
     code: JurisdictionCode
     law: LocalText
@@ -208,6 +212,8 @@ class Jurisdiction:
     dsar: Mapping[str, Fact]
     lawful_bases: Mapping[BasisKind, LawfulBasis]
     retention: Mapping[str, Fact]
+    holidays: Fact | None
+    refusals: Mapping[str, Fact]
 
     @property
     def minors_unverified(self) -> bool:
