@@ -22,7 +22,6 @@ ROOMS = (
 ROOMS = (
     "dsar",
     "backup",
-)
     "service.auth",
     "service.staff",
 )
