@@ -19,7 +19,6 @@ ROOMS = (
     "audit",
     "consent",
     "members",
-ROOMS = (
     "dsar",
     "backup",
     "service.auth",
