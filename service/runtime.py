@@ -77,7 +77,7 @@ class Runtime:
     imports: Imports
     disclosure: DisclosureService
     reader: Reader
-    rights: Rights
+    rights_requests: Rights
     clients: Clients
     gatekeeper: TokenGatekeeper
     staff: Staff
@@ -157,7 +157,7 @@ class Runtime:
             imports=Imports(database, pack, vault, audit, members, clock),
             disclosure=disclosure,
             reader=Reader(disclosure, gatekeeper),
-            rights=Rights(pack, vault, audit, consent, members, _rights_rules(settings)),
+            rights_requests=Rights(pack, vault, audit, consent, members, _rights_rules(settings)),
             clients=Clients(database, audit, pack, clock),
             gatekeeper=gatekeeper,
             staff=staff,

@@ -24,7 +24,7 @@ def clerk(brand="main"):
 async def open_one(world, member_id, right=Right.ACCESS, via=Via.PORTAL, details=None, **more):
     caller = more.pop("caller", None) or self_caller("main", "portal", new_id("req"))
     async with world.runtime.database.unit_of_work() as work:
-        return await world.runtime.rights.open(
+        return await world.runtime.rights_requests.open(
             work, caller, member_id, right,
             via=via, details=details, now_us=world.runtime.clock.now_us(), **more,
         )  # fmt: skip
@@ -40,17 +40,17 @@ async def test_a_request_is_read_back_as_it_was_opened(world, member_id):
     opened = await open_one(world, member_id, details={"lang": "th"})
     assert opened.state is RequestState.VERIFIED
     async with world.runtime.database.read() as session:
-        assert await world.runtime.rights.read(session, opened.id, "main") == opened
-        assert await world.runtime.rights.queue(session, "main") == [opened]
-        assert await world.runtime.rights.of_member(session, member_id) == [opened]
+        assert await world.runtime.rights_requests.read(session, opened.id, "main") == opened
+        assert await world.runtime.rights_requests.queue(session, "main") == [opened]
+        assert await world.runtime.rights_requests.of_member(session, member_id) == [opened]
 
 
 async def test_a_request_of_another_brand_is_not_told_of(world, member_id):
     opened = await open_one(world, member_id)
     async with world.runtime.database.read() as session:
-        assert await world.runtime.rights.queue(session, "other") == []
+        assert await world.runtime.rights_requests.queue(session, "other") == []
         with pytest.raises(RequestUnknownError):
-            await world.runtime.rights.read(session, opened.id, "other")
+            await world.runtime.rights_requests.read(session, opened.id, "other")
     with pytest.raises(MemberNotFoundError):
         await open_one(world, member_id, via=Via.COUNTER, caller=clerk("other"))
 
