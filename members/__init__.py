@@ -11,6 +11,7 @@ from members.errors import (
 from members.importing import PROFILES, ImportFileError, Profile
 from members.imports import ImportReport, Imports
 from members.normalise import DATE_ERAS, Formats
+from members.participants import Erased, EraseParticipant, Forgotten
 from members.registration import Prepared, formats, prepare
 from members.repository import ContactPoint, MemberRow, Provenance, count_members
 from members.service import Duplicate, Found, Members, Registered
@@ -27,6 +28,9 @@ __all__ = [
     "ContactPointNotFoundError",
     "ContactPoints",
     "Duplicate",
+    "EraseParticipant",
+    "Erased",
+    "Forgotten",
     "Formats",
     "Found",
     "ImportFileError",

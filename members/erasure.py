@@ -4,11 +4,14 @@ An erasure is announced to the backup store before its transaction can commit, s
 that somebody is erased can restore any backup without meeting them again.
 """
 
+from collections.abc import Sequence
+
 from audit import AuditLog, RightsKind, RightsLedger
 from consent import ConsentService
 from kernel import Caller, MemberId, UnitOfWork, put_message
 from members import repository
 from members.errors import MemberNotFoundError
+from members.participants import Erased, EraseParticipant, Forgotten
 from members.repository import MemberRow
 from members.retention import kept_keys, key_kind
 from policies import PolicyPack
@@ -25,17 +28,19 @@ class Erasure:
         audit: AuditLog,
         consent: ConsentService,
         rights: RightsLedger,
+        participants: Sequence[EraseParticipant] = (),
     ) -> None:
         self._pack = pack
         self._vault = vault
         self._audit = audit
         self._consent = consent
         self._rights = rights
+        self._participants = tuple(participants)
 
     async def erase(
         self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
-    ) -> tuple[int, str]:
-        """Erase a member in this transaction; gives how many keys died and the audit id.
+    ) -> Erased:
+        """Erase a member in this transaction, here and in the rooms above.
 
         Keys, blind-index tags, cells, contact points and import leftovers go at once. What a
         law retains was sealed under its retention class's own key and stays, closed to every
@@ -56,11 +61,11 @@ class Erasure:
             subject=keys[PSEUDONYM],
             fields=tuple(sorted(field for field in row.cells if "." not in field)),
         )
-        destroyed = await self._erase_row(work, row, now_us)
+        destroyed, forgotten = await self._erase_row(work, row, now_us)
         # Last, so that what cannot be erased is not announced; before the commit, so that
         # nothing is called erased that a restore could bring back.
         await self._rights.record(work, RightsKind.ERASURE, member_id, {}, now_us)
-        return destroyed, audit_id
+        return Erased(destroyed, audit_id, forgotten)
 
     async def erase_again(self, work: UnitOfWork, member_id: MemberId, *, erased_us: int) -> bool:
         """Erase what a restore brought back of a member erased at `erased_us`.
@@ -74,8 +79,13 @@ class Erasure:
         await self._erase_row(work, row, erased_us)
         return True
 
-    async def _erase_row(self, work: UnitOfWork, row: MemberRow, now_us: int) -> int:
+    async def _erase_row(
+        self, work: UnitOfWork, row: MemberRow, now_us: int
+    ) -> tuple[int, tuple[Forgotten, ...]]:
         await self._consent.close_gate(work, row.id)
+        forgotten: list[Forgotten] = []
+        for participant in self._participants:
+            forgotten.extend(await participant.forget(work, row.id, now_us))
         keep = kept_keys(self._pack, row, now_us)
         destroyed = await self._vault.erase(work, row.id, keep=keep)
         retained = {f: cell for f, cell in row.cells.items() if key_kind(self._pack, f) in keep}
@@ -84,4 +94,4 @@ class Erasure:
         await repository.drop_contact_points(work, row.id)
         await repository.forget_import_rows(work, row.id)
         await put_message(work, "member.erased", {"member_id": row.id}, now_us=now_us)
-        return destroyed
+        return destroyed, tuple(forgotten)

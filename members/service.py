@@ -36,6 +36,7 @@ from members.contact import ContactPoints
 from members.erasure import Erasure
 from members.errors import MemberChangedError, MemberDataError, MemberNotFoundError
 from members.normalise import Formats, Normal, index_form, normalise
+from members.participants import Erased, EraseParticipant
 from members.registration import (
     Prepared,
     contact_fields,
@@ -101,13 +102,14 @@ class Members:
         audit: AuditLog,
         consent: ConsentService,
         rights: RightsLedger,
+        participants: Sequence[EraseParticipant] = (),
     ) -> None:
         self._pack = pack
         self._access = access
         self._vault = vault
         self._audit = audit
         self._consent = consent
-        self.erasure = Erasure(pack, vault, audit, consent, rights)
+        self.erasure = Erasure(pack, vault, audit, consent, rights, participants)
         self.contact_points = ContactPoints(pack, vault, audit, consent)
 
     # --- registering ------------------------------------------------------------------
@@ -351,8 +353,8 @@ class Members:
 
     async def erase(
         self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
-    ) -> tuple[int, str]:
-        """Erase a member in this transaction (see `Erasure`); gives dead keys and audit id."""
+    ) -> Erased:
+        """Erase a member in this transaction, here and in the rooms above (see `Erasure`)."""
         return await self.erasure.erase(work, caller, member_id, now_us=now_us)
 
     async def forget_pseudonyms(self, work: UnitOfWork, member_ids: Sequence[MemberId]) -> None:

@@ -11,6 +11,7 @@ from policies.jurisdictions import age_tier, completed_years, lawful_basis, peri
 from policies.loader import check, load_pack
 from policies.masking import mask
 from policies.model import (
+    ActivityClass,
     AgeTier,
     BasisKind,
     CatalogueField,
@@ -18,6 +19,8 @@ from policies.model import (
     Channel,
     ChannelRule,
     ContactKind,
+    CouponOffer,
+    EarningRule,
     Evidence,
     Fact,
     FieldKey,
@@ -28,6 +31,7 @@ from policies.model import (
     JurisdictionCode,
     LawfulBasis,
     LocalText,
+    LoyaltyRules,
     MaskRule,
     MinorTier,
     Notice,
@@ -40,6 +44,8 @@ from policies.model import (
     RetentionClassKey,
     Status,
     Storage,
+    Tag,
+    Tier,
 )
 from policies.notices import check_succession
 from policies.publication import public_purpose, public_purposes
@@ -52,6 +58,7 @@ __all__ = [
     "VIEW",
     "VIEW_MASKED",
     "AccessSnapshot",
+    "ActivityClass",
     "AgeTier",
     "BasisKind",
     "CatalogueField",
@@ -59,6 +66,8 @@ __all__ = [
     "Channel",
     "ChannelRule",
     "ContactKind",
+    "CouponOffer",
+    "EarningRule",
     "Evidence",
     "Fact",
     "FieldKey",
@@ -70,6 +79,7 @@ __all__ = [
     "JurisdictionCode",
     "LawfulBasis",
     "LocalText",
+    "LoyaltyRules",
     "MaskRule",
     "MinorTier",
     "Notice",
@@ -84,6 +94,8 @@ __all__ = [
     "Scopes",
     "Status",
     "Storage",
+    "Tag",
+    "Tier",
     "access_enforcer",
     "age_tier",
     "check",

@@ -17,6 +17,7 @@ from policies.grants import (
     parse_rows,
 )
 from policies.layers import POLICY_FILE
+from policies.loyalty import check_loyalty
 from policies.model import (
     AgeTier,
     BasisKind,
@@ -59,6 +60,7 @@ def cross_check(pack: PolicyPack, into: list[Finding]) -> None:
     for jurisdiction in pack.jurisdictions.values():
         _check_minors(jurisdiction, fault)
     _check_pseudonym(pack, fault)
+    check_loyalty(pack, fault)
     _check_access(pack, fault)
 
 

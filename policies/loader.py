@@ -13,6 +13,7 @@ from typing import TypeVar
 from policies.checks import cross_check
 from policies.errors import Finding, PackError
 from policies.layers import MODEL_FILE, POLICY_FILE, read_layers
+from policies.loyalty import read_loyalty
 from policies.model import (
     AgeTier,
     BasisKind,
@@ -78,6 +79,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
     categories, fields = _fields(reader)
     channels, purposes = _purposes(reader)
     notices = read_notices(reader)
+    loyalty = read_loyalty(reader)
     name, version, exclusive = _about(reader)
     pack = PolicyPack(
         name=name,
@@ -92,6 +94,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
         pseudonym_key_lifetime=pseudonym,
         notices=_frozen(notices),
         notices_by_revision=_frozen({n.revision: n for group in notices.values() for n in group}),
+        loyalty=loyalty,
         exclusive_roles=exclusive,
         access_model=_access_model(reader),
         access_policy=_access_policy(reader),

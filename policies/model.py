@@ -42,6 +42,7 @@ class FieldKind(StrEnum):
     TEXT = "text"
     INTEGER = "integer"
     KEYWORD = "keyword"
+    KEYWORDS = "keywords"
 
 
 class IndexKind(StrEnum):
@@ -341,6 +342,67 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class EarningRule:
+    """Each full `amount_milli` (thousandths of the currency's unit) earns `points`."""
+
+    currency: str
+    amount_milli: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier, and how many points earned within the window lead to it."""
+
+    key: str
+    from_points: int
+    title: LocalText
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityClass:
+    """Who bought within so many days, and no more often than so; `None` sets no bound."""
+
+    key: str
+    within_days: int | None
+    at_most_purchases: int | None
+    title: LocalText
+
+
+@dataclass(frozen=True, slots=True)
+class CouponOffer:
+    """A coupon that may be issued, and for how many days it can be used."""
+
+    key: str
+    lifetime_days: int
+    title: LocalText
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A declared tag; it may be on a member while its purpose has a lawful basis for them."""
+
+    key: str
+    purpose: PurposeKey
+    sensitive: bool
+    title: LocalText
+
+
+@dataclass(frozen=True, slots=True)
+class LoyaltyRules:
+    """The loyalty programme; tiers go upwards from zero, activity classes end with the widest."""
+
+    lifetime_days: int
+    window_days: int
+    earning: Mapping[str, EarningRule]
+    tiers: tuple[Tier, ...]
+    activity: tuple[ActivityClass, ...]
+    coupons: Mapping[str, CouponOffer]
+    tags: Mapping[str, Tag]
+    sensitive_words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyPack:
     """A whole checked pack; `digest` names it in decisions, approvals and the audit log.
 
@@ -360,6 +422,7 @@ class PolicyPack:
     pseudonym_key_lifetime: Fact
     notices: Mapping[NoticeKey, tuple[Notice, ...]]
     notices_by_revision: Mapping[NoticeRevision, Notice]
+    loyalty: LoyaltyRules
     exclusive_roles: frozenset[frozenset[str]]
     access_model: str
     access_policy: str

@@ -144,10 +144,10 @@ async def members_erase(runtime: Runtime, _progress: Progress, *, member: str) -
         raise NotFoundError("members are erased by their mem_ id", reason="member_unknown")
     now_us = runtime.clock.now_us()
     async with runtime.database.unit_of_work() as work:
-        destroyed, audit_id = await runtime.members.erase(
+        erased = await runtime.members.erase(
             work, system_caller("cli"), MemberId(member), now_us=now_us
         )
-    return {"keys_destroyed": destroyed, "audit_id": audit_id}
+    return {"keys_destroyed": erased.keys_destroyed, "audit_id": erased.audit_id}
 
 
 async def members_find(

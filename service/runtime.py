@@ -18,6 +18,7 @@ from kernel import (
     SystemClock,
     fact,
 )
+from loyalty import Loyalty
 from members import AgeTiers, Imports, Members
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
@@ -28,7 +29,7 @@ from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
 from service.schema import check_schema
 from service.settings import Settings
 from service.staff import Approvals, Staff
-from service.tasks import Housekeeping, Worker
+from service.tasks import DAY_US, Housekeeping, Worker, system_caller
 from vault import FileKeyProvider, KeyRing, Vault, open_key_ring
 
 KMS_ROOT_FILE = "kms-root"
@@ -73,6 +74,7 @@ class Runtime:
     sequencer: Sequencer
     consent: ConsentService
     receipts: ReceiptSigner
+    loyalty: Loyalty
     members: Members
     imports: Imports
     disclosure: DisclosureService
@@ -127,13 +129,20 @@ class Runtime:
         audit = AuditLog(signer, clock, pack.digest)
         rights = RightsLedger(vault.ledger_tag_key(), clock)
         consent = ConsentService(pack, audit, rights)
-        members = Members(pack, access, vault, audit, consent, rights)
+        loyalty = Loyalty(database, pack, vault, audit, clock)
+        members = Members(pack, access, vault, audit, consent, rights, participants=(loyalty,))
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
         staff = Staff(database, audit, clock)
         age_tiers = AgeTiers(database, pack, vault, audit, consent, clock)
         housekeeping = Housekeeping(database, audit, members, age_tiers, clock, staff=staff)
         disclosure = DisclosureService(database, vault, audit, pack, access)
+        worker = Worker(database, housekeeping, clock)
+        worker.on(
+            "points_expire",
+            lambda _: loyalty.expire_due(system_caller("worker")),
+            every_us=DAY_US,
+        )
         await gatekeeper.refresh()
         return cls(
             settings=settings,
@@ -153,6 +162,7 @@ class Runtime:
             ),
             consent=consent,
             receipts=ReceiptSigner(vault.signing_seed("receipt-signing"), vault.tenant),
+            loyalty=loyalty,
             members=members,
             imports=Imports(database, pack, vault, audit, members, clock),
             disclosure=disclosure,
@@ -164,7 +174,7 @@ class Runtime:
             approvals=Approvals(audit, access),
             courier=OutboxCourier(database, clock, delivery),
             housekeeping=housekeeping,
-            worker=Worker(database, housekeeping, clock),
+            worker=worker,
             lock=lock,
         )
 

@@ -36,10 +36,10 @@ async def erase(scene: Scene, crm: Api, sender: Api, member: str, known: str) ->
             session, member, scene.clients["crm"]["client_id"], scene.settings.brand
         )
     async with runtime.database.unit_of_work() as work:
-        destroyed, audit_id = await runtime.members.erase(
+        erased = await runtime.members.erase(
             work, caller, MemberId(found), now_us=runtime.clock.now_us()
         )
-    scene.stage.done(f"{destroyed} key destroyed, on record: {audit_id}")
+    scene.stage.done(f"{erased.keys_destroyed} key destroyed, on record: {erased.audit_id}")
     async with runtime.database.read() as session:
         row = await runtime.members.read(session, MemberId(found))
         keys = await runtime.vault.keys_of(session, found)

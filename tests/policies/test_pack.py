@@ -105,7 +105,14 @@ def test_only_the_five_identifiers_are_indexed_and_all_of_them_sealed(pack):
 def test_plain_fields_are_the_pseudonymous_ones(pack):
     plain = {key for key, field in pack.fields.items() if field.storage is Storage.PLAIN}
 
-    assert plain == {"tier", "points", "branch", "activity_class"}
+    assert plain == {
+        "tier",
+        "points_balance",
+        "branch",
+        "activity_class",
+        "tags",
+        "coupons",
+    }
     assert {key for key, field in pack.fields.items() if field.mask is MaskRule.NONE} == plain
 
 

@@ -19,6 +19,7 @@ ROOMS = (
     "audit",
     "consent",
     "members",
+    "loyalty",
     "dsar",
     "backup",
     "service.auth",

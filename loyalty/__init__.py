@@ -1,0 +1,31 @@
+"""Loyalty: points, tiers, activity classes, purchases, coupons and tags of members."""
+
+from loyalty.errors import (
+    CouponNotFoundError,
+    CouponStateError,
+    InsufficientPointsError,
+    MemberRestrictedError,
+    ReferenceReusedError,
+    TagNotFoundError,
+    UnknownOfferError,
+)
+from loyalty.model import Account, EntryKind
+from loyalty.points import Posted
+from loyalty.repository import loyalty_source, plain_values
+from loyalty.service import Loyalty
+
+__all__ = [
+    "Account",
+    "CouponNotFoundError",
+    "CouponStateError",
+    "EntryKind",
+    "InsufficientPointsError",
+    "Loyalty",
+    "MemberRestrictedError",
+    "Posted",
+    "ReferenceReusedError",
+    "TagNotFoundError",
+    "UnknownOfferError",
+    "loyalty_source",
+    "plain_values",
+]
