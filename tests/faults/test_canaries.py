@@ -63,7 +63,8 @@ MARKS = (
     *("zqxcanary.", "birdcage.example", "c0ffee0ddba11", "C0FFEE0DDBA11", "ZQX-CARD-", "zqx-card-"),
 )
 NUMBERS = re.compile(
-    rb"(?:\+?66|0)-?87-?777-?0-?[0-2][0-9][0-9]"  # a telephone number, with and without dashes
+    # a telephone number, with and without dashes; a moment in microseconds may end like one
+    rb"(?<![0-9])(?:\+?66|0)-?87-?777-?0-?[0-2][0-9][0-9]"
     rb"|1-?9988-?776\d{2}-?\d{2}-?\d"  # an identity number
     rb"|1923-[01][0-9]-[0-3][0-9]"  # a birthday
     rb"|[0-3][0-9]/[01][0-9]/(?:1923|2466)"
