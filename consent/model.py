@@ -24,6 +24,12 @@ class GateState(StrEnum):
     ACTIVE = "active"
     RESTRICTED = "restricted"
     ERASED = "erased"
+    MERGED = "merged"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is read or recorded: erased, or now a part of another member."""
+        return self in {GateState.ERASED, GateState.MERGED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ is never refused (PDPA s.19 para 5, GDPR art. 7(3)).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from audit import AuditLog, RightsKind, RightsLedger
@@ -239,12 +239,31 @@ class ConsentService:
         return found
 
     async def hold_gate(self, work: UnitOfWork, member_id: MemberId) -> Gate:
-        """Lock a member's gate and move it on; `NotFoundError` when erased or unknown."""
+        """Lock a member's gate and move it on; `NotFoundError` when closed or unknown."""
         return await self._hold(work, member_id)
 
     async def close_gate(self, work: UnitOfWork, member_id: MemberId) -> None:
         """Close a member for good: nothing is read or recorded any more."""
         await repository.set_gate_state(work, member_id, GateState.ERASED)
+
+    async def hold_gates(
+        self, work: UnitOfWork, member_ids: Collection[MemberId]
+    ) -> dict[MemberId, Gate]:
+        """Lock several gates, always in the same order, and move each on; closed ones too.
+
+        Who is unknown is missing in the answer. The order keeps two that want the same gates
+        from waiting for each other.
+        """
+        held = [await repository.bump_gate(work, one) for one in sorted(set(member_ids))]
+        return {gate.member_id: gate for gate in held if gate is not None}
+
+    async def merge_gate(self, work: UnitOfWork, member_id: MemberId) -> None:
+        """Close a member who is from now on a part of another."""
+        await repository.set_gate_state(work, member_id, GateState.MERGED)
+
+    async def reopen_gate(self, work: UnitOfWork, member_id: MemberId) -> None:
+        """Open a member whose merge was undone."""
+        await repository.set_gate_state(work, member_id, GateState.ACTIVE)
 
     async def set_age_tier(self, work: UnitOfWork, member_id: MemberId, age_tier: AgeTier) -> None:
         """Note that a member has come into another age tier."""
@@ -271,7 +290,7 @@ class ConsentService:
 
     async def _hold(self, work: UnitOfWork, member_id: MemberId) -> Gate:
         gate = await repository.bump_gate(work, member_id)
-        if gate is None or gate.state is GateState.ERASED:
+        if gate is None or gate.state.is_closed:
             raise NotFoundError("no such member", reason="member_unknown")
         return gate
 

@@ -93,7 +93,7 @@ def decide(
     the channel must have been checked with `purpose.fields_for`. Deny comes first: every
     branch that allows has passed all those before it.
     """
-    if found.gate_state is GateState.ERASED:
+    if found.gate_state.is_closed:
         return Denied(Refusal.MEMBER_ERASED)
     if caller.brand != found.brand:
         return Denied(Refusal.OTHER_BRAND)

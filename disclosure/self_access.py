@@ -177,7 +177,7 @@ def _field_of(slot: str) -> FieldKey:
 
 
 def _refusal(caller: Caller, state: GateState, row: MemberRow) -> Refusal | None:
-    if state is GateState.ERASED:
+    if state.is_closed:
         return Refusal.MEMBER_ERASED
     if caller.brand != row.brand:
         return Refusal.OTHER_BRAND

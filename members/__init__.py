@@ -1,20 +1,33 @@
 """Members: identity, contact points, validation, import. Finds members, never opens a cell."""
 
 from members.age import AgeTiers
+from members.answers import Duplicate, Found, Registered
 from members.contact import CODE_WANTED, ContactPoints
+from members.duplicates import Decided, Duplicates
 from members.errors import (
     CodeRefusedError,
     ContactPointNotFoundError,
     MemberDataError,
     MemberNotFoundError,
+    MergeError,
+    MergeUnknownError,
 )
 from members.importing import PROFILES, ImportFileError, Profile
 from members.imports import ImportReport, Imports
+from members.merging import Merged, Merges
 from members.normalise import DATE_ERAS, Formats
-from members.participants import Erased, EraseParticipant, Forgotten
+from members.participants import Erased, EraseParticipant, Forgotten, MergeParticipant
+from members.parting import Parted, Partings
 from members.registration import Prepared, formats, prepare
-from members.repository import ContactPoint, MemberRow, Provenance, count_members
-from members.service import Duplicate, Found, Members, Registered
+from members.repository import (
+    ContactPoint,
+    DuplicatePair,
+    MemberRow,
+    PairState,
+    Provenance,
+    count_members,
+)
+from members.service import Members
 from members.sources import MEMBER_TABLE, member_source, pairwise_is
 
 __all__ = [
@@ -27,7 +40,10 @@ __all__ = [
     "ContactPoint",
     "ContactPointNotFoundError",
     "ContactPoints",
+    "Decided",
     "Duplicate",
+    "DuplicatePair",
+    "Duplicates",
     "EraseParticipant",
     "Erased",
     "Forgotten",
@@ -40,6 +56,14 @@ __all__ = [
     "MemberNotFoundError",
     "MemberRow",
     "Members",
+    "MergeError",
+    "MergeParticipant",
+    "MergeUnknownError",
+    "Merged",
+    "Merges",
+    "PairState",
+    "Parted",
+    "Partings",
     "Prepared",
     "Profile",
     "Provenance",

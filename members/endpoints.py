@@ -20,6 +20,7 @@ from kernel import (
 from kernel.http import check_if_match, etag
 from kernel.schemas import problems
 from kernel.web import Gatekeeper, JSONBytes, idempotency_key, once, replayed
+from members.answers import Registered
 from members.errors import CodeRefusedError, ContactPointNotFoundError, MemberNotFoundError
 from members.normalise import Formats
 from members.registration import formats, prepare
@@ -39,7 +40,7 @@ from members.schemas import (
     UpdateBody,
     VerifyBody,
 )
-from members.service import Members, Registered
+from members.service import Members
 from policies import PolicyPack
 
 _SubId = Annotated[str, Path(max_length=40, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])]

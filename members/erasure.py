@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from audit import AuditLog, RightsKind, RightsLedger
 from consent import ConsentService
-from kernel import Caller, MemberId, UnitOfWork, put_message
+from kernel import Caller, MemberId, ReadSession, UnitOfWork, put_message
 from members import repository
-from members.errors import MemberNotFoundError
+from members.errors import MemberChangedError, MemberNotFoundError
 from members.participants import Erased, EraseParticipant, Forgotten
 from members.repository import MemberRow
 from members.retention import kept_keys, key_kind
@@ -47,9 +47,37 @@ class Erasure:
         read, until that key's day. The pseudonym key, which only names the member in the
         trail, follows after the pack's days; the event is written while it lives, so that the
         erasure can be proven. `UnavailableError` when a backup store is configured and does
-        not take the erasure: then nothing is erased.
+        not take the erasure: then nothing is erased. Who was merged into the member is erased
+        with them.
         """
-        await self._consent.hold_gate(work, member_id)
+        parts = await self._parts(work, member_id)
+        gates = await self._consent.hold_gates(work, [member_id, *parts])
+        if member_id not in gates or gates[member_id].state.is_closed:
+            raise MemberNotFoundError(reason="member_unknown")
+        if parts != await self._parts(work, member_id):
+            raise MemberChangedError(reason="member_busy")
+        everyone = (*parts, member_id)
+        erased = [await self._erase_one(work, caller, one, now_us=now_us) for one in everyone]
+        # Last, so that what cannot be erased is not announced; before the commit, so that
+        # nothing is called erased that a restore could bring back.
+        for one in everyone:
+            await self._rights.record(work, RightsKind.ERASURE, one, {}, now_us)
+        return Erased(
+            sum(one.keys_destroyed for one in erased),
+            erased[-1].audit_id,
+            tuple(forgotten for one in erased for forgotten in one.forgotten),
+        )
+
+    async def _parts(self, session: ReadSession, member_id: MemberId) -> list[MemberId]:
+        """Give the members who became part of this one, and of those in turn."""
+        parts: list[MemberId] = []
+        for merge in await repository.merges_into(session, member_id):
+            parts += [*await self._parts(session, merge.merged_id), merge.merged_id]
+        return parts
+
+    async def _erase_one(
+        self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
+    ) -> Erased:
         row = await repository.hold_member(work, member_id)
         keys = await self._vault.keys_of(work, member_id)
         if row is None or ORDINARY not in keys or PSEUDONYM not in keys:
@@ -62,9 +90,6 @@ class Erasure:
             fields=tuple(sorted(field for field in row.cells if "." not in field)),
         )
         destroyed, forgotten = await self._erase_row(work, row, now_us)
-        # Last, so that what cannot be erased is not announced; before the commit, so that
-        # nothing is called erased that a restore could bring back.
-        await self._rights.record(work, RightsKind.ERASURE, member_id, {}, now_us)
         return Erased(destroyed, audit_id, forgotten)
 
     async def erase_again(self, work: UnitOfWork, member_id: MemberId, *, erased_us: int) -> bool:
@@ -93,5 +118,8 @@ class Erasure:
         await repository.write_member(work, row, retained, provenance, now_us=now_us)
         await repository.drop_contact_points(work, row.id)
         await repository.forget_import_rows(work, row.id)
+        await repository.forget_pairs(work, row.id)
+        await repository.forget_merges(work, row.id)
+        await repository.forget_findings(work, row.id)
         await put_message(work, "member.erased", {"member_id": row.id}, now_us=now_us)
         return destroyed, tuple(forgotten)

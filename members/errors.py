@@ -37,3 +37,18 @@ class MemberChangedError(ConflictError):
 
     slug = "member-changed"
     title = "The member was changed in the meantime"
+
+
+class MergeError(ConflictError):
+    """Two members cannot be merged, or a merge cannot be undone; `reason` says why."""
+
+    slug = "merge-refused"
+    title = "This merge cannot be done"
+    remedy = "Look at the pair again; nothing was changed."
+
+
+class MergeUnknownError(NotFoundError):
+    """No such pair or merge in this brand."""
+
+    slug = "merge-unknown"
+    title = "No such pair or merge"

@@ -1,4 +1,4 @@
-"""Rooms above this one that hold something of a member, as an erasure sees them.
+"""Rooms above this one that hold something of a member, as an erasure or a merge sees them.
 
 Members may not import those rooms; the service hands them in. Each forgets its part inside the
 erasure's own transaction, so that nothing is half erased.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple, Protocol
 
-from kernel import MemberId, UnitOfWork
+from kernel import Caller, MemberId, UnitOfWork
 
 
 class Forgotten(NamedTuple):
@@ -38,3 +38,37 @@ class Erased(NamedTuple):
     keys_destroyed: int
     audit_id: str
     forgotten: tuple[Forgotten, ...]
+
+
+class MergeParticipant(Protocol):
+    """A room above that keeps something of members and moves it with them.
+
+    Both run inside the unit of work of the merge, with the gates of both members held. Raising
+    `ConflictError` refuses it.
+    """
+
+    async def merge(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        *,
+        into: MemberId,
+        merged: MemberId,
+        merge_id: str,
+        now_us: int,
+    ) -> None:
+        """Move what is held of `merged` to `into`, remembering under `merge_id` what was moved."""
+        ...
+
+    async def undo_merge(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        *,
+        into: MemberId,
+        merged: MemberId,
+        merge_id: str,
+        now_us: int,
+    ) -> None:
+        """Move back what the merge moved."""
+        ...

@@ -147,3 +147,51 @@ class VerifyBody(RequestBody):
     """The code that came back."""
 
     code: _Code = Field(examples=["123456"])
+
+
+class DuplicatePairAnswer(Answer):
+    """Two members who may be one person; `reasons` are field names, `score` is 0 to 100."""
+
+    id: IdText
+    members: list[IdText]
+    score: int
+    reasons: list[str]
+    state: str
+    merge_id: IdText | None
+
+
+class DuplicatesAnswer(Answer):
+    """A page of pairs, the oldest first."""
+
+    duplicates: list[DuplicatePairAnswer]
+    cursor: str | None
+
+
+class MergeBody(RequestBody):
+    """Which of the two stays; left out, the record with more verified contact points does."""
+
+    survivor: IdText | None = Field(None, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])
+
+
+class MergeAnswer(Answer):
+    """The member who is both now, and until when (µs since the epoch) that can be undone."""
+
+    merge_id: IdText
+    id: IdText
+    undo_until_us: int
+    audit_id: IdText
+
+
+class DismissAnswer(Answer):
+    """A pair that will not be proposed again."""
+
+    id: IdText
+    audit_id: IdText
+
+
+class UndoAnswer(Answer):
+    """The two members who are two again: first who stayed, then who had been merged."""
+
+    merge_id: IdText
+    members: list[IdText]
+    audit_id: IdText

@@ -6,13 +6,11 @@ whether or not somebody with the same phone exists: duplicates are a question fo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 
 from audit import AuditLog, RightsLedger, value_digest
 from consent import (
     Basis,
-    ConsentEvent,
     ConsentRequest,
     ConsentService,
     GateState,
@@ -32,6 +30,7 @@ from kernel import (
     to_date,
 )
 from members import repository
+from members.answers import Duplicate, Found, Registered
 from members.contact import ContactPoints
 from members.erasure import Erasure
 from members.errors import MemberChangedError, MemberDataError, MemberNotFoundError
@@ -61,34 +60,6 @@ from policies import (
 from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
 
 _MOST_DUPLICATES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """Another member that shares identifying values, and in which fields."""
-
-    member_id: MemberId
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """A member as just stored."""
-
-    member_id: MemberId
-    consents: Sequence[ConsentEvent]
-    contact_points: Sequence[ContactPoint]
-    duplicates: Sequence[Duplicate]
-    audit_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The result of a look-up: the member, if one may be told of, and the event of the answer."""
-
-    member_id: MemberId | None
-    audit_id: str
-    reason: str | None
 
 
 class Members:
@@ -327,7 +298,7 @@ class Members:
         if member_id is not None:
             row = await repository.read_member(session, member_id)
             gate = await self._consent.gate(session, member_id)
-            if row is not None and row.brand == brand and gate.state is not GateState.ERASED:
+            if row is not None and row.brand == brand and not gate.state.is_closed:
                 return member_id
         raise MemberNotFoundError(reason="member_unknown")
 

@@ -1,6 +1,6 @@
-"""Members, their pairwise ids and contact points, and what an import did with each row."""
+"""Members, their pairwise ids and contact points; imports; findings, duplicates and merges."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, text
 
 from kernel import metadata
 
@@ -24,9 +24,19 @@ pairwise_id = Table(
     Column("client_id", Text, nullable=False),
     Column("member_id", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("made_for", Text),
     sqlite_with_rowid=False,
 )
-Index("uq_pairwise_id_client_member", pairwise_id.c.client_id, pairwise_id.c.member_id, unique=True)
+# An id that came with a merge names the survivor beside the survivor's own; `made_for` is whom it
+# named before.
+Index(
+    "uq_pairwise_id_client_member",
+    pairwise_id.c.client_id,
+    pairwise_id.c.member_id,
+    unique=True,
+    postgresql_where=text("made_for IS NULL"),
+    sqlite_where=text("made_for IS NULL"),
+)
 Index("ix_pairwise_id_member", pairwise_id.c.member_id)
 
 contact_point = Table(
@@ -76,3 +86,74 @@ import_row = Table(
 )
 Index("ix_import_row_tag", import_row.c.import_id, import_row.c.row_tag)
 Index("ix_import_row_member", import_row.c.member_id)
+
+import_upload = Table(
+    "import_upload",
+    metadata,
+    Column("import_id", Text, primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("declared", LargeBinary),
+    Column("failure", Text),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+import_part = Table(
+    "import_part",
+    metadata,
+    Column("import_id", Text, primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("cell", LargeBinary, nullable=False),
+)
+
+note_finding = Table(
+    "note_finding",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("member_id", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("start_at", Integer, nullable=False),
+    Column("end_at", Integer, nullable=False),
+    Column("score", Integer, nullable=False),
+    Column("recogniser", Text, nullable=False),
+    Column("found_us", BigInteger, nullable=False),
+)
+Index("ix_note_finding_member", note_finding.c.member_id)
+Index("ix_note_finding_kind", note_finding.c.kind, note_finding.c.member_id)
+
+duplicate = Table(
+    "duplicate",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("brand", Text, nullable=False),
+    Column("first_id", Text, nullable=False),
+    Column("second_id", Text, nullable=False),
+    Column("score", Integer, nullable=False),
+    Column("reasons", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("merge_id", Text),
+    Column("created_us", BigInteger, nullable=False),
+    Column("decided_us", BigInteger),
+    Column("decided_by", Text),
+)
+Index("uq_duplicate_pair", duplicate.c.first_id, duplicate.c.second_id, unique=True)
+Index("ix_duplicate_second", duplicate.c.second_id)
+Index("ix_duplicate_queue", duplicate.c.brand, duplicate.c.state, duplicate.c.id)
+
+member_merge = Table(
+    "member_merge",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("brand", Text, nullable=False),
+    Column("survivor_id", Text, nullable=False),
+    Column("merged_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("survivor_cell", LargeBinary),
+    Column("merged_cell", LargeBinary),
+    Column("merged_us", BigInteger, nullable=False),
+    Column("undo_until_us", BigInteger, nullable=False),
+    Column("undone_us", BigInteger),
+)
+Index("ix_member_merge_survivor", member_merge.c.survivor_id)
+Index("ix_member_merge_merged", member_merge.c.merged_id)

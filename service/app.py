@@ -13,6 +13,7 @@ from starlette.routing import Match
 import audit.endpoints
 import consent.endpoints
 import disclosure.endpoints
+import members.duplicate_endpoints
 import members.endpoints
 import policies.endpoints
 import service.auth.endpoints
@@ -102,6 +103,9 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             runtime.clients,
             runtime.courier,
             clock,
+        ),
+        members.duplicate_endpoints.router(
+            database, runtime.members, runtime.duplicates, gatekeeper, clock
         ),
         consent.endpoints.router(
             database, runtime.consent, runtime.receipts, runtime.members, gatekeeper, clock

@@ -19,7 +19,7 @@ from kernel import (
     fact,
 )
 from loyalty import Loyalty
-from members import AgeTiers, Imports, Members
+from members import AgeTiers, Duplicates, Imports, Members, Merges, Partings
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
@@ -76,6 +76,9 @@ class Runtime:
     receipts: ReceiptSigner
     loyalty: Loyalty
     members: Members
+    merges: Merges
+    partings: Partings
+    duplicates: Duplicates
     imports: Imports
     disclosure: DisclosureService
     reader: Reader
@@ -131,6 +134,16 @@ class Runtime:
         consent = ConsentService(pack, audit, rights)
         loyalty = Loyalty(database, pack, vault, audit, clock)
         members = Members(pack, access, vault, audit, consent, rights, participants=(loyalty,))
+        merges = Merges(
+            database,
+            pack,
+            vault,
+            audit,
+            consent,
+            clock,
+            undo_days=settings.members.merge_undo_days,
+        )
+        partings = Partings(database, vault, audit, consent, merges, clock)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
         staff = Staff(database, audit, clock)
@@ -164,6 +177,9 @@ class Runtime:
             receipts=ReceiptSigner(vault.signing_seed("receipt-signing"), vault.tenant),
             loyalty=loyalty,
             members=members,
+            merges=merges,
+            partings=partings,
+            duplicates=Duplicates(database, access, audit, merges, partings, clock),
             imports=Imports(database, pack, vault, audit, members, clock),
             disclosure=disclosure,
             reader=Reader(disclosure, gatekeeper),

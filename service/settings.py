@@ -56,6 +56,13 @@ class ServerSettings(Section):
     max_body_bytes: int = Field(1_048_576, ge=1024)
 
 
+class MemberSettings(Section):
+    """How long a merge of two members can be undone, and how large a file may be imported."""
+
+    merge_undo_days: int = Field(30, ge=1, le=365)
+    max_import_bytes: int = Field(33_554_432, ge=1024, le=268_435_456)
+
+
 class LogSettings(Section):
     """What is written to the log; personal data never is."""
 
@@ -92,6 +99,7 @@ class Settings(SettingsRoot):
     policies: PolicySettings = PolicySettings()
     audit: AuditSettings = AuditSettings()
     server: ServerSettings = ServerSettings()
+    members: MemberSettings = MemberSettings()
     log: LogSettings = LogSettings()
     messages: MessageSettings = MessageSettings()
     rights: RightsSettings = RightsSettings()

@@ -17,6 +17,7 @@ from vault.keyring import (
 )
 from vault.recovery import open_ring_backup, write_recovery_kit
 from vault.repository import (
+    StoredTag,
     WrappedKey,
     bucket_count,
     destroy_expired_keys,
@@ -37,6 +38,7 @@ __all__ = [
     "KeyRing",
     "KeyRingError",
     "OwnerKey",
+    "StoredTag",
     "UnreadableError",
     "Vault",
     "WrappedKey",

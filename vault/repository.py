@@ -88,6 +88,11 @@ _OWNERS = Statement(
     .order_by(vault_tag.c.owner_id)
     .limit(bindparam("most"))
 )
+_TAGS_OF = Statement(
+    select(vault_tag)
+    .where(vault_tag.c.owner_id == bindparam("owner_id"))
+    .order_by(vault_tag.c.field, vault_tag.c.kind)
+)
 _TAG_OF = Statement(
     select(vault_tag.c.tag).where(
         vault_tag.c.owner_id == bindparam("owner_id"), vault_tag.c.field == bindparam("field")
@@ -119,6 +124,16 @@ class WrappedKey:
     bucket: int
     bucket_version: int
     wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTag:
+    """One tag of an owner: the field it is of, its kind, and the version of the index."""
+
+    field: str
+    kind: str
+    tag: bytes
+    index_version: int
 
 
 def key_source(
@@ -233,6 +248,18 @@ async def add_tags(
             for field, kind, tag in tags
         ],
     )
+
+
+async def tags_of(session: ReadSession, owner_id: str) -> list[StoredTag]:
+    """Give every tag of an owner."""
+    rows = await session.all(_TAGS_OF, owner_id=owner_id)
+    return [StoredTag(r["field"], r["kind"], bytes(r["tag"]), r["index_version"]) for r in rows]
+
+
+async def put_tags(work: UnitOfWork, owner_id: str, tags: Iterable[StoredTag]) -> None:
+    """Store tags as they were."""
+    for tag in tags:
+        await add_tags(work, owner_id, [(tag.field, tag.kind, tag.tag)], tag.index_version)
 
 
 async def owners_of_tag(session: ReadSession, kind: str, tag: bytes, *, most: int) -> Sequence[str]:

@@ -25,7 +25,7 @@ from vault.cell import length_prefixed, open_one, seal_many
 from vault.errors import UnreadableError
 from vault.index import INDEX_VERSION, BlindIndex
 from vault.keyring import KEY_BYTES, KeyRing, unwrap, wrap
-from vault.repository import WrappedKey
+from vault.repository import StoredTag, WrappedKey
 from vault.ticket import AccessTicket
 
 ORDINARY = "ordinary"
@@ -193,6 +193,18 @@ class Vault:
     async def tag_of(self, session: ReadSession, owner_id: str, field: str) -> bytes | None:
         """Give the tag under which a field makes its owner findable."""
         return await repository.tag_of(session, owner_id, field)
+
+    async def tags_of(self, session: ReadSession, owner_id: str) -> list[StoredTag]:
+        """Give every tag of an owner, to be put back one day."""
+        return await repository.tags_of(session, owner_id)
+
+    async def put_tags(self, work: UnitOfWork, owner_id: str, tags: Iterable[StoredTag]) -> None:
+        """Put tags back under which an owner was findable."""
+        await repository.put_tags(work, owner_id, tags)
+
+    async def drop_tags(self, work: UnitOfWork, owner_id: str) -> None:
+        """Make an owner no longer findable by anything."""
+        await repository.drop_tags(work, owner_id)
 
     def keyed_digest(self, label: str, *parts: bytes) -> bytes:
         """Digest parts under a key of the ring, for what must not be guessable in the database.

@@ -143,6 +143,90 @@ async def unverify_field(work: UnitOfWork, member_id: MemberId, field: str) -> N
             await work.run(_DROP_CODE, contact_point_id=point.id)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """A contact point with all that is stored of it, to be put somewhere else or back."""
+
+    id: str
+    kind: str
+    field: str
+    verified_us: int | None
+    sign_in_tag: bytes | None
+    created_us: int
+
+
+_STORED_POINTS = Statement(
+    select(contact_point)
+    .where(contact_point.c.member_id == bindparam("member_id"))
+    .order_by(contact_point.c.id)
+)
+_PUT_POINT = Statement(
+    insert(contact_point).values(
+        id=bindparam("id"),
+        member_id=bindparam("member_id"),
+        kind=bindparam("kind"),
+        field=bindparam("field"),
+        verified_us=bindparam("verified_us"),
+        sign_in_tag=bindparam("sign_in_tag"),
+        created_us=bindparam("created_us"),
+    )
+)
+
+
+async def stored_points(session: ReadSession, member_id: MemberId) -> list[StoredPoint]:
+    """Give all that is stored of a member's contact points."""
+    rows = await session.all(_STORED_POINTS, member_id=member_id)
+    return [
+        StoredPoint(
+            row["id"],
+            row["kind"],
+            row["field"],
+            row["verified_us"],
+            row["sign_in_tag"],
+            row["created_us"],
+        )
+        for row in rows
+    ]
+
+
+async def put_point(work: UnitOfWork, member_id: MemberId, point: StoredPoint) -> None:
+    """Store a contact point as it was; where another signs in by its value now, it does not."""
+    tag = point.sign_in_tag
+    if tag is not None and await contact_point_by_sign_in_tag(work, tag) is not None:
+        tag = None
+    await work.run(
+        _PUT_POINT,
+        id=point.id,
+        member_id=member_id,
+        kind=point.kind,
+        field=point.field,
+        verified_us=point.verified_us,
+        sign_in_tag=tag,
+        created_us=point.created_us,
+    )
+
+
+_MOVE_POINT = Statement(
+    update(contact_point)
+    .where(contact_point.c.id == bindparam("contact_point_id"))
+    .values(member_id=bindparam("to_member"))
+)
+_DROP_POINT = Statement(
+    delete(contact_point).where(contact_point.c.id == bindparam("contact_point_id"))
+)
+
+
+async def move_point(work: UnitOfWork, contact_point_id: str, member_id: MemberId) -> None:
+    """Let a contact point reach another record of the same person; a code under way stays good."""
+    await work.run(_MOVE_POINT, contact_point_id=contact_point_id, to_member=member_id)
+
+
+async def drop_point(work: UnitOfWork, contact_point_id: str) -> None:
+    """Forget one contact point and its code."""
+    await work.run(_DROP_CODE, contact_point_id=contact_point_id)
+    await work.run(_DROP_POINT, contact_point_id=contact_point_id)
+
+
 async def drop_contact_points(work: UnitOfWork, member_id: MemberId) -> None:
     """Forget a member's contact points and codes."""
     for point in await contact_points_of(work, member_id):

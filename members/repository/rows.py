@@ -155,15 +155,30 @@ _ADD_PAIRWISE = Statement.for_dialect(
             client_id=bindparam("client_id"),
             member_id=bindparam("member_id"),
             created_us=bindparam("now_us"),
+            made_for=None,
         )
         .on_conflict_do_nothing()
     )
 )
+# After a merge a client may have several ids for one member: the member's own comes first.
 _PAIRWISE_OF = Statement(
-    select(pairwise_id.c.id).where(
+    select(pairwise_id.c.id)
+    .where(
         pairwise_id.c.client_id == bindparam("client_id"),
         pairwise_id.c.member_id == bindparam("member_id"),
     )
+    .order_by(pairwise_id.c.made_for.is_not(None), pairwise_id.c.id)
+    .limit(1)
+)
+_PAIRWISE_IDS = Statement(
+    select(pairwise_id.c.id, pairwise_id.c.made_for)
+    .where(pairwise_id.c.member_id == bindparam("member_id"))
+    .order_by(pairwise_id.c.id)
+)
+_NAME_ANOTHER = Statement(
+    update(pairwise_id)
+    .where(pairwise_id.c.id == bindparam("pairwise"))
+    .values(member_id=bindparam("to_member"), made_for=bindparam("new_made_for"))
 )
 _BY_PAIRWISE = Statement(
     select(pairwise_id.c.member_id).where(
@@ -207,6 +222,21 @@ async def member_of_pairwise(
     """Resolve what a client calls a member."""
     row = await session.first(_BY_PAIRWISE, pairwise=pairwise, client_id=client_id)
     return None if row is None else MemberId(row["member_id"])
+
+
+async def pairwise_ids_of(
+    session: ReadSession, member_id: MemberId
+) -> list[tuple[str, str | None]]:
+    """Give every id that names a member, with whom it named before a merge."""
+    rows = await session.all(_PAIRWISE_IDS, member_id=member_id)
+    return [(row["id"], row["made_for"]) for row in rows]
+
+
+async def name_another(
+    work: UnitOfWork, pairwise: str, member_id: MemberId, made_for: str | None
+) -> None:
+    """Let an id name another member: the survivor of a merge, or again who it was made for."""
+    await work.run(_NAME_ANOTHER, pairwise=pairwise, to_member=member_id, new_made_for=made_for)
 
 
 async def drop_pairwise_ids(work: UnitOfWork, member_id: MemberId) -> None:

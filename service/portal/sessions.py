@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from fastapi import Request, Response
 
-from consent import ConsentService, GateState
+from consent import ConsentService
 from kernel import Clock, Database, MemberId, NotFoundError, UnitOfWork
 from service.auth import repository
 from service.auth.clients import token_hash
@@ -120,7 +120,7 @@ class Sessions:
                 gate = await self._consent.gate(reader, MemberId(session.member_id))
             except NotFoundError:
                 return None
-        return None if gate.state is GateState.ERASED else session
+        return None if gate.state.is_closed else session
 
     def _csrf(self, token: str) -> str:
         return self._vault.keyed_digest("portal-csrf", token.encode()).hex()

@@ -1,9 +1,17 @@
-"""Where the sample exports and their row-by-row truth are found."""
+"""Where the sample exports and their row-by-row truth are found; the worlds of this folder."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.support.world import (  # noqa: F401 (fixtures are asked for by name)
+    installed_sqlite,
+    postgres_settings,
+    settings,
+    sqlite_settings,
+    world,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

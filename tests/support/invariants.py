@@ -50,7 +50,10 @@ async def assert_log_is_whole(world: World) -> None:
 
 
 async def assert_members_are_whole(world: World) -> None:
-    """Every member has gate, keys, cells that open and tags; every erased one has none of them."""
+    """Every member has gate, keys, cells that open and tags; every erased one has none of them.
+
+    A merged one has keys and cells, and nothing by which it could be found.
+    """
     members = {row["id"]: row for row in await world.fetch("SELECT * FROM member")}
     gates = {row["member_id"]: row for row in await world.fetch("SELECT * FROM member_gate")}
     imports = {row["id"] for row in await world.fetch("SELECT id FROM import_run")}
@@ -61,6 +64,7 @@ async def assert_members_are_whole(world: World) -> None:
     assert keys.keys() - imports <= members.keys(), "keys without an owner"
     assert {keys.get(owner, set()) == {ORDINARY} for owner in imports} <= {True}
     erased = {owner for owner, gate in gates.items() if gate["state"] == "erased"}
+    merged = {owner for owner, gate in gates.items() if gate["state"] == "merged"}
     living = members.keys() - erased
     for table, column in (
         ("vault_tag", "owner_id"),
@@ -73,15 +77,16 @@ async def assert_members_are_whole(world: World) -> None:
         assert found <= members.keys(), f"{table} points to nobody"
         if table in {"vault_tag", "contact_point"}:
             assert not found & erased, f"{table} remembers the erased"
+            assert not found & merged, f"{table} finds the merged"
     for owner in erased:
         assert keys.get(owner, set()) <= {PSEUDONYM}
         assert msgpack.unpackb(bytes(members[owner]["cells"])) == {}
     for owner in living:
         assert keys[owner] == {ORDINARY, PSEUDONYM}
-        await _assert_opens(world, members[owner])
+        await _assert_opens(world, members[owner], findable=owner not in merged)
 
 
-async def _assert_opens(world: World, row: dict[str, Any]) -> None:
+async def _assert_opens(world: World, row: dict[str, Any], *, findable: bool) -> None:
     vault, owner = world.runtime.vault, row["id"]
     async with world.runtime.database.read() as session:
         keys = await vault.keys_of(session, owner)
@@ -97,7 +102,8 @@ async def _assert_opens(world: World, row: dict[str, Any]) -> None:
             kind = entry.index.value
             expected.add((field, kind, vault.index.tag(kind, index_form(kind, value))))
     tags = await world.fetch("SELECT * FROM vault_tag WHERE owner_id = :owner", owner=owner)
-    assert {(tag["field"], tag["kind"], bytes(tag["tag"])) for tag in tags} == expected
+    found = {(tag["field"], tag["kind"], bytes(tag["tag"])) for tag in tags}
+    assert found == (expected if findable else set())
 
 
 async def assert_events_tell_the_rows(world: World) -> None:
