@@ -25,6 +25,7 @@ from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
 from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
 from service.lock import DataDirLock
+from service.matching import follow_members
 from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
 from service.schema import check_schema
 from service.settings import Settings
@@ -157,7 +158,7 @@ class Runtime:
             every_us=DAY_US,
         )
         await gatekeeper.refresh()
-        return cls(
+        runtime = cls(
             settings=settings,
             clock=clock,
             database=database,
@@ -193,6 +194,8 @@ class Runtime:
             worker=worker,
             lock=lock,
         )
+        follow_members(runtime)
+        return runtime
 
     async def start(self, *, background: bool = True) -> None:
         """Begin the log; with `background`, sequence, deliver and do housekeeping from now on."""
