@@ -1,19 +1,22 @@
 """The duplicates queue over HTTP: look, merge, dismiss, undo.
 
-Merging and dismissing are the same done twice: a pair that was decided is not decided again, so
-these routes need no Idempotency-Key. Clients know both members by ids of their own.
+A decision makes units of work of its own, so what an Idempotency-Key stores is written by the
+last of them. Clients know both members by ids of their own.
 """
 
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 
-from kernel import Caller, Clock, Database, FieldProblem, MemberId, UnitOfWork
+from kernel import Caller, Clock, Database, FieldProblem, IdempotencyKey, MemberId, UnitOfWork
 from kernel.http import decode_id_cursor, encode_cursor
 from kernel.schemas import problems
-from kernel.web import Gatekeeper, JSONBytes
-from members.duplicates import Duplicates
+from kernel.web import Gatekeeper, JSONBytes, idempotency_key, once, replayed
+from members.duplicates import Decided, Duplicates
 from members.errors import MemberDataError
+from members.merging import Merged
+from members.parting import Parted
 from members.repository import DuplicatePair, PairState
 from members.schemas import (
     DismissAnswer,
@@ -25,6 +28,7 @@ from members.schemas import (
 from members.service import Members
 
 _PAGE = 50
+Made = TypeVar("Made")
 _DupId = Annotated[str, Path(max_length=40, examples=["dup_01m834me8bfjwbgnk89sr02kdz"])]
 _MrgId = Annotated[str, Path(max_length=40, examples=["mrg_01m834me8bfjwbgnk89sr02kdz"])]
 _State = Annotated[PairState, Query(examples=["open"])]
@@ -79,6 +83,10 @@ def router(
     )
     async def merge(request: Request, duplicate: _DupId, body: MergeBody) -> JSONBytes:
         caller = await gatekeeper.require(request, "duplicates", "resolve")
+        key = await idempotency_key(request, caller, "POST /v1/duplicates/{id}:merge")
+        earlier = await _earlier(database, key, clock)
+        if earlier is not None:
+            return JSONBytes(earlier, headers=replayed(replay=True))
         async with database.read() as session:
             pair = await duplicates.read(session, caller, duplicate)
             survivor = None
@@ -86,17 +94,18 @@ def router(
                 survivor = await members.resolve(session, body.survivor, caller)
         if survivor not in {None, pair.first_id, pair.second_id}:
             raise MemberDataError(errors=[FieldProblem("/survivor", "not_in_pair")])
-        merged = await duplicates.merge(caller, duplicate, survivor)
-        async with database.unit_of_work() as work:
-            identifier = await named(work, caller, merged.survivor_id)
-        return JSONBytes(
-            {
+
+        async def answered(work: UnitOfWork, merged: Merged) -> dict[str, Any]:
+            return {
                 "merge_id": merged.merge_id,
-                "id": identifier,
+                "id": await named(work, caller, merged.survivor_id),
                 "undo_until_us": merged.undo_until_us,
                 "audit_id": merged.audit_id,
             }
-        )
+
+        done = _Once(key, clock, answered)
+        await duplicates.merge(caller, duplicate, survivor, then=done)
+        return JSONBytes(done.answer)
 
     @routes.post(
         "/duplicates/{duplicate}:dismiss",
@@ -106,8 +115,17 @@ def router(
     )
     async def dismiss(request: Request, duplicate: _DupId) -> JSONBytes:
         caller = await gatekeeper.require(request, "duplicates", "resolve")
-        decided = await duplicates.dismiss(caller, duplicate)
-        return JSONBytes({"id": decided.duplicate_id, "audit_id": decided.audit_id})
+        key = await idempotency_key(request, caller, "POST /v1/duplicates/{id}:dismiss")
+        earlier = await _earlier(database, key, clock)
+        if earlier is not None:
+            return JSONBytes(earlier, headers=replayed(replay=True))
+
+        async def answered(_work: UnitOfWork, decided: Decided) -> dict[str, Any]:
+            return {"id": decided.duplicate_id, "audit_id": decided.audit_id}
+
+        done = _Once(key, clock, answered)
+        await duplicates.dismiss(caller, duplicate, then=done)
+        return JSONBytes(done.answer)
 
     @routes.post(
         "/merges/{merge}:undo",
@@ -117,11 +135,63 @@ def router(
     )
     async def undo(request: Request, merge: _MrgId) -> JSONBytes:
         caller = await gatekeeper.require(request, "duplicates", "resolve")
-        parted = await duplicates.undo(caller, merge)
-        async with database.unit_of_work() as work:
-            both = [
-                await named(work, caller, one) for one in (parted.survivor_id, parted.merged_id)
-            ]
-        return JSONBytes({"merge_id": merge, "members": both, "audit_id": parted.audit_id})
+        key = await idempotency_key(request, caller, "POST /v1/merges/{id}:undo")
+        earlier = await _earlier(database, key, clock)
+        if earlier is not None:
+            return JSONBytes(earlier, headers=replayed(replay=True))
+
+        async def answered(work: UnitOfWork, parted: Parted) -> dict[str, Any]:
+            both = (parted.survivor_id, parted.merged_id)
+            return {
+                "merge_id": merge,
+                "members": [await named(work, caller, one) for one in both],
+                "audit_id": parted.audit_id,
+            }
+
+        done = _Once(key, clock, answered)
+        await duplicates.undo(caller, merge, then=done)
+        return JSONBytes(done.answer)
 
     return routes
+
+
+class _NotYetError(Exception):
+    """Nobody has done this under this key."""
+
+
+async def _earlier(
+    database: Database, key: IdempotencyKey | None, clock: Clock
+) -> dict[str, Any] | None:
+    """Give the answer that was stored under a key, if there is one."""
+
+    async def not_yet() -> dict[str, Any]:
+        raise _NotYetError
+
+    if key is None:
+        return None
+    try:
+        async with database.unit_of_work() as work:
+            answer, _ = await once(work, key, not_yet, now_us=clock.now_us())
+    except _NotYetError:
+        return None
+    return answer
+
+
+class _Once(Generic[Made]):
+    """Stores the answer under the key in the unit of work of the decision, and keeps it."""
+
+    def __init__(
+        self,
+        key: IdempotencyKey | None,
+        clock: Clock,
+        answered: Callable[[UnitOfWork, Made], Awaitable[dict[str, Any]]],
+    ) -> None:
+        self._key = key
+        self._clock = clock
+        self._answered = answered
+        self.answer: dict[str, Any] = {}
+
+    async def __call__(self, work: UnitOfWork, made: Made) -> None:
+        self.answer, _ = await once(
+            work, self._key, lambda: self._answered(work, made), now_us=self._clock.now_us()
+        )

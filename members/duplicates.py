@@ -4,10 +4,11 @@ Pairs name members by id and say which fields speak for one person, never a valu
 records are one person is decided by people; nothing is merged by itself.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from audit import AuditLog
-from kernel import Caller, Clock, Database, MemberId, NotAllowedError, ReadSession
+from kernel import Caller, Clock, Database, MemberId, NotAllowedError, ReadSession, UnitOfWork
 from members import repository
 from members.errors import MergeError, MergeUnknownError
 from members.merging import Merged, Merges
@@ -72,13 +73,27 @@ class Duplicates:
         return pair
 
     async def merge(
-        self, caller: Caller, duplicate_id: str, survivor_id: MemberId | None = None
+        self,
+        caller: Caller,
+        duplicate_id: str,
+        survivor_id: MemberId | None = None,
+        *,
+        then: Callable[[UnitOfWork, Merged], Awaitable[object]] | None = None,
     ) -> Merged:
-        """Merge the two of a pair; without a survivor the stronger record stays."""
-        self._require(caller, "resolve")
-        return await self._merges.merge(caller, duplicate_id, survivor_id)
+        """Merge the two of a pair; without a survivor the stronger record stays.
 
-    async def dismiss(self, caller: Caller, duplicate_id: str) -> Decided:
+        `then` runs last in the unit of work of the decision, here and below.
+        """
+        self._require(caller, "resolve")
+        return await self._merges.merge(caller, duplicate_id, survivor_id, then=then)
+
+    async def dismiss(
+        self,
+        caller: Caller,
+        duplicate_id: str,
+        *,
+        then: Callable[[UnitOfWork, Decided], Awaitable[object]] | None = None,
+    ) -> Decided:
         """Say that the two are two people; they are not proposed again."""
         self._require(caller, "resolve")
         async with self._database.unit_of_work() as work:
@@ -94,12 +109,21 @@ class Duplicates:
             audit_id = await self._audit.record(
                 work, caller, "duplicate.dismiss", resource=f"duplicate:{duplicate_id}"
             )
-        return Decided(duplicate_id, audit_id)
+            decided = Decided(duplicate_id, audit_id)
+            if then is not None:
+                await then(work, decided)
+        return decided
 
-    async def undo(self, caller: Caller, merge_id: str) -> Parted:
+    async def undo(
+        self,
+        caller: Caller,
+        merge_id: str,
+        *,
+        then: Callable[[UnitOfWork, Parted], Awaitable[object]] | None = None,
+    ) -> Parted:
         """Undo a merge within the days that the settings allow."""
         self._require(caller, "resolve")
-        return await self._partings.undo(caller, merge_id)
+        return await self._partings.undo(caller, merge_id, then=then)
 
     def _require(self, caller: Caller, action: str) -> None:
         if not self._access.allows(caller.role, caller.brand, _RESOURCE, action):

@@ -7,7 +7,7 @@ own keys: whoever erases a member erases the way back with it.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,9 +98,16 @@ class Merges:
         return tuple(self._participants)
 
     async def merge(
-        self, caller: Caller, duplicate_id: str, survivor_id: MemberId | None = None
+        self,
+        caller: Caller,
+        duplicate_id: str,
+        survivor_id: MemberId | None = None,
+        *,
+        then: Callable[[UnitOfWork, Merged], Awaitable[object]] | None = None,
     ) -> Merged:
         """Merge the two of a pair that waits; without `survivor_id` the stronger record stays.
+
+        `then` runs last in the unit of work of the merge, for what must be stored with it.
 
         Raises:
             MergeError: restricted, of two laws, not waiting, or the survivor is none of the two.
@@ -117,7 +124,7 @@ class Merges:
                 look.merged.row,
                 look.taken,
             )
-            made = await self._write(caller, duplicate_id, look, opened)
+            made = await self._write(caller, duplicate_id, look, opened, then)
             if made is not None:
                 return made
         raise MemberChangedError(reason="member_busy")
@@ -177,7 +184,12 @@ class Merges:
     # --- writing ----------------------------------------------------------------------
 
     async def _write(
-        self, caller: Caller, duplicate_id: str, look: _Look, opened: Mapping[str, str]
+        self,
+        caller: Caller,
+        duplicate_id: str,
+        look: _Look,
+        opened: Mapping[str, str],
+        then: Callable[[UnitOfWork, Merged], Awaitable[object]] | None,
     ) -> Merged | None:
         """Write the merge if nothing moved since the look; None to look again."""
         now_us = self._clock.now_us()
@@ -256,7 +268,10 @@ class Merges:
             )
             for member_id in (into.row.id, gone.row.id):
                 await put_message(work, "member.merged", {"member_id": member_id}, now_us=now_us)
-        return Merged(merge_id, into.row.id, gone.row.id, undo_until_us, audit_id)
+            made = Merged(merge_id, into.row.id, gone.row.id, undo_until_us, audit_id)
+            if then is not None:
+                await then(work, made)
+        return made
 
     async def _resealed(
         self, work: UnitOfWork, into: _Side, opened: Mapping[str, str]

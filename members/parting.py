@@ -4,7 +4,7 @@ Both records come back as they were, and what was changed since stays with the s
 that was said since binds both of them, because nobody can tell which of the two said it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,14 @@ class Partings:
         self._merges = merges
         self._clock = clock
 
-    async def undo(self, caller: Caller, merge_id: str) -> Parted:
-        """Make two members of one again.
+    async def undo(
+        self,
+        caller: Caller,
+        merge_id: str,
+        *,
+        then: Callable[[UnitOfWork, Parted], Awaitable[object]] | None = None,
+    ) -> Parted:
+        """Make two members of one again; `then` runs last in the unit of work.
 
         Raises:
             MergeUnknownError: no such merge in the caller's brand.
@@ -109,7 +115,10 @@ class Partings:
                     resource=f"merge:{merge_id}",
                 )
                 await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
-        return Parted(merge_id, merge.survivor_id, merge.merged_id, audit_id)
+            made = Parted(merge_id, merge.survivor_id, merge.merged_id, audit_id)
+            if then is not None:
+                await then(work, made)
+        return made
 
     async def settle_due(self, caller: Caller) -> int:
         """Let go of the way back from merges that are too old; gives how many.

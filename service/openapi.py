@@ -26,7 +26,9 @@ _MEMBER = "/v1/members/{member}"
 _POINTS = _MEMBER + "/contact-points"
 _VERIFY = _POINTS + "/{contact_point}:verify"
 _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
-               _MEMBER + "/consents", _MEMBER + "/consents:withdraw")  # fmt: skip
+               _MEMBER + "/consents", _MEMBER + "/consents:withdraw",
+               "/v1/duplicates/{duplicate}:merge", "/v1/duplicates/{duplicate}:dismiss",
+               "/v1/merges/{merge}:undo")  # fmt: skip
 _TAGGED = (
     ("get", _MEMBER),
     ("patch", _MEMBER),

@@ -171,6 +171,21 @@ async def test_a_merge_is_refused_where_a_member_is_restricted_or_the_pair_decid
     assert (answer.status_code, answer.json()["reason"]) == (409, "decided")
 
 
+async def test_a_decision_repeated_under_its_key_is_answered_and_done_once(world):
+    crm = await client(world)
+    old, new = await two(world, crm)
+    pair = await pair_of(world, old, new)
+    path, headers = f"/v1/duplicates/{pair}:merge", {"Idempotency-Key": "k1"}
+    answers = [await crm.post(path, {"survivor": new.id}, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    assert answers[1].headers["Idempotency-Replayed"] == "true"
+    assert answers[0].json()["id"] == new.id
+    path = f"/v1/merges/{answers[0].json()['merge_id']}:undo"
+    answers = [await crm.post(path, headers=headers) for _ in range(2)]
+    assert [answer.json()["members"] for answer in answers] == [[new.id, old.id]] * 2
+
+
 async def test_another_brand_neither_sees_nor_merges_a_pair(world):
     crm = await client(world)
     old, new = await two(world, crm)

@@ -69,6 +69,10 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "GET /v1/audit/key",
         "GET /audit/log/checkpoint",
         "GET /audit/log/{path}",
+        "GET /v1/duplicates",
+        "POST /v1/duplicates/{duplicate}:merge",
+        "POST /v1/duplicates/{duplicate}:dismiss",
+        "POST /v1/merges/{merge}:undo",
         "GET /livez",
         "GET /readyz",
     }
@@ -231,6 +235,14 @@ class Walk:
         return example
 
 
+# What needs two members in one queue, or a file: tests/members walks these with their examples.
+STAGED = {
+    ("post", "/v1/duplicates/{duplicate}:merge"),
+    ("post", "/v1/duplicates/{duplicate}:dismiss"),
+    ("post", "/v1/merges/{merge}:undo"),
+}
+
+
 def test_every_documented_example_is_accepted(document, registry):
     walk = Walk(document, registry)
     registered = walk.call("post", "/v1/members").json()
@@ -244,13 +256,13 @@ def test_every_documented_example_is_accepted(document, registry):
     called = {("post", "/v1/members")}
     last = [("post", "/v1/members/{member}/consents:withdraw")]
     for method, path, _ in operations(document):
-        if (method, path) not in called and (method, path) not in last:
+        if (method, path) not in called | STAGED and (method, path) not in last:
             walk.call(method, path)
             called.add((method, path))
     for method, path in last:
         walk.call(method, path)
         called.add((method, path))
-    assert len(called) == len(operations(document))
+    assert len(called) == len(operations(document)) - len(STAGED)
 
 
 def test_links_lead_from_a_registration_to_what_can_be_done_with_it(document, registry):
