@@ -1,5 +1,6 @@
 """Disclosure: decide, put on record, then open. The one door through which plaintext leaves."""
 
+from disclosure.audience import Audiences, CountRules
 from disclosure.decision import Allowed, Denied, Omission, Refusal, Snapshot, decide
 from disclosure.errors import (
     GateMovedError,
@@ -9,34 +10,50 @@ from disclosure.errors import (
     UnknownFieldError,
     UnknownPurposeError,
 )
+from disclosure.feed import Feed
+from disclosure.happening import FEED_TYPES, WEBHOOK_TYPES
 from disclosure.reading import EpochKeeper, Reader
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
 from disclosure.self_access import HeldValue, SelfAccess, SelfView, self_caller
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
+from disclosure.webhook import Retries, TargetRules
+from disclosure.webhooks import Acknowledgement, Answer, Consumers, Poster, Webhooks
 
 __all__ = [
     "AUTH_EPOCH",
+    "FEED_TYPES",
     "POLICY_EPOCH",
+    "WEBHOOK_TYPES",
+    "Acknowledgement",
     "Allowed",
+    "Answer",
+    "Audiences",
+    "Consumers",
+    "CountRules",
     "Denied",
     "DisclosureService",
     "EpochKeeper",
     "Epochs",
+    "Feed",
     "GateMovedError",
     "HeldValue",
     "MemberUnknownError",
     "Omission",
+    "Poster",
     "PurposeNotAllowedError",
     "Question",
     "Reader",
     "Refusal",
     "RestrictedError",
+    "Retries",
     "SelfAccess",
     "SelfView",
     "Snapshot",
     "StaleEpochError",
+    "TargetRules",
     "UnknownFieldError",
     "UnknownPurposeError",
+    "Webhooks",
     "decide",
     "epochs",
     "self_caller",

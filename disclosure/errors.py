@@ -50,3 +50,12 @@ class GateMovedError(YinyomError):
     status = 503
     title = "The member's record is changing; nothing was disclosed"
     remedy = "Try again in a moment."
+
+
+class CursorExpiredError(YinyomError):
+    """Changes behind this cursor are no longer kept; a client that went on would miss some."""
+
+    slug = "cursor-expired"
+    status = 410
+    title = "Changes behind this cursor are no longer kept"
+    remedy = "Read /v1/suppressions for each purpose, then start the feed without a cursor."

@@ -89,3 +89,157 @@ class DisclosuresAnswer(Answer):
     id: IdText
     disclosures: list[DisclosureAnswer]
     next_cursor: str | None
+
+
+# --- audiences, changes, suppressions -------------------------------------------------
+
+
+class AudienceWhere(RequestBody):
+    """What narrows an audience down; what is left out narrows nothing."""
+
+    brand: Annotated[str, Field(max_length=41)] | None = Field(None, examples=["main"])
+
+
+class AudienceBody(RequestBody):
+    """Whom to count or to export: one purpose, one channel, and what narrows it down."""
+
+    purpose: Key = Field(examples=["marketing"])
+    channel: Key | None = Field(None, examples=["sms"])
+    where: AudienceWhere = AudienceWhere()
+
+
+class ExportBody(AudienceBody):
+    """An export; `after` goes on behind the last line of one that was cut."""
+
+    after: IdText | None = Field(None, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])
+
+
+class CountAnswer(Answer):
+    """How many members may be reached now, rounded down; no number below the minimum."""
+
+    purpose: str = Field(examples=["marketing"])
+    channel: str | None = Field(examples=["sms"])
+    count: int | None = Field(examples=[120])
+    suppressed: bool
+    minimum: int | None = None
+    rounded_to: int | None = None
+    audit_id: IdText
+
+
+class ChangeAnswer(Answer):
+    """One change of a member that the client knows."""
+
+    cursor: str
+    id: IdText
+    type: str = Field(examples=["consent.withdrawn"])
+    at: str = Field(examples=["2026-11-23T03:00:00.000000Z"])
+    purpose: str | None = Field(examples=["marketing"])
+    channel: str | None = Field(examples=["sms"])
+
+
+class ChangesAnswer(Answer):
+    """Changes, the oldest first; `next_cursor` is where the next page begins, always there."""
+
+    changes: list[ChangeAnswer]
+    next_cursor: str
+
+
+class SuppressionAnswer(Answer):
+    """One member not to be contacted, and why."""
+
+    id: IdText
+    reason: str = Field(examples=["withdrawn"])
+
+
+class SuppressionsAnswer(Answer):
+    """Members not to be contacted now; more follow while `next_cursor` is there."""
+
+    purpose: str = Field(examples=["marketing"])
+    channel: str | None = Field(examples=["sms"])
+    suppressions: list[SuppressionAnswer]
+    next_cursor: str | None
+
+
+# --- webhooks -------------------------------------------------------------------------
+
+
+class WebhookBody(RequestBody):
+    """Where to tell of what."""
+
+    url: str = Field(
+        min_length=1, max_length=500, examples=["https://crm.example.com/hooks/yinyom"]
+    )
+    types: list[Annotated[str, Field(max_length=64)]] = Field(
+        min_length=1, max_length=30, examples=[["consent.withdrawn", "member.erased"]]
+    )
+
+
+class WebhookListed(Answer):
+    """A webhook, without its key."""
+
+    id: IdText
+    url: str
+    types: list[str]
+    created_at: str
+
+
+class WebhookAnswer(WebhookListed):
+    """A webhook as just made; `secret` is there this once, and not in a repeated answer."""
+
+    secret: str | None = Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+
+
+class WebhooksAnswer(Answer):
+    """The client's webhooks, the oldest first."""
+
+    webhooks: list[WebhookListed]
+
+
+class WebhookGoneAnswer(Answer):
+    """A webhook that is no more."""
+
+    id: IdText
+    state: str = Field(examples=["deleted"])
+
+
+class ReplayBody(RequestBody):
+    """From when on to send again."""
+
+    since: str = Field(max_length=40, examples=["2026-11-23T03:00:00Z"])
+
+
+class ReplayAnswer(Answer):
+    """How many deliveries are in line again."""
+
+    id: IdText
+    replayed: int
+
+
+class HappeningAnswer(Answer):
+    """Whom a delivery is about, as this client knows them."""
+
+    id: IdText
+    purpose: str | None
+    channel: str | None
+
+
+class DeliveryAnswer(Answer):
+    """One delivery and what became of it."""
+
+    id: IdText
+    type: str = Field(examples=["member.erased"])
+    data: HappeningAnswer
+    at: str
+    state: str = Field(examples=["acknowledged"])
+    attempts: int
+    status: int | None
+    failure: str | None
+    next_attempt_at: str | None
+    acknowledged_at: str | None
+
+
+class DeliveriesAnswer(Answer):
+    """Deliveries, the newest first."""
+
+    deliveries: list[DeliveryAnswer]
+    next_cursor: str | None

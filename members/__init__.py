@@ -28,7 +28,13 @@ from members.repository import (
     count_members,
 )
 from members.service import Members
-from members.sources import MEMBER_TABLE, member_source, pairwise_is
+from members.sources import (
+    MEMBER_TABLE,
+    member_source,
+    pairwise_is,
+    pairwise_source,
+    registry_source,
+)
 
 __all__ = [
     "CODE_WANTED",
@@ -72,5 +78,7 @@ __all__ = [
     "formats",
     "member_source",
     "pairwise_is",
+    "pairwise_source",
     "prepare",
+    "registry_source",
 ]

@@ -39,3 +39,18 @@ def pairwise_is(
         else pairwise_id.c.id == identifier
     )
     return named & (pairwise_id.c.client_id == client)
+
+
+def registry_source() -> tuple[FromClause, Sequence[ColumnElement[Any]]]:
+    """Offer every member without what a client calls them, and the plain columns of the row."""
+    return member, [member.c.id.label("member_id"), member.c.brand, member.c.jurisdiction]
+
+
+def pairwise_source() -> tuple[FromClause, Sequence[ColumnElement[Any]]]:
+    """Offer by which ids clients know members: table, and id, client and member columns."""
+    columns: list[ColumnElement[Any]] = [
+        pairwise_id.c.id.label("pairwise_id"),
+        pairwise_id.c.client_id,
+        pairwise_id.c.member_id,
+    ]
+    return pairwise_id, columns

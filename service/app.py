@@ -13,6 +13,8 @@ from starlette.routing import Match
 import audit.endpoints
 import consent.endpoints
 import disclosure.endpoints
+import disclosure.feed_endpoints
+import disclosure.webhook_endpoints
 import members.duplicate_endpoints
 import members.endpoints
 import policies.endpoints
@@ -95,6 +97,16 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             runtime.audit,
             gatekeeper,
         ),
+        disclosure.feed_endpoints.router(
+            database,
+            runtime.disclosure,
+            runtime.reader,
+            runtime.audiences,
+            runtime.feed,
+            runtime.audit,
+            gatekeeper,
+        ),
+        disclosure.webhook_endpoints.router(database, runtime.webhooks, gatekeeper, clock),
         members.endpoints.router(
             database,
             runtime.members,

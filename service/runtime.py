@@ -9,7 +9,18 @@ from pathlib import Path
 
 from audit import AuditLog, RightsLedger, Sequencer, Signer
 from consent import ConsentService, ReceiptSigner
-from disclosure import DisclosureService, Reader
+from disclosure import (
+    FEED_TYPES,
+    WEBHOOK_TYPES,
+    Audiences,
+    CountRules,
+    DisclosureService,
+    Feed,
+    Reader,
+    Retries,
+    TargetRules,
+    Webhooks,
+)
 from dsar import Rights, RightsRules, Targets
 from kernel import (
     Clock,
@@ -30,13 +41,16 @@ from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
 from service.schema import check_schema
 from service.settings import Settings
 from service.staff import Approvals, Staff
-from service.tasks import DAY_US, Housekeeping, Worker, system_caller
+from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
+from service.webhook_poster import WebhookPoster
 from vault import FileKeyProvider, KeyRing, Vault, open_key_ring
 
 KMS_ROOT_FILE = "kms-root"
 KEY_RING_FILE = "key-ring.json"
 RING_BACKUP_FILE = "ring-backup.age"
 RECOVERY_KIT_FILE = "recovery-kit.txt"
+CHANGE_RETENTION = "change_retention"
+DELIVERY_RETENTION = "delivery_retention"
 
 
 def open_database(settings: Settings) -> Database:
@@ -84,6 +98,9 @@ class Runtime:
     disclosure: DisclosureService
     reader: Reader
     rights_requests: Rights
+    audiences: Audiences
+    feed: Feed
+    webhooks: Webhooks
     clients: Clients
     gatekeeper: TokenGatekeeper
     staff: Staff
@@ -157,6 +174,17 @@ class Runtime:
             lambda _: loyalty.expire_due(system_caller("worker")),
             every_us=DAY_US,
         )
+        clients = Clients(database, audit, pack, clock)
+        feed = Feed(database, vault, audit, pack, access, consent, clock)
+        targets = TargetRules(frozenset(settings.webhooks.hosts), settings.listens_here_only)
+        poster = WebhookPoster(targets, timeout_seconds=settings.webhooks.timeout_seconds)
+        retries = Retries(window_us=settings.webhooks.retry_hours * HOUR_US)
+        webhooks = Webhooks(
+            database, vault, audit, pack, consent, clients, poster, clock, targets, retries
+        )
+        courier = OutboxCourier(database, clock, delivery)
+        _tell_apps(courier, worker, feed, webhooks)
+        count_rules = CountRules(settings.audiences.minimum, settings.audiences.step)
         await gatekeeper.refresh()
         runtime = cls(
             settings=settings,
@@ -185,11 +213,14 @@ class Runtime:
             disclosure=disclosure,
             reader=Reader(disclosure, gatekeeper),
             rights_requests=Rights(pack, vault, audit, consent, members, _rights_rules(settings)),
-            clients=Clients(database, audit, pack, clock),
+            audiences=Audiences(database, disclosure, members, audit, pack, clock, count_rules),
+            feed=feed,
+            webhooks=webhooks,
+            clients=clients,
             gatekeeper=gatekeeper,
             staff=staff,
             approvals=Approvals(audit, access),
-            courier=OutboxCourier(database, clock, delivery),
+            courier=courier,
             housekeeping=housekeeping,
             worker=worker,
             lock=lock,
@@ -205,9 +236,11 @@ class Runtime:
         if background:
             self.courier.start()
             self.worker.start()
+            self.webhooks.start()
 
     async def close(self) -> None:
         """Stop the background, sequence what waits, and let go of the database."""
+        await self.webhooks.stop()
         await self.worker.stop()
         await self.courier.stop()
         await self.sequencer.stop()
@@ -225,6 +258,16 @@ def _rights_rules(settings: Settings) -> RightsRules:
         export_us=rules.export_hours * 3_600_000_000,
         one_person=rules.one_person,
     )
+
+
+def _tell_apps(courier: OutboxCourier, worker: Worker, feed: Feed, webhooks: Webhooks) -> None:
+    """Let apps hear of what happens to members they know, for as long as it is kept."""
+    for topic in FEED_TYPES:
+        courier.subscribe(topic, feed.react)
+    for topic in WEBHOOK_TYPES:
+        courier.subscribe(topic, webhooks.react)
+    worker.on(CHANGE_RETENTION, lambda _: feed.sweep(), every_us=DAY_US)
+    worker.on(DELIVERY_RETENTION, lambda _: webhooks.sweep(), every_us=DAY_US)
 
 
 def _locked(settings: Settings) -> DataDirLock:

@@ -87,6 +87,21 @@ class RightsSettings(Section):
     one_person: bool = False
 
 
+class AudienceSettings(Section):
+    """From which size on a count of members is told, and to which multiple it is rounded down."""
+
+    minimum: int = Field(10, ge=2, le=1_000)
+    step: int = Field(5, ge=1, le=1_000)
+
+
+class WebhookSettings(Section):
+    """Where webhooks may go besides public addresses, and how long a receiver may take."""
+
+    hosts: tuple[str, ...] = ()
+    timeout_seconds: float = Field(10.0, gt=0, le=60)
+    retry_hours: int = Field(72, ge=1, le=720)
+
+
 class Settings(SettingsRoot):
     """The root of all settings; frozen, passed in, never a global."""
 
@@ -103,6 +118,8 @@ class Settings(SettingsRoot):
     log: LogSettings = LogSettings()
     messages: MessageSettings = MessageSettings()
     rights: RightsSettings = RightsSettings()
+    audiences: AudienceSettings = AudienceSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def database_file(self) -> Path:
@@ -118,6 +135,11 @@ class Settings(SettingsRoot):
     def outbox_file(self) -> Path:
         """The file that receives one-time codes when nothing sends them."""
         return self.messages.outbox_file or self.data_dir / "outbox.jsonl"
+
+    @property
+    def listens_here_only(self) -> bool:
+        """Whether the service answers this machine alone, as the embedded profile does."""
+        return self.server.host in {"127.0.0.1", "::1", "localhost"}
 
     @property
     def on_postgres(self) -> bool:

@@ -102,6 +102,24 @@ class Vault:
         """Give the key under which the rights ledger names members."""
         return self._ring.secret("ledger-tag")
 
+    # --- secrets that are nobody's data -----------------------------------------------
+
+    def keep_secret(self, label: str, row_id: str, secret: bytes) -> tuple[int, bytes]:
+        """Wrap a secret of an installation for its row; gives ring version and wrapped bytes.
+
+        For what must be used in the clear, such as the key a webhook is signed with: a copy of
+        the database holds it wrapped under the ring root only.
+        """
+        return self._ring.version, self._ring.wrap(secret, self._secret_context(label, row_id))
+
+    def recall_secret(self, label: str, row_id: str, ring_version: int, wrapped: bytes) -> bytes:
+        """Unwrap what `keep_secret` wrapped for the same row, or raise `UnreadableError`."""
+        return self._ring.unwrap(ring_version, wrapped, self._secret_context(label, row_id))
+
+    def _secret_context(self, label: str, row_id: str) -> bytes:
+        parts = (self._tenant, label, row_id)
+        return b"secret0" + b"".join(length_prefixed(part) for part in parts)
+
     # --- keys -------------------------------------------------------------------------
 
     async def make_keys(

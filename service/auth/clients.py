@@ -23,6 +23,7 @@ from kernel import (
     IntegrityError,
     InvalidRequestError,
     NotFoundError,
+    ReadSession,
     UnitOfWork,
     YinyomError,
     bump_epoch,
@@ -138,6 +139,11 @@ class Clients:
         """Say whether an active client of this brand has this id."""
         found = await repository.client_by_id(work, client_id)
         return found is not None and found.brand == brand and found.state == ACTIVE
+
+    async def scopes_of(self, session: ReadSession, client_id: str) -> frozenset[str] | None:
+        """Give the scopes of an active client, or None."""
+        found = await repository.client_by_id(session, client_id)
+        return None if found is None or found.state != ACTIVE else frozenset(found.scopes)
 
     async def issue_token(
         self, client_id: str, secret: str, wanted: Sequence[str] | None, *, minutes: int

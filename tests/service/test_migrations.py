@@ -20,6 +20,7 @@ ROOMS = (
     "consent",
     "members",
     "loyalty",
+    "disclosure",
     "dsar",
     "backup",
     "service.auth",

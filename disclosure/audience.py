@@ -1,0 +1,283 @@
+"""Audiences: how many members a purpose may reach now, and their allowed data as a stream.
+
+A count is made inside the registry and told only from a minimum size on, rounded down. An
+export is many disclosures: each member passes `decide` with the gate held, each has an event,
+and a line leaves only after its event has committed. Who withdraws while it runs is in no later
+chunk.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from audit import AuditLog
+from disclosure import audience_repository, repository
+from disclosure.audience_repository import Shape, Whom
+from disclosure.service import DisclosureService, Epochs, Question
+from kernel import (
+    Caller,
+    Clock,
+    Database,
+    FieldProblem,
+    InvalidRequestError,
+    MemberId,
+    YinyomError,
+    new_id,
+)
+from members import Members
+from policies import BasisKind, PolicyPack
+
+_INTRODUCED_AT_A_TIME = 500
+_EVENT_COUNT = "audience.count"
+_EVENT_EXPORT = "audience.export"
+
+UnderEpochs = Callable[[Callable[[Caller, Epochs], Awaitable[Any]]], Awaitable[Any]]
+"""Acts as the caller of a request, authenticated anew (see `Reader.under_present_epochs`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountRules:
+    """From which size on a count is told, and to which multiple it is rounded down."""
+
+    minimum: int
+    step: int
+
+    def told(self, exact: int) -> int | None:
+        """Give what may be told of a count; None when too few members are behind it."""
+        return None if exact < self.minimum else exact - exact % self.step
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A checked audience: purpose, channel, and what narrows it down."""
+
+    question: Question
+    brand: str | None = None
+
+
+class Audiences:
+    """Counts and exports members by purpose and channel, for one compiled policy."""
+
+    def __init__(
+        self,
+        database: Database,
+        disclosure: DisclosureService,
+        members: Members,
+        audit: AuditLog,
+        pack: PolicyPack,
+        clock: Clock,
+        rules: CountRules,
+    ) -> None:
+        self._database = database
+        self._disclosure = disclosure
+        self._members = members
+        self._audit = audit
+        self._pack = pack
+        self._clock = clock
+        self._rules = rules
+
+    def selection(
+        self, purpose: str, channel: str | None, where: Mapping[str, Any] | None = None
+    ) -> Selection:
+        """Check a selection against the pack before anything is read."""
+        where = where or {}
+        return Selection(self._disclosure.question(purpose, channel, None), where.get("brand"))
+
+    async def count(self, caller: Caller, selection: Selection) -> dict[str, Any]:
+        """Count who may be reached now; one event, which holds what was told and nobody's token.
+
+        `{"count","rounded_to","audit_id"}`, or, below the minimum, `{"count":null,
+        "suppressed":true,"minimum","audit_id"}`.
+        """
+        question = selection.question
+        async with self._database.unit_of_work() as work:
+            exact = await audience_repository.count(
+                work, self._shape(question), self._whom(caller, selection)
+            )
+            told = self._rules.told(exact)
+            audit_id = await self._audit.record(
+                work,
+                caller,
+                _EVENT_COUNT,
+                purpose=question.purpose.key,
+                channel=question.channel,
+                decision="allow",
+                count=told,
+                reason="below_minimum" if told is None else None,
+            )
+        answer = {"purpose": question.purpose.key, "channel": question.channel}
+        if told is None:
+            suppressed = {"count": None, "suppressed": True, "minimum": self._rules.minimum}
+            return {**answer, **suppressed, "audit_id": audit_id}
+        return {
+            **answer,
+            "count": told,
+            "suppressed": False,
+            "rounded_to": self._rules.step,
+            "audit_id": audit_id,
+        }
+
+    async def export(
+        self, caller: Caller, selection: Selection, under_epochs: UnderEpochs, *, after: str
+    ) -> "Export":
+        """Begin an export: on record, and with an id of the client's own for every member.
+
+        The ids are drawn before the first page, so that the order of the lines is the order of
+        random ids: two clients cannot find out by position who is the same person.
+        """
+        whom, shape = self._whom(caller, selection), self._shape(selection.question)
+        export = Export(self, caller, selection, under_epochs, after)
+        async with self._database.unit_of_work() as work:
+            await self._audit.record(
+                work,
+                caller,
+                _EVENT_EXPORT,
+                purpose=selection.question.purpose.key,
+                channel=selection.question.channel,
+                resource=export.resource,
+                decision="allow",
+            )
+        last = ""
+        while True:
+            async with self._database.unit_of_work() as work:
+                strangers = await audience_repository.unknown_members(
+                    work, shape, whom, after=last, most=_INTRODUCED_AT_A_TIME
+                )
+                for member_id in strangers:
+                    await self._members.pairwise_for(
+                        work, caller.id, MemberId(member_id), now_us=self._clock.now_us()
+                    )
+            if len(strangers) < _INTRODUCED_AT_A_TIME:
+                return export
+            last = strangers[-1]
+
+    async def chunk(
+        self, caller: Caller, selection: Selection, epochs: Epochs, after: str
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Disclose the next members of an audience, and say behind whom to go on, if anywhere.
+
+        Selected without a lock, then decided with each gate held, by the same road as every
+        batch of reads: what the selection saw does not matter any more.
+        """
+        async with self._database.read() as session:
+            named = await audience_repository.page(
+                session,
+                self._shape(selection.question),
+                self._whom(caller, selection),
+                after=after,
+                most=repository.MOST_IN_BATCH,
+            )
+        if not named:
+            return [], None
+        answer = await self._disclosure.view_many(caller, named, selection.question, epochs)
+        lines = [
+            {"id": one["id"], "data": one["data"], "omitted": one["omitted"]}
+            for one in answer["results"]
+            if "denied" not in one
+        ]
+        return lines, named[-1]
+
+    async def finish(
+        self, caller: Caller, selection: Selection, resource: str, *, count: int, cut: str | None
+    ) -> str:
+        """Put on record how many members an export disclosed, and why it was cut if it was."""
+        async with self._database.unit_of_work() as work:
+            return await self._audit.record(
+                work,
+                caller,
+                f"{_EVENT_EXPORT}.end",
+                purpose=selection.question.purpose.key,
+                channel=selection.question.channel,
+                resource=resource,
+                decision="allow",
+                outcome="ok" if cut is None else "partial",
+                reason=cut,
+                count=count,
+            )
+
+    # --- helpers ----------------------------------------------------------------------
+
+    def _whom(self, caller: Caller, selection: Selection) -> Whom:
+        if selection.brand is not None and selection.brand != caller.brand:
+            raise InvalidRequestError(
+                "a client reaches members of its own brand only",
+                reason="other_brand",
+                errors=[FieldProblem("/where/brand", "other_brand")],
+            )
+        question = selection.question
+        return Whom(caller.id, caller.brand, question.purpose.key, question.channel or "")
+
+    def _shape(self, question: Question) -> Shape:
+        purpose = question.purpose
+        by_consent: list[str] = []
+        otherwise: list[str] = []
+        for code in sorted(self._pack.jurisdictions):
+            kind = purpose.basis.get(code, purpose.default_basis)
+            (by_consent if kind is BasisKind.CONSENT else otherwise).append(code)
+        return Shape(tuple(by_consent), tuple(otherwise))
+
+
+class Export:
+    """One export on its way: lines of JSON, the last of which says that nothing is missing."""
+
+    def __init__(
+        self,
+        audiences: Audiences,
+        caller: Caller,
+        selection: Selection,
+        under_epochs: UnderEpochs,
+        after: str,
+    ) -> None:
+        self.resource = f"export:{new_id('exp')}"
+        self._audiences = audiences
+        self._caller = caller
+        self._selection = selection
+        self._under_epochs = under_epochs
+        self._after = after
+        self._count = 0
+        self._ended = False
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Give the lines chunk by chunk; each chunk's events are durable before it is given.
+
+        A client that was revoked meanwhile, or a trail that takes no more events, ends the
+        stream without its last line.
+        """
+        after: str | None = self._after
+        while after is not None:
+            chunk = await self._chunk(after)
+            if chunk is None:
+                return
+            lines, after = chunk
+            self._count += len(lines)
+            if lines:
+                yield b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        audit_id = await self._end(None)
+        last = {"end": True, "count": self._count, "audit_id": audit_id}
+        yield orjson.dumps(last) + b"\n"
+
+    async def close(self, reason: str = "client_gone") -> None:
+        """Put on record that the stream was cut, unless it came to its end."""
+        if not self._ended:
+            await self._end(reason)
+
+    async def _chunk(self, after: str) -> tuple[list[dict[str, Any]], str | None] | None:
+        """Give the next lines; None, with the reason on record, when there may be no more."""
+
+        async def act(caller: Caller, epochs: Epochs) -> Any:
+            return await self._audiences.chunk(caller, self._selection, epochs, after)
+
+        try:
+            lines, last = await self._under_epochs(act)
+        except YinyomError as error:
+            await self._end(error.reason or error.slug)
+            return None
+        return lines, last
+
+    async def _end(self, cut: str | None) -> str:
+        self._ended = True
+        return await self._audiences.finish(
+            self._caller, self._selection, self.resource, count=self._count, cut=cut
+        )

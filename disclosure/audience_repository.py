@@ -1,0 +1,173 @@
+"""SQL of audiences and suppressions: whom a purpose may reach now, and whom it may not.
+
+`eligible` says in SQL what `decide` says of one member; a stateful test holds the two against
+each other. Whatever leaves the registry passes `decide` again, with its gate held.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Text, and_, bindparam, false, func, or_, select
+from sqlalchemy.sql import Select
+from sqlalchemy.sql.elements import ColumnElement
+
+from consent import GateState, Status, gate_source, state_source
+from kernel import ReadSession, Row, Statement
+from members import pairwise_source, registry_source
+from policies import AgeTier
+
+_MINORS = (AgeTier.MINOR_WITH_GUARDIAN.value, AgeTier.GUARDIAN_ONLY.value)
+_purpose = bindparam("purpose", type_=Text)
+_channel = bindparam("channel", type_=Text)
+_client = bindparam("client_id", type_=Text)
+_brand = bindparam("brand", type_=Text)
+_after = bindparam("after", type_=Text)
+_most = bindparam("most", type_=BigInteger)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides the text of a statement: where consent is the basis, and what is filtered.
+
+    `by_consent` and `otherwise` are the jurisdictions in which the purpose rests on consent and
+    on another basis; a member of any other jurisdiction has no law and is in no audience.
+    """
+
+    by_consent: tuple[str, ...]
+    otherwise: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """The parameters of a selection: a client, its brand, and what it asks for."""
+
+    client_id: str
+    brand: str
+    purpose: str
+    channel: str
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the named parts of a statement."""
+        return {
+            "client_id": self.client_id,
+            "brand": self.brand,
+            "purpose": self.purpose,
+            "channel": self.channel,
+        }
+
+
+def _parts(
+    shape: Shape, *columns: ColumnElement[Any], known: bool
+) -> tuple[Select[Any], Mapping[str, ColumnElement[Any]]]:
+    """Join members, gate and state, for those whom the purpose may reach; `known` to a client."""
+    member, member_columns = registry_source()
+    member_id, brand, jurisdiction = member_columns
+    gate, gate_on, gate_columns = gate_source(member_id)
+    state, state_on, state_columns = state_source(member_id, _purpose, _channel)
+    pairwise, (named, client, of_member) = pairwise_source()
+    joined = member.join(gate, gate_on).outerjoin(state, state_on)
+    theirs = and_(of_member == member_id, client == _client)
+    joined = joined.join(pairwise, theirs) if known else joined.outerjoin(pairwise, theirs)
+    places = {"member_id": member_id, "pairwise_id": named}
+    where = and_(
+        brand == _brand,
+        _eligible(shape, jurisdiction, gate_columns, state_columns[0]),
+    )
+    return select(*(columns or (named,))).select_from(joined).where(where), places
+
+
+def _eligible(
+    shape: Shape,
+    jurisdiction: ColumnElement[str],
+    gate: Sequence[ColumnElement[Any]],
+    status: ColumnElement[str],
+) -> ColumnElement[bool]:
+    """Say in SQL what `decide` says: an open gate, and a lawful basis (see `decide_basis`)."""
+    _, gate_state, age_tier = gate
+    consented = and_(
+        jurisdiction.in_(shape.by_consent) if shape.by_consent else false(),
+        status == Status.GIVEN.value,
+        age_tier.not_in(_MINORS),
+    )
+    otherwise = jurisdiction.in_(shape.otherwise) if shape.otherwise else false()
+    return and_(gate_state == GateState.ACTIVE.value, or_(consented, otherwise))
+
+
+@cache
+def _count(shape: Shape) -> Statement:
+    selected, _ = _parts(shape, func.count().label("members"), known=False)
+    return Statement(selected)
+
+
+@cache
+def _unknown(shape: Shape) -> Statement:
+    """Members of an audience that the client has no id for yet, in the order of their ids."""
+    member_id = registry_source()[1][0]
+    selected, at = _parts(shape, member_id, known=False)
+    return Statement(
+        selected.where(at["pairwise_id"].is_(None), at["member_id"] > _after)
+        .order_by(at["member_id"])
+        .limit(_most)
+    )
+
+
+@cache
+def _page(shape: Shape) -> Statement:
+    """A page of an audience, in the order of the client's own ids: no two clients share it."""
+    selected, at = _parts(shape, known=True)
+    return Statement(
+        selected.where(at["pairwise_id"] > _after).order_by(at["pairwise_id"]).limit(_most)
+    )
+
+
+def _all_known() -> Statement:
+    member, (member_id, brand, jurisdiction) = registry_source()
+    gate, gate_on, gate_columns = gate_source(member_id)
+    state, state_on, state_columns = state_source(member_id, _purpose, _channel)
+    pairwise, (named, client, of_member) = pairwise_source()
+    joined = (
+        pairwise.join(member, of_member == member_id).join(gate, gate_on).outerjoin(state, state_on)
+    )
+    return Statement(
+        select(named, member_id, brand, jurisdiction, *gate_columns, *state_columns)
+        .select_from(joined)
+        .where(client == _client, named > _after)
+        .order_by(named)
+        .limit(_most)
+    )
+
+
+_KNOWN = _all_known()
+
+
+async def count(session: ReadSession, shape: Shape, whom: Whom) -> int:
+    """Count the members whom a purpose and channel may reach now."""
+    row = await session.first(_count(shape), **whom.parameters())
+    return 0 if row is None else int(row["members"])
+
+
+async def unknown_members(
+    session: ReadSession, shape: Shape, whom: Whom, *, after: str, most: int
+) -> list[str]:
+    """Give members of an audience that the client has no id for, from the one after `after`."""
+    rows = await session.all(_unknown(shape), **whom.parameters(), after=after, most=most)
+    return [row["member_id"] for row in rows]
+
+
+async def page(
+    session: ReadSession, shape: Shape, whom: Whom, *, after: str, most: int
+) -> list[str]:
+    """Give the client's ids of members of an audience, from the one after `after`."""
+    rows = await session.all(_page(shape), **whom.parameters(), after=after, most=most)
+    return [row["pairwise_id"] for row in rows]
+
+
+async def known_members(
+    session: ReadSession, client_id: str, purpose: str, channel: str, *, after: str, most: int
+) -> Sequence[Row]:
+    """Give what a decision needs of every member a client knows, without any cell."""
+    return await session.all(
+        _KNOWN, client_id=client_id, purpose=purpose, channel=channel, after=after, most=most
+    )

@@ -1,0 +1,246 @@
+"""The change feed and the suppression list: what apps must hear of, and whom to leave alone.
+
+A client sees changes of the members it knows and of its own purposes, by its own ids. Its
+cursor is sealed to it: another client's cursor is refused, and no cursor says how much is going
+on in the registry besides.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audit import AuditLog
+from consent import ConsentService, GateState, Status
+from disclosure import audience_repository, feed_repository
+from disclosure.decision import Denied, Refusal, Snapshot, decide
+from disclosure.errors import CursorExpiredError
+from disclosure.happening import happening
+from disclosure.service import Question
+from kernel import (
+    Caller,
+    Clock,
+    Database,
+    FieldProblem,
+    InvalidRequestError,
+    Message,
+    Row,
+    UnitOfWork,
+    rfc3339,
+    to_date,
+)
+from policies import AccessSnapshot, AgeTier, PolicyPack, period_end
+from vault import Vault
+
+PURPOSE_PREFIX = "purpose:"
+_CURSOR_LABEL = "change-cursor"
+_MASK_LABEL = "change-cursor-mask"
+_TAG_BYTES = 16
+_POSITION_BYTES = 8
+_DAY_US = 86_400_000_000
+_SCANNED_AT_A_TIME = 500
+_MOST_SCANNED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows for a client, and the cursor from which the next page goes on, if there is one."""
+
+    rows: tuple[dict[str, Any], ...]
+    next_cursor: str | None
+
+
+class Feed:
+    """Tells apps what has changed for the members they know, and whom they must not contact."""
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        audit: AuditLog,
+        pack: PolicyPack,
+        access: AccessSnapshot,
+        consent: ConsentService,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._audit = audit
+        self._pack = pack
+        self._access = access
+        self._consent = consent
+        self._clock = clock
+
+    async def react(self, work: UnitOfWork, message: Message) -> Callable[[], None] | None:
+        """Note a message of the outbox as a change, in the courier's own transaction."""
+        happened = await happening(work, self._consent, message)
+        await feed_repository.note(work, happened, now_us=self._clock.now_us())
+        return None
+
+    async def changes(self, caller: Caller, cursor: str | None, *, most: int) -> Page:
+        """Give the changes behind a cursor, the oldest first; one event when there are any.
+
+        The cursor of an empty page is the one that was given. Changes of purposes that the
+        client does not read for are left out, and so are members it does not know.
+
+        Raises:
+            InvalidRequestError: the cursor was not made for this client.
+            CursorExpiredError: retention took changes away that the client has not seen.
+        """
+        after = 0 if cursor is None else self._position(caller.id, cursor)
+        purposes = _purposes(caller)
+        async with self._database.unit_of_work() as work:
+            if cursor is not None and after < await feed_repository.dropped(work):
+                raise CursorExpiredError(reason="cursor_expired")
+            found = await feed_repository.page(work, caller.id, purposes, after=after, most=most)
+            if found:
+                await self._audit.record(
+                    work, caller, "change.read", decision="allow", count=len(found)
+                )
+        rows = tuple(self._told(caller.id, row) for row in found)
+        at = rows[-1]["cursor"] if rows else cursor or self._cursor(caller.id, after)
+        return Page(rows, at)
+
+    async def suppressions(
+        self, caller: Caller, question: Question, after: str | None, *, most: int
+    ) -> Page:
+        """Give members that the client knows and must not contact, each with the reason.
+
+        Everybody is listed of whom `decide` does not allow the purpose and channel now, silence
+        included. A page may be short though more follow: `next_cursor` says so.
+        """
+        found: list[dict[str, Any]] = []
+        last = after or ""
+        scanned = 0
+        more = True
+        async with self._database.unit_of_work() as work:
+            while more and len(found) < most and scanned < _MOST_SCANNED:
+                rows = await audience_repository.known_members(
+                    work,
+                    caller.id,
+                    question.purpose.key,
+                    question.channel or "",
+                    after=last,
+                    most=_SCANNED_AT_A_TIME,
+                )
+                for row in rows:
+                    last = row["pairwise_id"]
+                    scanned += 1
+                    reason = self._reason(caller, question, row)
+                    if reason is not None:
+                        found.append({"id": last, "reason": reason})
+                    if len(found) == most:
+                        break
+                else:
+                    more = len(rows) == _SCANNED_AT_A_TIME
+            await self._audit.record(
+                work,
+                caller,
+                "suppression.read",
+                purpose=question.purpose.key,
+                channel=question.channel,
+                decision="allow",
+                count=len(found),
+            )
+        return Page(tuple(found), last if more and last else None)
+
+    async def sweep(self) -> bool:
+        """Forget changes as old as the pseudonymous remainder of an erased member may become."""
+        now_us = self._clock.now_us()
+        before_us = now_us - kept_us(self._pack, now_us)
+        async with self._database.unit_of_work() as work:
+            return await feed_repository.drop_before(work, before_us)
+
+    def _reason(self, caller: Caller, question: Question, row: Row) -> str | None:
+        decision = decide(
+            self._pack,
+            self._access,
+            caller,
+            question.purpose,
+            question.channel,
+            (),
+            snapshot_without_fields(row),
+        )
+        if not isinstance(decision, Denied) or decision.reason is Refusal.OTHER_BRAND:
+            return None
+        return decision.reason.value.removeprefix("consent_").removeprefix("member_")
+
+    def _told(self, client_id: str, row: Row) -> dict[str, Any]:
+        return {
+            "cursor": self._cursor(client_id, row["position"]),
+            "id": row["pairwise_id"],
+            "type": row["type"],
+            "at": rfc3339(row["at_us"]),
+            "purpose": row["purpose"],
+            "channel": row["channel"],
+        }
+
+    # --- cursors ----------------------------------------------------------------------
+
+    def _cursor(self, client_id: str, position: int) -> str:
+        """Seal a position to a client; the same position gives the same cursor, always."""
+        plain = position.to_bytes(_POSITION_BYTES)
+        tag = self._vault.keyed_digest(_CURSOR_LABEL, client_id.encode(), plain)
+        sealed = tag + self._masked(client_id, tag, plain)
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+    def _position(self, client_id: str, cursor: str) -> int:
+        try:
+            padded = cursor + "=" * (-len(cursor) % 4)
+            sealed = base64.b64decode(padded, altchars=b"-_", validate=True)
+        except (ValueError, binascii.Error):
+            raise _bad_cursor() from None
+        tag, masked = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
+        if len(masked) != _POSITION_BYTES:
+            raise _bad_cursor()
+        plain = self._masked(client_id, tag, masked)
+        genuine = self._vault.keyed_digest(_CURSOR_LABEL, client_id.encode(), plain)
+        if not hmac.compare_digest(tag, genuine):
+            raise _bad_cursor()
+        return int.from_bytes(plain)
+
+    def _masked(self, client_id: str, tag: bytes, position: bytes) -> bytes:
+        mask = self._vault.keyed_digest(_MASK_LABEL, client_id.encode(), tag)
+        return bytes(one ^ other for one, other in zip(position, mask, strict=False))
+
+
+def snapshot_without_fields(row: Row) -> Snapshot:
+    """Give what a decision needs of a member when no field is asked for."""
+    status = row["consent_status"]
+    return Snapshot(
+        member_id=row["member_id"],
+        brand=row["brand"],
+        jurisdiction=row["jurisdiction"],
+        gate_version=row["gate_version"],
+        gate_state=GateState(row["gate_state"]),
+        age_tier=AgeTier(row["gate_age_tier"]),
+        status=None if status is None else Status(status),
+        consent_id=row["consent_event_id"],
+        notice_revision=row["consent_notice_revision"],
+        held=frozenset(),
+        verified=frozenset(),
+    )
+
+
+def kept_us(pack: PolicyPack, now_us: int) -> int:
+    """Give how long (µs) changes and deliveries are kept: as long as an erased member's key.
+
+    Whatever is told of a member is then gone when nobody can any longer say who it was.
+    """
+    today = to_date(now_us)
+    return (period_end(pack.pseudonym_key_lifetime, today) - today).days * _DAY_US
+
+
+def _purposes(caller: Caller) -> Sequence[str]:
+    named = (s for s in caller.scopes if s.startswith(PURPOSE_PREFIX))
+    return sorted(scope.removeprefix(PURPOSE_PREFIX) for scope in named)
+
+
+def _bad_cursor() -> InvalidRequestError:
+    return InvalidRequestError(
+        "the cursor is not one that this feed gave to this client",
+        errors=[FieldProblem("/query/cursor", "cursor")],
+        remedy="Start again without a cursor.",
+    )

@@ -1,0 +1,129 @@
+"""SQL of the change feed: rows in an order that no later commit can slip behind.
+
+Positions are drawn by counting one row up, which stays locked until the courier's transaction
+ends: who draws the next position sees the earlier ones committed. A database sequence would
+hand out 7, then 8, and commit 8 first; a reader who passed 8 would never see 7.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+from sqlalchemy import BigInteger, Text, and_, bindparam, delete, func, or_, select, update
+
+from disclosure.happening import Happening
+from disclosure.tables import change, change_head
+from kernel import ReadSession, Row, Statement, UnitOfWork
+from members import pairwise_source
+
+_FEED = "feed"
+_NEXT = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(change_head)
+        .values(name=_FEED, position=1, dropped=0)
+        .on_conflict_do_update(
+            index_elements=["name"], set_={"position": change_head.c.position + 1}
+        )
+        .returning(change_head.c.position)
+    )
+)
+_NOTE = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(change)
+        .values(
+            position=bindparam("position"),
+            message_id=bindparam("message_id"),
+            member_id=bindparam("member_id"),
+            type=bindparam("type"),
+            purpose=bindparam("purpose"),
+            channel=bindparam("channel"),
+            at_us=bindparam("at_us"),
+            noted_us=bindparam("noted_us"),
+        )
+        .on_conflict_do_nothing()
+    )
+)
+_HEAD = Statement(
+    select(change_head.c.position, change_head.c.dropped).where(change_head.c.name == _FEED)
+)
+_OLDEST_KEPT = Statement(
+    select(func.max(change.c.position).label("position")).where(
+        change.c.noted_us < bindparam("before_us", type_=BigInteger)
+    )
+)
+_DROP = Statement(delete(change).where(change.c.position <= bindparam("until", type_=BigInteger)))
+_DROPPED = Statement(
+    update(change_head)
+    .where(change_head.c.name == _FEED)
+    .values(dropped=bindparam("until", type_=BigInteger))
+)
+
+
+@cache
+def _page(purposes: int) -> Statement:
+    """Build the page for a client with this many purposes: it hears of no other ones."""
+    pairwise, (named, client, of_member) = pairwise_source()
+    told = [bindparam(f"purpose_{at}", type_=Text) for at in range(purposes)]
+    return Statement(
+        select(
+            change.c.position,
+            change.c.type,
+            change.c.purpose,
+            change.c.channel,
+            change.c.at_us,
+            named,
+        )
+        .select_from(change.join(pairwise, of_member == change.c.member_id))
+        .where(
+            and_(
+                client == bindparam("client_id", type_=Text),
+                change.c.position > bindparam("after", type_=BigInteger),
+                or_(change.c.purpose.is_(None), change.c.purpose.in_(told)),
+            )
+        )
+        .order_by(change.c.position)
+        .limit(bindparam("most", type_=BigInteger))
+    )
+
+
+async def note(work: UnitOfWork, happened: Happening, *, now_us: int) -> None:
+    """Append a change at the next position; a message told twice is noted once."""
+    head = await work.first(_NEXT)
+    if head is None:
+        raise RuntimeError("counting up gave no position")
+    await work.run(
+        _NOTE,
+        position=head["position"],
+        message_id=happened.message_id,
+        member_id=happened.member_id,
+        type=happened.type,
+        purpose=happened.purpose,
+        channel=happened.channel,
+        at_us=happened.at_us,
+        noted_us=now_us,
+    )
+
+
+async def page(
+    session: ReadSession, client_id: str, purposes: Sequence[str], *, after: int, most: int
+) -> Sequence[Row]:
+    """Give changes of members that a client knows, for its purposes, behind a position."""
+    named = {f"purpose_{at}": purpose for at, purpose in enumerate(purposes)}
+    return await session.all(
+        _page(len(purposes)), client_id=client_id, after=after, most=most, **named
+    )
+
+
+async def dropped(session: ReadSession) -> int:
+    """Give the newest position that retention has taken away; 0 when none was."""
+    row = await session.first(_HEAD)
+    return 0 if row is None else int(row["dropped"])
+
+
+async def drop_before(work: UnitOfWork, before_us: int) -> bool:
+    """Forget changes noted before a moment, remembering how far; False when there were none."""
+    row = await work.first(_OLDEST_KEPT, before_us=before_us)
+    if row is None or row["position"] is None:
+        return False
+    await work.run(_DROP, until=row["position"])
+    await work.run(_DROPPED, until=row["position"])
+    return True

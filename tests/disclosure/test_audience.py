@@ -1,0 +1,284 @@
+"""Audiences: counts that single nobody out, exports that keep every promise of a single read."""
+
+import asyncio
+import json
+
+import pytest
+
+from disclosure import CountRules
+from tests.support.world import EVERYTHING, open_world
+
+pytestmark = pytest.mark.anyio
+
+AUDIENCES = (*EVERYTHING, "audiences:query", "audiences:export", "suppressions:read")
+BODY = {"purpose": "marketing", "channel": "sms"}
+MANY = 205  # three chunks of a hundred
+
+
+async def count(app, **more):
+    answer = await app.post("/v1/audiences:query", {**BODY, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def export(app, **more):
+    answer = await app.post("/v1/audiences:export", {**BODY, **more})
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def some_members(app, number, *, verified=0):
+    members = [
+        await app.register(phone=f"081-{at:07}", consents={"marketing": "sms"})
+        for at in range(number)
+    ]
+    for member in members[:verified]:
+        await app.verify(member)
+    return members
+
+
+# --- counting -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exact", "told"), [(0, None), (9, None), (10, 10), (14, 10), (15, 15), (10_004, 10_000)]
+)
+def test_a_count_is_told_from_the_minimum_on_and_rounded_down(exact, told):
+    assert CountRules(10, 5).told(exact) == told
+
+
+async def test_a_small_audience_is_not_counted_out(world):
+    crm = await world.app("crm", *AUDIENCES)
+    await some_members(crm, 9)
+    answer = await count(crm)
+    assert (answer["count"], answer["suppressed"], answer["minimum"]) == (None, True, 10)
+    (event,) = await world.events("audience.count")
+    assert "count" not in event
+    assert "subject" not in event
+
+
+async def test_a_withdrawn_restricted_erased_or_foreign_member_is_in_no_count(world):
+    crm = await world.app("crm", *AUDIENCES)
+    members = await some_members(crm, 14)
+    await crm.register(phone="089-0000001")  # silent
+    await crm.register(phone="089-0000002", consents={"marketing": "line"})
+    elsewhere = await world.app("elsewhere", *AUDIENCES, brand="other")
+    await elsewhere.register(consents={"marketing": "sms"}, brand="other")
+    assert (await count(crm))["count"] == 10
+    await crm.withdraw(members[0], channel="sms")
+    await world.restrict(members[1])
+    await world.erase(members[2])
+    await crm.withdraw(members[3], channel="sms")
+    assert (await count(crm))["count"] == 10
+    await crm.withdraw(members[4])
+    assert (await count(crm))["suppressed"] is True
+    assert (await count(elsewhere))["suppressed"] is True
+
+
+async def test_a_minor_without_a_guardian_is_in_no_audience_whatever_the_state_says(world):
+    crm = await world.app("crm", *AUDIENCES)
+    members = await some_members(crm, 10)
+    assert (await count(crm))["count"] == 10
+    await world.execute(
+        "UPDATE member_gate SET age_tier = 'minor_with_guardian' WHERE member_id = :id",
+        id=await world.member_id(members[0]),
+    )
+    assert (await count(crm))["suppressed"] is True
+    assert len(await export(crm)) == 9 + 1
+
+
+async def test_counting_and_exporting_need_their_scope_and_that_of_the_purpose(world):
+    crm = await world.app("crm", "members:write", "purpose:marketing")
+    assert (await crm.post("/v1/audiences:query", BODY)).status_code == 403
+    counter = await world.app("counter", "audiences:query", "purpose:marketing")
+    assert (await counter.post("/v1/audiences:export", BODY)).status_code == 403
+    wrong = await world.app("wrong", "audiences:export", "purpose:membership")
+    for path in ("/v1/audiences:query", "/v1/audiences:export"):
+        assert (await wrong.post(path, BODY)).json()["reason"] == "scope_missing"
+    denied = [event for event in await world.events() if event.get("decision") == "deny"]
+    assert len(denied) == 4
+
+
+async def test_a_faulty_selection_is_refused_at_its_place(world):
+    crm = await world.app("crm", *AUDIENCES)
+    for body, pointer in (
+        ({"purpose": "nothing"}, "/purpose"),
+        ({"purpose": "marketing"}, "/channel"),
+        ({**BODY, "channel": "pigeon"}, "/channel"),
+        ({**BODY, "where": {"brand": "other"}}, "/where/brand"),
+    ):
+        for path in ("/v1/audiences:query", "/v1/audiences:export"):
+            refused = await crm.post(path, body)
+            assert refused.status_code == 422, body
+            assert refused.json()["errors"][0]["pointer"] == pointer
+
+
+# --- exporting ------------------------------------------------------------------------
+
+
+async def test_an_export_gives_allowed_fields_only_under_the_clients_own_ids(world):
+    crm = await world.app("crm", *AUDIENCES)
+    sender = await world.app("sender", "audiences:export", "purpose:marketing")
+    members = await some_members(crm, 3, verified=2)
+    *lines, last = await export(sender)
+    assert len(lines) == 3
+    assert {line["id"] for line in lines}.isdisjoint(member.id for member in members)
+    for line in lines:
+        assert set(line) == {"id", "data", "omitted"}
+        assert set(line["data"]) <= {"given_name", "phone"}
+    assert sorted("phone" in line["data"] for line in lines) == [False, True, True]
+    assert {"email", "line_uid"} <= set(lines[0]["omitted"])
+    assert last["end"] is True
+    assert last["count"] == 3
+    views = await world.events("member.view")
+    assert len([v for v in views if v["actor"]["id"] == sender.id]) == 3
+    begin, end = await world.events("audience.export"), await world.events("audience.export.end")
+    assert begin[0]["resource"] == end[0]["resource"]
+    assert (end[0]["id"], end[0]["count"], end[0]["outcome"]) == (last["audit_id"], 3, "ok")
+    again = [line["id"] for line in (await export(sender))[:-1]]
+    assert sorted(again) == sorted(line["id"] for line in lines)
+    rest = await export(sender, after=again[0])
+    assert [line["id"] for line in rest[:-1]] == again[1:]
+
+
+async def test_two_clients_cannot_line_up_their_exports(world):
+    crm = await world.app("crm", *AUDIENCES)
+    other = await world.app("other", *AUDIENCES)
+    members = await some_members(crm, 20)
+    orders = []
+    for app in (crm, other):
+        ids = [line["id"] for line in (await export(app))[:-1]]
+        assert ids == sorted(ids)
+        orders.append([await world.member_id(identifier) for identifier in ids])
+    assert len(set(orders[0])) == len(members)
+    assert set(orders[0]) == set(orders[1])
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) not in orders
+
+
+async def test_every_event_of_a_chunk_is_durable_before_its_first_line_leaves(world):
+    crm = await world.app("crm", *AUDIENCES)
+    await some_members(crm, 5)
+    stream = await begun(world, crm)
+    async for part in stream.lines():
+        committed = len(await world.events("member.view"))
+        lines = part.decode().splitlines()
+        if "end" not in json.loads(lines[0]):
+            assert committed >= len(lines)
+
+
+async def begun(world, app):
+    """An export past HTTP, so that a test can stand between its chunks."""
+    caller = world.caller(app)
+    runtime = world.runtime
+    authorization = f"Bearer {app.token}"
+
+    async def under_epochs(act):
+        return await runtime.reader.under_present_epochs(authorization, caller.request_id, act)
+
+    selection = runtime.audiences.selection("marketing", "sms", None)
+    return await runtime.audiences.export(caller, selection, under_epochs, after="")
+
+
+async def test_who_withdraws_while_an_export_runs_is_in_no_later_chunk(world):
+    crm = await world.app("crm", *AUDIENCES)
+    await some_members(crm, MANY)
+    stream = (await begun(world, crm)).lines()
+    first = [json.loads(line)["id"] for line in (await anext(stream)).splitlines()]
+    assert len(first) == 100
+    rows = await world.fetch(
+        "SELECT id FROM pairwise_id WHERE client_id = :client ORDER BY id", client=crm.id
+    )
+    known = [row["id"] for row in rows]
+    assert known[:100] == first
+    for identifier in known[100:200]:
+        await crm.withdraw(identifier, channel="sms")
+    rest = [json.loads(line) async for part in stream for line in part.splitlines()]
+    assert [line["id"] for line in rest[:-1]] == known[200:]
+    assert rest[-1]["count"] == 100 + len(known[200:])
+
+
+async def test_a_withdrawal_between_selecting_and_holding_is_seen(world, monkeypatch):
+    crm = await world.app("crm", *AUDIENCES)
+    members = await some_members(crm, 3)
+    from disclosure import audience_repository
+
+    select_page = audience_repository.page
+
+    async def then_withdraw(*arguments, **details):
+        named = await select_page(*arguments, **details)
+        if named:
+            await crm.withdraw(members[0], channel="sms")
+        return named
+
+    monkeypatch.setattr(audience_repository, "page", then_withdraw)
+    lines = await export(crm)
+    assert members[0].id not in {line.get("id") for line in lines}
+    assert lines[-1]["count"] == 2
+
+
+async def test_a_client_that_is_revoked_while_it_exports_gets_no_more_and_no_last_line(world):
+    crm = await world.app("crm", *AUDIENCES)
+    await some_members(crm, MANY)
+    stream = (await begun(world, crm)).lines()
+    await anext(stream)
+    await world.runtime.clients.revoke(world.operator, crm.id)
+    assert [part async for part in stream] == []
+    (end,) = await world.events("audience.export.end")
+    assert (end["outcome"], end["count"]) == ("partial", 100)
+    assert len(await world.events("member.view")) == 100
+
+
+async def test_a_client_that_hangs_up_leaves_a_truthful_trail(world):
+    crm = await world.app("crm", *AUDIENCES)
+    await some_members(crm, MANY)
+    sent = []
+    gone = asyncio.Event()
+
+    async def receive():
+        if not sent:
+            sent.append(None)
+            body = json.dumps(BODY).encode()
+            return {"type": "http.request", "body": body, "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body" and message.get("body"):
+            sent.append(message["body"])
+            gone.set()
+            await asyncio.sleep(3600)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/audiences:export",
+        "raw_path": b"/v1/audiences:export",
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [
+            (b"authorization", f"Bearer {crm.token}".encode()),
+            (b"content-type", b"application/json"),
+        ],
+        "client": ("127.0.0.1", 1),
+        "server": ("registry", 80),
+    }
+    await asyncio.wait_for(world.edge(scope, receive, send), 30)
+    assert len(sent[1].splitlines()) == 100
+    (end,) = await world.events("audience.export.end")
+    assert (end["outcome"], end["reason"], end["count"]) == ("partial", "client_gone", 100)
+    assert len(await world.events("member.view")) == 100
+
+
+async def test_when_the_trail_fails_an_export_discloses_nothing(settings):
+    async with open_world(settings) as world:
+        crm = await world.app("crm", *AUDIENCES)
+        await some_members(crm, 3)
+        world.runtime.audit.block("audit_lag")
+        refused = await crm.post("/v1/audiences:export", BODY)
+        assert refused.status_code == 503
+        assert "given_name" not in refused.text
+        world.runtime.audit.unblock()
