@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, and_, bindparam, false, func, or_, select
+from sqlalchemy import BigInteger, Text, and_, bindparam, false, func, literal, not_, or_, select
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -87,12 +87,17 @@ def _eligible(
     """Say in SQL what `decide` says: an open gate, and a lawful basis (see `decide_basis`)."""
     _, gate_state, age_tier = gate
     consented = and_(
-        jurisdiction.in_(shape.by_consent) if shape.by_consent else false(),
+        _one_of(jurisdiction, shape.by_consent),
         status == Status.GIVEN.value,
-        age_tier.not_in(_MINORS),
+        not_(_one_of(age_tier, _MINORS)),
     )
-    otherwise = jurisdiction.in_(shape.otherwise) if shape.otherwise else false()
-    return and_(gate_state == GateState.ACTIVE.value, or_(consented, otherwise))
+    lawful = or_(consented, _one_of(jurisdiction, shape.otherwise))
+    return and_(gate_state == GateState.ACTIVE.value, lawful)
+
+
+def _one_of(column: ColumnElement[str], words: Sequence[str]) -> ColumnElement[bool]:
+    """Compare with words of the policy; a list of plain values would not compile ahead."""
+    return column.in_([literal(word) for word in words]) if words else false()
 
 
 @cache

@@ -94,6 +94,7 @@ def router(
 
     @routes.post(
         "/audiences:export",
+        status_code=200,
         response_class=ExportStream,
         responses={
             200: {

@@ -28,7 +28,9 @@ _VERIFY = _POINTS + "/{contact_point}:verify"
 _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
                _MEMBER + "/consents", _MEMBER + "/consents:withdraw",
                "/v1/duplicates/{duplicate}:merge", "/v1/duplicates/{duplicate}:dismiss",
-               "/v1/merges/{merge}:undo")  # fmt: skip
+               "/v1/merges/{merge}:undo",
+               "/v1/webhooks", "/v1/webhooks/{webhook}:replay",
+               "/v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge")  # fmt: skip
 _TAGGED = (
     ("get", _MEMBER),
     ("patch", _MEMBER),
@@ -226,7 +228,7 @@ def _examples(pack: PolicyPack, settings: Settings, at: datetime) -> Json:
         examples["RegisterBody"]["consents"] = [decision]
         examples["RecordBody"] = {"consents": [decision]}
         examples["ConsentBody"] = examples["DecisionBody"] = decision
-        examples["WithdrawBody"] = {
+        examples["WithdrawBody"] = examples["AudienceBody"] = examples["ExportBody"] = {
             key: decision[key] for key in ("purpose", "channel") if key in decision
         }
     return examples

@@ -3,6 +3,7 @@
 import base64
 import copy
 import re
+import time
 
 import pytest
 
@@ -64,6 +65,16 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "POST /v1/decisions:check",
         "GET /v1/members/{member}/view",
         "GET /v1/members/{member}/disclosures",
+        "POST /v1/audiences:query",
+        "POST /v1/audiences:export",
+        "GET /v1/changes",
+        "GET /v1/suppressions",
+        "GET /v1/webhooks",
+        "POST /v1/webhooks",
+        "DELETE /v1/webhooks/{webhook}",
+        "POST /v1/webhooks/{webhook}:replay",
+        "GET /v1/webhooks/{webhook}/deliveries",
+        "POST /v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge",
         "GET /v1/audit/events",
         "GET /v1/audit/checkpoint",
         "GET /v1/audit/key",
@@ -135,7 +146,14 @@ def test_the_scopes_that_a_client_can_have_are_listed(document):
 
 
 def test_every_post_that_changes_something_takes_an_idempotency_key(document):
-    reads = {"/v1/members:lookup", "/v1/members:view", "/v1/decisions:check", "/oauth/token"}
+    reads = {
+        "/v1/members:lookup",
+        "/v1/members:view",
+        "/v1/decisions:check",
+        "/v1/audiences:query",
+        "/v1/audiences:export",
+        "/oauth/token",
+    }
     for method, path, operation in operations(document):
         named = {parameter["name"] for parameter in operation.get("parameters", ())}
         assert ("Idempotency-Key" in named) == (method == "post" and path not in reads), path
@@ -194,9 +212,9 @@ class Walk:
             else:
                 details["data"] = self.with_known_ids(example)
         query = {
-            one["name"]: one["example"]
+            one["name"]: one.get("example") or one["schema"]["examples"][0]
             for one in operation.get("parameters", ())
-            if one["in"] == "query" and "example" in one
+            if one["in"] == "query" and ("example" in one or "examples" in one["schema"])
         }
         client = self.registry.crm
         answer = client.request(method.upper(), path.format(**self.ids), params=query, **details)
@@ -228,6 +246,7 @@ class Walk:
             "id": lambda: self.ids["member"],
             "ids": lambda: [self.ids["member"]],
             "to": lambda: self.registry.sender.id,
+            "url": lambda: "http://127.0.0.1:9/nobody-listens",
             "code": lambda: self.registry.code_for(self.ids["contact_point"]),
         }.items():
             if name in example:
@@ -243,18 +262,37 @@ STAGED = {
 }
 
 
+def a_delivery(client, webhook):
+    """Let a member withdraw, and wait for what a webhook of the examples is then to be told."""
+    member = client.register(client.decision())
+    body = {"purpose": "marketing", "channel": "sms"}
+    client.post(f"/v1/members/{member['id']}/consents:withdraw", body)
+    for _ in range(500):
+        found = client.get(f"/v1/webhooks/{webhook}/deliveries").json()["deliveries"]
+        if found:
+            return found[0]["id"]
+        time.sleep(0.05)
+    pytest.fail("nothing was put in line for the webhook")
+
+
 def test_every_documented_example_is_accepted(document, registry):
     walk = Walk(document, registry)
+    webhook = walk.call("post", "/v1/webhooks").json()["id"]
     registered = walk.call("post", "/v1/members").json()
     walk.ids = {
+        "webhook": webhook,
+        "delivery": a_delivery(registry.crm, webhook),
         "member": registered["id"],
         "contact_point": registered["contact_points"][0]["id"],
         "consent_id": registered["consents"][0]["id"],
         "key": "marketing",
         "path": "checkpoint",
     }
-    called = {("post", "/v1/members")}
-    last = [("post", "/v1/members/{member}/consents:withdraw")]
+    called = {("post", "/v1/webhooks"), ("post", "/v1/members")}
+    last = [
+        ("post", "/v1/members/{member}/consents:withdraw"),
+        ("delete", "/v1/webhooks/{webhook}"),
+    ]
     for method, path, _ in operations(document):
         if (method, path) not in called | STAGED and (method, path) not in last:
             walk.call(method, path)

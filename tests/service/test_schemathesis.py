@@ -37,6 +37,13 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("POST", "/v1/decisions:check"): "the purpose has the channel, or has none",
     ("GET", "/v1/members/{member}/consents"): "as_of is a moment of our time with its offset",
     ("GET", "/v1/members/{member}/disclosures"): "a cursor is one that the listing gave out",
+    ("POST", "/v1/audiences:query"): "the purpose has the channel, and the brand is one's own",
+    ("POST", "/v1/audiences:export"): "the purpose has the channel, and the brand is one's own",
+    ("GET", "/v1/changes"): "a cursor is one that the feed gave to this client",
+    ("GET", "/v1/suppressions"): "the purpose has the channel; a cursor is of this listing",
+    ("POST", "/v1/webhooks"): "the target is one that webhooks go to, and the types are known",
+    ("POST", "/v1/webhooks/{webhook}:replay"): "since is a moment of our time with its offset",
+    ("GET", "/v1/webhooks/{webhook}/deliveries"): "a cursor is one that the listing gave out",
     ("GET", "/v1/audit/events"): "a cursor is one that the listing gave out",
 }
 
