@@ -2,6 +2,7 @@
 
 from members.age import AgeTiers
 from members.answers import Duplicate, Found, Registered
+from members.candidates import MATCH_WANTED, Matching, Scanned
 from members.contact import CODE_WANTED, ContactPoints
 from members.duplicates import Decided, Duplicates
 from members.errors import (
@@ -39,6 +40,7 @@ from members.sources import (
 __all__ = [
     "CODE_WANTED",
     "DATE_ERAS",
+    "MATCH_WANTED",
     "MEMBER_TABLE",
     "PROFILES",
     "AgeTiers",
@@ -58,6 +60,7 @@ __all__ = [
     "ImportFileError",
     "ImportReport",
     "Imports",
+    "Matching",
     "MemberDataError",
     "MemberNotFoundError",
     "MemberRow",
@@ -74,6 +77,7 @@ __all__ = [
     "Profile",
     "Provenance",
     "Registered",
+    "Scanned",
     "count_members",
     "formats",
     "member_source",

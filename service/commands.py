@@ -17,6 +17,7 @@ from consent import consent_counts
 from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id
 from members import PROFILES, ImportReport, Profile, count_members
 from service.health import readiness
+from service.members_commands import MEMBERS_COMMANDS
 from service.runtime import RECOVERY_KIT_FILE, RING_BACKUP_FILE, Runtime
 from service.settings import NAME_PATTERN
 from service.staff_commands import STAFF_COMMANDS
@@ -287,5 +288,6 @@ COMMANDS: Mapping[str, Command] = {
     "audit.key": audit_key,
     "vault.status": vault_status,
     "doctor": doctor,
+    **MEMBERS_COMMANDS,
     **STAFF_COMMANDS,
 }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kernel import MemberId, Message, UnitOfWork, enqueue_job
+from members import MATCH_WANTED
 from service.tasks import DAY_US, system_caller
 
 if TYPE_CHECKING:
@@ -13,6 +15,19 @@ MERGES_SETTLED = "merges_settled"
 
 def follow_members(runtime: "Runtime") -> None:
     """Let the worker and the courier of a runtime do what the members room needs done."""
+
+    async def look_for_duplicates(work: UnitOfWork, message: Message) -> None:
+        member_id = message.payload["member_id"]
+        if await runtime.matching.is_wanted(work, member_id):
+            now_us = runtime.clock.now_us()
+            await enqueue_job(work, MATCH_WANTED, {"member_id": member_id}, now_us=now_us)
+
+    async def match(payload: Mapping[str, Any]) -> None:
+        await runtime.matching.match_one(system_caller("worker"), MemberId(payload["member_id"]))
+
+    for topic in ("member.created", "member.rectified", "member.merged"):
+        runtime.courier.subscribe(topic, look_for_duplicates)
+    runtime.worker.on(MATCH_WANTED, match)
 
     async def settle(_payload: Mapping[str, Any]) -> None:
         await runtime.partings.settle_due(system_caller("worker"))

@@ -30,7 +30,7 @@ from kernel import (
     fact,
 )
 from loyalty import Loyalty
-from members import AgeTiers, Duplicates, Imports, Members, Merges, Partings
+from members import AgeTiers, Duplicates, Imports, Matching, Members, Merges, Partings
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
@@ -94,6 +94,7 @@ class Runtime:
     merges: Merges
     partings: Partings
     duplicates: Duplicates
+    matching: Matching
     imports: Imports
     disclosure: DisclosureService
     reader: Reader
@@ -208,6 +209,7 @@ class Runtime:
             members=members,
             merges=merges,
             partings=partings,
+            matching=Matching(database, pack, vault, audit, consent, clock),
             duplicates=Duplicates(database, access, audit, merges, partings, clock),
             imports=Imports(database, pack, vault, audit, members, clock),
             disclosure=disclosure,

@@ -88,6 +88,22 @@ _OWNERS = Statement(
     .order_by(vault_tag.c.owner_id)
     .limit(bindparam("most"))
 )
+_other_tag = vault_tag.alias("other_tag")
+_SHARING = Statement(
+    select(_other_tag.c.kind, _other_tag.c.owner_id)
+    .distinct()
+    .select_from(
+        vault_tag.join(
+            _other_tag,
+            (_other_tag.c.kind == vault_tag.c.kind) & (_other_tag.c.tag == vault_tag.c.tag),
+        )
+    )
+    .where(
+        vault_tag.c.owner_id == bindparam("owner_id"),
+        _other_tag.c.owner_id != vault_tag.c.owner_id,
+    )
+    .limit(1_000)
+)
 _TAGS_OF = Statement(
     select(vault_tag)
     .where(vault_tag.c.owner_id == bindparam("owner_id"))
@@ -248,6 +264,12 @@ async def add_tags(
             for field, kind, tag in tags
         ],
     )
+
+
+async def owners_sharing(session: ReadSession, owner_id: str) -> list[tuple[str, str]]:
+    """Give (kind, other owner) for every tag that an owner shares, up to a thousand."""
+    rows = await session.all(_SHARING, owner_id=owner_id)
+    return [(r["kind"], r["owner_id"]) for r in rows]
 
 
 async def tags_of(session: ReadSession, owner_id: str) -> list[StoredTag]:

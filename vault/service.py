@@ -212,6 +212,16 @@ class Vault:
         """Give the tag under which a field makes its owner findable."""
         return await repository.tag_of(session, owner_id, field)
 
+    async def sharing(self, session: ReadSession, owner_id: str, *, most: int) -> set[str]:
+        """Give the other owners who carry a tag of this one.
+
+        A tag that more than `most` others carry names nobody and is left out.
+        """
+        shared: dict[str, set[str]] = {}
+        for kind, owner in await repository.owners_sharing(session, owner_id):
+            shared.setdefault(kind, set()).add(owner)
+        return {owner for owners in shared.values() if len(owners) <= most for owner in owners}
+
     async def tags_of(self, session: ReadSession, owner_id: str) -> list[StoredTag]:
         """Give every tag of an owner, to be put back one day."""
         return await repository.tags_of(session, owner_id)
