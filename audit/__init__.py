@@ -3,6 +3,7 @@
 from audit.errors import AuditError, NotRecordedError, RightsEntryError
 from audit.event import AuditEvent, Decision, value_digest
 from audit.note import Signer
+from audit.proof import InclusionProof
 from audit.repository import append_while_held, pending
 from audit.rights import (
     Announcer,
@@ -13,6 +14,7 @@ from audit.rights import (
     link_of,
     read_entry,
 )
+from audit.search import EventFilter, FoundEvents
 from audit.sequencer import LogDamagedError, Sequencer
 from audit.service import AuditLog
 from audit.stored import export_log, verify_stored_log
@@ -23,6 +25,9 @@ __all__ = [
     "AuditEvent",
     "AuditLog",
     "Decision",
+    "EventFilter",
+    "FoundEvents",
+    "InclusionProof",
     "LogDamagedError",
     "NotRecordedError",
     "PlacedEntry",

@@ -25,6 +25,8 @@ from audit.event import (
     subject_tokens,
 )
 from audit.note import Signer
+from audit.proof import InclusionProof, check_inclusion, prove_inclusion
+from audit.search import EventFilter, FoundEvents, search_events
 from kernel import (
     AuditEventId,
     Caller,
@@ -175,17 +177,32 @@ class AuditLog:
         action: str = "member.view",
     ) -> list[dict[str, Any]]:
         """Give the readings of one member, the newest first; bodies as they are in the log."""
-        now_us = self._clock.now_us()
-        oldest = max(since_us, now_us - _MOST_MONTHS * _MONTH_US)
-        months: Sequence[str] = epochs(oldest, now_us)[-_MOST_MONTHS:]
         rows = await repository.events_of_subjects(
             session,
-            subject_tokens(subject.secret, months),
+            self.tokens(subject, since_us=since_us),
             action,
             before=before or repository.AFTER_EVERY_ID,
             most=most,
         )
         return [orjson.loads(row["body"]) for row in rows]
+
+    def tokens(self, subject: OwnerKey, *, since_us: int) -> tuple[str, ...]:
+        """Give the monthly tokens of a member since a moment, at most five years back."""
+        now_us = self._clock.now_us()
+        oldest = max(since_us, now_us - _MOST_MONTHS * _MONTH_US)
+        months: Sequence[str] = epochs(oldest, now_us)[-_MOST_MONTHS:]
+        return tuple(subject_tokens(subject.secret, months))
+
+    async def search(
+        self,
+        session: ReadSession,
+        wanted: EventFilter,
+        *,
+        before: str | None = None,
+        most: int = 50,
+    ) -> FoundEvents:
+        """Give events that fit, the newest first; the caller puts the search on record."""
+        return await search_events(session, wanted, before=before, most=most)
 
     async def latest(
         self, session: ReadSession, *, before: str | None = None, most: int = 50
@@ -203,3 +220,20 @@ class AuditLog:
             raise NotFoundError("no such event", reason="event_unknown")
         body: dict[str, Any] = orjson.loads(row["body"])
         return body
+
+    async def prove(self, session: ReadSession, event_id: str) -> InclusionProof | None:
+        """Prove that an event is in the signed log; None while it waits for a checkpoint."""
+        return await prove_inclusion(session, event_id)
+
+    async def verify(self, session: ReadSession, event_id: str) -> InclusionProof | None:
+        """Prove an event and check the proof on its stored bytes with the log's own key.
+
+        None while the event waits. `AuditError` says that the log does not hold.
+        """
+        row = await repository.event_by_id(session, event_id)
+        if row is None:
+            raise NotFoundError("no such event", reason="event_unknown")
+        proof = await prove_inclusion(session, event_id)
+        if proof is not None:
+            check_inclusion(bytes(row["body"]), proof, self.vkey)
+        return proof
