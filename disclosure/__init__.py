@@ -16,6 +16,7 @@ from disclosure.reading import EpochKeeper, Reader
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
 from disclosure.self_access import HeldValue, SelfAccess, SelfView, self_caller
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
+from disclosure.staff_access import StaffAccess, StaffFound
 from disclosure.webhook import Retries, TargetRules
 from disclosure.webhooks import Acknowledgement, Answer, Consumers, Poster, Webhooks
 
@@ -49,6 +50,8 @@ __all__ = [
     "SelfAccess",
     "SelfView",
     "Snapshot",
+    "StaffAccess",
+    "StaffFound",
     "StaleEpochError",
     "TargetRules",
     "UnknownFieldError",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from audit import AuditEvent, AuditLog
 from consent import ConsentService, GateState
 from disclosure import repository
-from disclosure.decision import Refusal
+from disclosure.decision import Denied, Refusal
 from disclosure.errors import GateMovedError, MemberUnknownError
-from disclosure.service import Epochs, StaleEpochError
+from disclosure.service import Epochs, StaleEpochError, refusal
 from kernel import Caller, Database, MemberId, RequestId, UnitOfWork
 from members import MEMBER_TABLE, MemberRow, Members
 from policies import VIEW, AccessSnapshot, CatalogueField, FieldKey, PolicyPack, mask
@@ -23,6 +23,23 @@ SELF = "self"
 ROLE = "member"
 VIEW_SELF = "member.view_self"
 _ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """By which right somebody looks at outlines: the event, the access action, the grounds.
+
+    `opens_restricted` says that a restriction (PDPA s.34, GDPR art. 18) does not close it.
+    """
+
+    action: str
+    access: str
+    purpose: str | None = None
+    legal_basis: str | None = None
+    opens_restricted: bool = False
+
+
+SELF_ROAD = Road(VIEW_SELF, VIEW, opens_restricted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,9 @@ class SelfAccess:
         self._consent = consent
         self._members = members
 
-    async def outline(self, caller: Caller, member_id: MemberId, epochs: Epochs) -> SelfView:
+    async def outline(
+        self, caller: Caller, member_id: MemberId, epochs: Epochs, road: Road = SELF_ROAD
+    ) -> SelfView:
         """Show a member what is held, masked field by field, in the catalogue's order.
 
         A restriction (PDPA s.34, GDPR art. 18) does not keep members from their own data;
@@ -85,16 +104,20 @@ class SelfAccess:
 
         Raises:
             MemberUnknownError: erased, unknown, or of another brand than the caller's.
+            RestrictedError: restricted, and the road does not lead there.
+            PurposeNotAllowedError: the role may see no field by this road.
             StaleEpochError: clients or policy changed; refresh the epochs and ask again.
             GateMovedError: the record kept changing; nothing was disclosed.
         """
         for _ in range(_ATTEMPTS):
-            judged = await self._attempt(caller, member_id, epochs)
+            judged = await self._attempt(caller, member_id, epochs, road)
             if judged is not None:
                 return await self._open(member_id, judged)
         raise GateMovedError(reason="member_busy")
 
-    async def _attempt(self, caller: Caller, member_id: MemberId, epochs: Epochs) -> _Judged | None:
+    async def _attempt(
+        self, caller: Caller, member_id: MemberId, epochs: Epochs, road: Road
+    ) -> _Judged | None:
         """Find, decide and record once; None when the gate moved under the decision."""
         refused: tuple[Refusal, AuditEvent] | None = None
         async with self._database.each_on_its_own() as work:
@@ -102,17 +125,19 @@ class SelfAccess:
                 raise StaleEpochError
             gate = await self._consent.gate(work, member_id)
             row = await self._members.read(work, member_id)
-            reason = _refusal(caller, gate.state, row)
+            slots = tuple(self._readable(caller, row, road))
+            reason = _refusal(caller, gate.state, row, road, slots)
             if reason is not None:
-                refused = reason, await self._deny(work, caller, reason)
+                refused = reason, await self._deny(work, caller, reason, road)
             else:
-                slots = tuple(self._readable(caller, row))
                 event = self._audit.draft(
                     caller,
-                    VIEW_SELF,
+                    road.action,
                     subject=await self._members.pseudonym(work, member_id),
+                    purpose=road.purpose,
                     fields=tuple(sorted(slots)),
                     decision="allow",
+                    legal_basis=road.legal_basis,
                 )
                 parameters = self._audit.row(event)
                 parameters["gate_member"] = member_id
@@ -123,18 +148,22 @@ class SelfAccess:
                     return None
                 return _Judged(row, slots, event)
         reason, event = refused
-        raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value, audit_id=event.id)
+        raise refusal(Denied(reason), event.id)
 
-    async def _deny(self, work: UnitOfWork, caller: Caller, reason: Refusal) -> AuditEvent:
-        event = self._audit.draft(caller, VIEW_SELF, decision="deny", reason=reason.value)
+    async def _deny(
+        self, work: UnitOfWork, caller: Caller, reason: Refusal, road: Road
+    ) -> AuditEvent:
+        event = self._audit.draft(
+            caller, road.action, purpose=road.purpose, decision="deny", reason=reason.value
+        )
         await self._audit.record_many(work, [event])
         return event
 
-    def _readable(self, caller: Caller, row: MemberRow) -> Iterator[str]:
+    def _readable(self, caller: Caller, row: MemberRow, road: Road) -> Iterator[str]:
         for slot in row.cells:
             entry = self._pack.fields.get(_field_of(slot))
             if entry is not None and self._access.allows(
-                caller.role, caller.brand, entry.category, VIEW
+                caller.role, caller.brand, entry.category, road.access, road.purpose
             ):
                 yield slot
 
@@ -176,9 +205,15 @@ def _field_of(slot: str) -> FieldKey:
     return FieldKey(slot.partition(".")[0])
 
 
-def _refusal(caller: Caller, state: GateState, row: MemberRow) -> Refusal | None:
+def _refusal(
+    caller: Caller, state: GateState, row: MemberRow, road: Road, slots: tuple[str, ...]
+) -> Refusal | None:
     if state.is_closed:
         return Refusal.MEMBER_ERASED
     if caller.brand != row.brand:
         return Refusal.OTHER_BRAND
+    if state is GateState.RESTRICTED and not road.opens_restricted:
+        return Refusal.MEMBER_RESTRICTED
+    if row.cells and not slots:
+        return Refusal.ROLE_NOT_ALLOWED
     return None

@@ -13,6 +13,7 @@ from members.errors import (
     MergeError,
     MergeUnknownError,
 )
+from members.finding import find_members
 from members.importing import PROFILES, ImportFileError, Profile
 from members.imports import ImportReport, Imports
 from members.merging import Merged, Merges
@@ -79,6 +80,7 @@ __all__ = [
     "Registered",
     "Scanned",
     "count_members",
+    "find_members",
     "formats",
     "member_source",
     "pairwise_is",

@@ -19,6 +19,7 @@ import members.duplicate_endpoints
 import members.endpoints
 import policies.endpoints
 import service.auth.endpoints
+import service.console
 import service.docs_page
 import service.health
 import service.portal
@@ -130,6 +131,7 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         service.health.router(runtime),
         service.docs_page.router(lambda: _openapi(app, runtime)),
         service.portal.router(runtime),
+        service.console.router(runtime),
     ]
     for router in routers:
         app.include_router(router)

@@ -7,12 +7,12 @@ checks must both pass: where the browser says the form comes from, and the secre
 
 import hmac
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Request
 
 from service.portal.errors import FormRefusedError, SessionEndedError
-from service.portal.sessions import Visit
 
 CSRF_FIELD = "csrf"
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -20,7 +20,26 @@ _MOST_BYTES = 16_384
 _MOST_FIELDS = 20
 
 
-async def read_form(request: Request, visit: Visit) -> dict[str, str]:
+class Visitor(Protocol):
+    """Who sends a form: a visit of the portal or of the console."""
+
+    @property
+    def csrf(self) -> str:
+        """The secret that forms of this visit carry."""
+        ...
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the browser does not have its token yet."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came with the token of a session that is over."""
+        ...
+
+
+async def read_form(request: Request, visit: Visitor) -> dict[str, str]:
     """Read a form of our own page, or refuse it; the last of two equal names counts.
 
     Raises:

@@ -1,0 +1,45 @@
+"""The console over HTTP: every page under `/console/`, forms answered by a redirect.
+
+No address holds anything personal: a member is looked up in the body of a form, and the page
+that answers it has no address of its own.
+"""
+
+from fastapi import APIRouter, Depends, Response
+
+from kernel import NotFoundError
+from service.console import (
+    consents,
+    door,
+    event,
+    inbox,
+    lookup,
+    people,
+    purposes,
+    start,
+    trail,
+)
+from service.console.desk import HOME, Console, go_to
+from service.runtime import Runtime
+
+_ROOMS = (door, start, inbox, lookup, trail, event, consents, purposes, people)
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """Make the routes of the console over an open installation."""
+    console = Console(runtime)
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/console")
+    async def to_home() -> Response:
+        return go_to(HOME)
+
+    inside = APIRouter(prefix="/console", dependencies=[Depends(console.prepare)])
+    for room in _ROOMS:
+        inside.include_router(room.routes(console))
+
+    @inside.api_route("/{place:path}", methods=["GET", "POST"])
+    async def nowhere() -> Response:
+        raise NotFoundError(reason="path_unknown")
+
+    routes.include_router(inside)
+    return routes

@@ -1,0 +1,65 @@
+"""One event with its proof, made from the stored tiles and checked against the log's own key."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from audit import AuditError
+from service.console.desk import Console, Desk
+from service.console.rows import actors_of, event_row, flat_members
+
+_PLACE = "trail"
+_EventId = Annotated[str, Path(pattern="^evt_[0-9a-z]{26}$")]
+
+
+def routes(console: Console) -> APIRouter:
+    """Make the routes of one event."""
+    events = APIRouter()
+    runtime = console.runtime
+
+    async def event_page(request: Request, desk: Desk, event_id: str, checked: Any) -> Response:
+        async with runtime.database.read() as session:
+            body = await runtime.audit.event(session, event_id)
+            actors = await actors_of(console, session)
+            try:
+                proof = await runtime.audit.prove(session, event_id)
+            except AuditError:
+                proof, checked = None, "broken"
+        return console.show(
+            request,
+            "event",
+            desk,
+            current=_PLACE,
+            event=event_row(console, desk, body, actors),
+            body=sorted(flat_members(body)),
+            proof=proof,
+            checked=checked,
+            vkey=runtime.audit.vkey,
+        )
+
+    @events.get("/trail/{event}")
+    async def event(request: Request, event: _EventId) -> Response:
+        desk = await console.enter(request, _PLACE)
+        return await event_page(request, desk, event, None)
+
+    @events.post("/trail/{event}")
+    async def verify_event(request: Request, event: _EventId) -> Response:
+        desk, _ = await console.act(request, _PLACE)
+        await runtime.sequencer.drain()
+        async with runtime.database.read() as session:
+            try:
+                proof = await runtime.audit.verify(session, event)
+                checked = "waiting" if proof is None else "holds"
+            except AuditError:
+                checked = "broken"
+        async with runtime.database.unit_of_work() as work:
+            await runtime.audit.record(
+                work,
+                desk.caller,
+                "audit.verify",
+                resource=event,
+                outcome="error" if checked == "broken" else "ok",
+            )
+        return await event_page(request, desk, event, checked)
+
+    return events

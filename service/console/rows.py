@@ -1,0 +1,51 @@
+"""Events of the trail as the console shows them: who by name, when by the reader's clock."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kernel import ReadSession, from_rfc3339
+from service.console.desk import HOME, Console, Desk
+
+
+async def actors_of(console: Console, session: ReadSession) -> dict[str, str]:
+    """Name everybody who may stand in the trail as an actor."""
+    clients = {one["client_id"]: one["name"] for one in await console.runtime.clients.list()}
+    staff = {one.id: one.name for one in await console.runtime.staff.accounts(session)}
+    return {**clients, **staff}
+
+
+def event_row(
+    console: Console, desk: Desk, body: Mapping[str, Any], actors: Mapping[str, str]
+) -> dict[str, Any]:
+    """Prepare one event for a page."""
+    actor = body["actor"]
+    subject = body.get("subject", {}).get("token")
+    return {
+        "id": body["id"],
+        "place": f"{HOME}trail/{body['id']}",
+        "at": desk.when(from_rfc3339(body["ts"])),
+        "who": actors.get(actor["id"], console.say(desk, "actor", actor["id"])),
+        "role": console.say(desk, "role", actor["role"]),
+        "via": actor["via"],
+        "action": body["action"],
+        "purpose": body.get("purpose"),
+        "channel": body.get("channel"),
+        "subject": None if subject is None else subject[:8],
+        "fields": body.get("fields", []),
+        "decision": body.get("decision"),
+        "reason": body.get("reason"),
+        "outcome": body["outcome"],
+        "count": body.get("count"),
+    }
+
+
+def flat_members(body: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Give every member of an event by its dotted name, as text."""
+    flat: list[tuple[str, str]] = []
+    for name, value in body.items():
+        if isinstance(value, dict):
+            flat += flat_members(value, f"{prefix}{name}.")
+        else:
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            flat.append((prefix + name, text))
+    return flat

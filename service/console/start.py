@@ -1,0 +1,47 @@
+"""The first page after signing in: what needs attention, for this role."""
+
+from fastapi import APIRouter, Request, Response
+
+from service.console.desk import Console, Desk
+from service.console.places import PLACES, may_open
+from service.health import readiness
+
+
+def routes(console: Console) -> APIRouter:
+    """Make the routes of the first page."""
+    start = APIRouter()
+
+    @start.get("/")
+    async def home(request: Request) -> Response:
+        desk = await console.enter(request)
+        ready = await readiness(console.runtime)
+        return console.show(
+            request,
+            "home",
+            desk,
+            tasks=await _tasks(console, desk),
+            is_ready=ready["ready"],
+            troubles=[name for name, state in ready["checks"].items() if state != "ok"],
+        )
+
+    return start
+
+
+async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:
+    """Count what waits in each place that this account may open."""
+    runtime = console.runtime
+    now_us = runtime.clock.now_us()
+    counts: dict[str, int] = {}
+    async with runtime.database.read() as session:
+        waiting = await runtime.approvals.open(session, desk.account.brand, now_us=now_us)
+        counts["approvals"] = sum(
+            one.state == "waiting"
+            and one.requested_by != desk.account.id
+            and runtime.approvals.may(desk.account.role, desk.account.brand, one)
+            for one in waiting
+        )
+    return [
+        (key, PLACES[key].path, count)
+        for key, count in counts.items()
+        if may_open(runtime.access, desk.account, PLACES[key])
+    ]

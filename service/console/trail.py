@@ -1,0 +1,164 @@
+"""Searching the trail, and checking the log where it lies.
+
+Each search is an event itself. A member's events are found by the tokens under their key, and
+only by who may look members up; the member is named in the body of a form, never in an address.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from audit import EventFilter, FoundEvents, verify_stored_log
+from kernel import MemberId, NotFoundError, is_id
+from kernel.http import decode_id_cursor, encode_cursor
+from service.console.desk import Console, Desk
+from service.console.rows import actors_of, event_row
+
+_PLACE = "trail"
+_PAGE = 50
+_WORD = re.compile(r"[a-z][a-z0-9_.:/-]{0,63}")
+_ACTOR = re.compile(r"self|visitor|sys_registry|(?:cli|stf)_[0-9a-z]{26}")
+_Text = Annotated[str, Query(max_length=64)]
+
+
+def routes(console: Console) -> APIRouter:
+    """Make the routes of the trail."""
+    trail = APIRouter()
+    runtime = console.runtime
+
+    @trail.get("/trail")
+    async def search(
+        request: Request,
+        actor: _Text = "",
+        action: _Text = "",
+        purpose: _Text = "",
+        decision: _Text = "",
+        field: _Text = "",
+        since: Annotated[str, Query(alias="from", max_length=10)] = "",
+        until: Annotated[str, Query(max_length=10)] = "",
+        before: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        desk = await console.enter(request, _PLACE)
+        typed = {
+            "actor": actor,
+            "action": action,
+            "purpose": purpose,
+            "decision": decision,
+            "field": field,
+            "from": since,
+            "until": until,
+        }
+        wanted = _filter(desk, typed)
+        if wanted is None:
+            empty = FoundEvents((), None)
+            return await page(request, desk, empty, status=422, is_faulty=True)
+        found = await look(desk, wanted, decode_id_cursor("evt", before))
+        query = {name: text for name, text in typed.items() if text}
+        return await page(request, desk, found, typed=typed, query=query)
+
+    @trail.post("/trail/member")
+    async def of_member(request: Request) -> Response:
+        desk, fields = await console.act(request, _PLACE)
+        if not console.may(desk, "member", "lookup"):
+            await console.refuse(desk, "members")
+        member = fields.get("member", "")
+        if not is_id("mem", member):
+            raise NotFoundError(reason="member_unknown")
+        before = decode_id_cursor("evt", fields.get("before") or None)
+        async with runtime.database.read() as session:
+            row = await runtime.members.read(session, MemberId(member))
+            if row.brand != desk.account.brand:
+                raise NotFoundError(reason="member_unknown")
+            key = await runtime.members.pseudonym(session, row.id)
+        wanted = EventFilter(subjects=runtime.audit.tokens(key, since_us=row.created_us))
+        return await page(request, desk, await look(desk, wanted, before), member=member)
+
+    async def look(desk: Desk, wanted: EventFilter, before: str | None) -> FoundEvents:
+        async with runtime.database.unit_of_work() as work:
+            await runtime.audit.record(
+                work, desk.caller, "audit.search", decision="allow", count=wanted.count
+            )
+        async with runtime.database.read() as session:
+            return await runtime.audit.search(session, wanted, before=before, most=_PAGE)
+
+    async def page(
+        request: Request, desk: Desk, found: FoundEvents, *, status: int = 200, **context: Any
+    ) -> Response:
+        async with runtime.database.read() as session:
+            actors = await actors_of(console, session)
+        defaults: dict[str, Any] = {
+            "typed": {},
+            "query": {},
+            "member": None,
+            "is_faulty": False,
+            "report": None,
+        }
+        return console.show(
+            request,
+            "trail",
+            desk,
+            current=_PLACE,
+            status=status,
+            events=[event_row(console, desk, body, actors) for body in found.events],
+            next_cursor=found.next_before and encode_cursor(found.next_before),
+            actors=actors,
+            purposes=[(key, key) for key in runtime.pack.purposes],
+            fields=[(key, key) for key in runtime.pack.fields],
+            may_find=console.may(desk, "member", "lookup"),
+            **{"is_faulty": False, **defaults, **context},
+        )
+
+    @trail.post("/trail/verify")
+    async def verify_log(request: Request) -> Response:
+        desk, _ = await console.act(request, _PLACE)
+        await runtime.sequencer.drain()
+        report, misleading = await verify_stored_log(runtime.database, runtime.audit)
+        sound = report.ok and not misleading
+        async with runtime.database.unit_of_work() as work:
+            await runtime.audit.record(
+                work,
+                desk.caller,
+                "audit.verify",
+                outcome="ok" if sound else "error",
+                count=report.size,
+            )
+        findings = [*map(str, report.findings), *misleading]
+        said = {"ok": sound, "size": report.size, "root": report.root, "findings": findings}
+        return await page(request, desk, FoundEvents((), None), report=said)
+
+    return trail
+
+
+def _filter(desk: Desk, typed: Mapping[str, str]) -> EventFilter | None:
+    """Read what was asked for; None when a word is none, so that nothing odd is looked for."""
+    words = {name: typed[name] or None for name in ("action", "purpose", "decision", "field")}
+    actor = typed["actor"] or None
+    if actor is not None and not _ACTOR.fullmatch(actor):
+        return None
+    if any(word is not None and not _WORD.fullmatch(word) for word in words.values()):
+        return None
+    try:
+        since = _day_us(desk, typed["from"], 0)
+        until = _day_us(desk, typed["until"], 1)
+    except ValueError:
+        return None
+    return EventFilter(
+        actor=actor,
+        action=words["action"],
+        purpose=words["purpose"],
+        decision=words["decision"],
+        field=words["field"],
+        from_us=since,
+        until_us=until,
+    )
+
+
+def _day_us(desk: Desk, text: str, days: int) -> int | None:
+    """Give the first moment of a day, as the reader's clock has it, some days on."""
+    if not text:
+        return None
+    day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=desk.zone) + timedelta(days=days)
+    return max(0, int(day.astimezone(UTC).timestamp()) * 1_000_000)
