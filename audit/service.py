@@ -61,6 +61,10 @@ class AuditLog:
         """Take events again."""
         self._blocked = None
 
+    def now_us(self) -> int:
+        """Give the moment (µs) that an event drafted now bears, for what is decided beside it."""
+        return self._clock.now_us()
+
     @property
     def vkey(self) -> str:
         """The verifier key text that strangers check the log with."""

@@ -1,6 +1,6 @@
 """Consent: notices, decisions of members, their state, and the gate before every disclosure."""
 
-from consent.decision import Basis, BasisRefusal, decide_basis
+from consent.decision import Basis, BasisRefusal, Decided, decide_basis
 from consent.errors import ConsentError, GuardianRequiredError, NoLawfulBasisError
 from consent.model import (
     NO_CHANNEL,
@@ -10,6 +10,8 @@ from consent.model import (
     Gate,
     GateState,
     NoticeRecord,
+    Reconfirm,
+    ReconfirmReason,
     Status,
 )
 from consent.receipt import ReceiptSigner
@@ -25,12 +27,15 @@ __all__ = [
     "ConsentRequest",
     "ConsentService",
     "ConsentState",
+    "Decided",
     "Gate",
     "GateState",
     "GuardianRequiredError",
     "NoLawfulBasisError",
     "NoticeRecord",
     "ReceiptSigner",
+    "Reconfirm",
+    "ReconfirmReason",
     "Status",
     "consent_counts",
     "decide_basis",

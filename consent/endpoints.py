@@ -1,14 +1,19 @@
 """Consent over HTTP: record, withdraw, look at it now or as of a moment, fetch a receipt."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Header, Path, Query, Request
 
+from consent.checking import evidence_problems
+from consent.errors import ConsentError
 from consent.model import NO_CHANNEL, ConsentEvent, ConsentRequest, ConsentState, Status
 from consent.receipt import ReceiptSigner
 from consent.schemas import (
     ConsentsAnswer,
     DecisionBody,
+    ObjectBody,
+    ObjectionsAnswer,
     ReceiptAnswer,
     RecordBody,
     RecordedAnswer,
@@ -72,6 +77,7 @@ def request_of(body: DecisionBody) -> ConsentRequest:
         body.notice_revision,
         body.lang,
         dict(body.evidence),
+        body.guardian,
     )
 
 
@@ -152,6 +158,7 @@ def router(
                     body.purpose,
                     body.channel,
                     now_us=now_us,
+                    guardian=body.guardian,
                 )
                 return {"id": member, "consents": [_recorded(event) for event in events]}
 
@@ -178,12 +185,64 @@ def router(
             member_id = await members.resolve(session, member, caller)
             headers = await tag(session, member_id)
             found = await consent.states_as_of(session, member_id, moment_us)
+            waits: dict[str, str] = {}
+            if as_of is None:
+                for one in await consent.to_reconfirm(session, member_id, now_us=moment_us):
+                    waits[one.state.event_id] = one.reason.value
         answer = {
             "id": member,
             "as_of": rfc3339(moment_us),
-            "consents": [_state(state) for state in found],
+            "consents": [_state(state, waits.get(state.event_id)) for state in found],
         }
         return JSONBytes(answer, headers=headers if as_of is None else None)
+
+    @routes.post(
+        "/members/{member}/objections",
+        status_code=201,
+        response_model=ObjectionsAnswer,
+        responses=problems(401, 403, 404, 409, 422),
+        summary="Object to direct marketing; every channel stops with the very next read",
+    )
+    async def object_to(request: Request, member: _SubId, body: ObjectBody) -> JSONBytes:
+        caller = await gatekeeper.require(request, "consent", "write")
+        faults = evidence_problems(body.evidence, "/evidence")
+        if faults:
+            raise ConsentError(errors=faults)
+        key = await idempotency_key(request, caller, "POST /v1/members/{id}/objections")
+        now_us = clock.now_us()
+        async with database.unit_of_work() as work:
+            member_id = await members.resolve(work, member, caller)
+
+            async def act() -> dict[str, Any]:
+                pseudonym = await members.pseudonym(work, member_id)
+                await consent.object(
+                    work,
+                    caller,
+                    member_id,
+                    pseudonym,
+                    body.purpose,
+                    now_us=now_us,
+                    evidence=body.evidence,
+                    guardian=body.guardian,
+                )
+                return _objections(member, await consent.objections(work, member_id))
+
+            answer, replay = await once(work, key, act, now_us=now_us, status=201)
+            headers = replayed(replay=replay) | await tag(work, member_id)
+        return JSONBytes(answer, 201, headers)
+
+    @routes.get(
+        "/members/{member}/objections",
+        response_model=ObjectionsAnswer,
+        responses=problems(401, 403, 404, 422),
+        summary="See the objections of a member",
+    )
+    async def objections(request: Request, member: _SubId) -> JSONBytes:
+        caller = await gatekeeper.require(request, "consent", "read")
+        async with database.read() as session:
+            member_id = await members.resolve(session, member, caller)
+            found = await consent.objections(session, member_id)
+        return JSONBytes(_objections(member, found))
 
     @routes.get(
         "/consents/{consent_id}/receipt",
@@ -224,14 +283,31 @@ def _moment(text: str) -> int:
     return moment_us
 
 
-def _state(state: ConsentState) -> dict[str, Any]:
+def _state(state: ConsentState, reconfirm: str | None) -> dict[str, Any]:
     return {
         "id": state.event_id,
         "purpose": state.purpose,
         "channel": state.channel or None,
-        "status": state.status.value,
+        "status": state.status.value if reconfirm is None else "reconfirm_needed",
         "notice_revision": state.notice_revision,
         "since": rfc3339(state.since_us),
+        "reconfirm": reconfirm,
+        "guardian": state.guardian_id,
+    }
+
+
+def _objections(member: str, found: Sequence[ConsentState]) -> dict[str, Any]:
+    return {
+        "id": member,
+        "objections": [
+            {
+                "id": state.event_id,
+                "purpose": state.purpose,
+                "channel": state.channel or None,
+                "since": rfc3339(state.since_us),
+            }
+            for state in found
+        ],
     }
 
 
@@ -243,6 +319,7 @@ def _recorded(event: ConsentEvent) -> dict[str, Any]:
         "status": event.status.value,
         "notice_revision": event.notice_revision,
         "since": rfc3339(event.at_us),
+        "guardian": event.guardian_id,
         "receipt": f"/v1/consents/{event.id}/receipt",
         "audit_id": event.audit_id,
     }

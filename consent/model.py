@@ -10,12 +10,13 @@ NO_CHANNEL = ""
 
 
 class Status(StrEnum):
-    """Where a consent stands (dpv:ConsentStatus)."""
+    """Where a consent stands (dpv:ConsentStatus); an objection stands over all of them."""
 
     GIVEN = "given"
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
+    OBJECTED = "objected"
 
 
 class GateState(StrEnum):
@@ -56,7 +57,10 @@ class NoticeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ConsentRequest:
-    """A decision of a member as it comes in; `channel` is empty where a purpose has none."""
+    """A decision of a member as it comes in; `channel` is empty where a purpose has none.
+
+    `guardian` names the proven guardian who decides with the member, or for them.
+    """
 
     purpose: str
     channel: str
@@ -64,11 +68,16 @@ class ConsentRequest:
     notice_revision: str | None
     lang: str | None
     evidence: dict[str, Any] = field(default_factory=dict)
+    guardian: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentEvent:
-    """One decision on record: what, on which words, when, by what proof, and who wrote it."""
+    """One decision on record: what, on which words, when, by what proof, and who wrote it.
+
+    `guardian_id` is set where a guardian decided. Where a minor and a guardian decide together
+    there are two events, and the minor's names the guardian's as `joint_with`.
+    """
 
     id: ConsentEventId
     member_id: MemberId
@@ -81,6 +90,22 @@ class ConsentEvent:
     recorded_by: str
     at_us: int
     audit_id: str
+    guardian_id: str | None = None
+    joint_with: str | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Give the event without its member and its evidence, so that it can be written again."""
+        return {
+            "event": self.id,
+            "purpose": self.purpose,
+            "channel": self.channel,
+            "decision": self.status.value,
+            "notice_revision": self.notice_revision,
+            "lang": self.lang,
+            "recorded_by": self.recorded_by,
+            "at_us": self.at_us,
+            "audit_id": self.audit_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +118,22 @@ class ConsentState:
     event_id: ConsentEventId
     notice_revision: str | None
     since_us: int
+    guardian_id: str | None = None
+
+
+class ReconfirmReason(StrEnum):
+    """Why a consent that was given carries nothing until it is confirmed."""
+
+    NOTICE_OUTDATED = "notice_outdated"
+    CAME_OF_AGE = "came_of_age"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfirm:
+    """A consent that waits to be confirmed, and the words in force to confirm it on."""
+
+    state: ConsentState
+    reason: ReconfirmReason
+    notice_key: str
+    version_agreed: str
+    version_in_force: str

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, bindparam, delete, func, insert, select, update
 from sqlalchemy.sql import FromClause, Select
 from sqlalchemy.sql.elements import ColumnElement
 
 from consent.model import ConsentEvent, ConsentState, Gate, GateState, NoticeRecord, Status
-from consent.tables import consent_event, consent_state, member_gate, notice
+from consent.tables import consent_event, consent_state, member_gate, notice, suppression
 from kernel import ConsentEventId, MemberId, ReadSession, Row, Statement, UnitOfWork
 
 # --- the gate -------------------------------------------------------------------------
@@ -96,6 +96,7 @@ def state_source(
         consent_state.c.status.label("consent_status"),
         consent_state.c.event_id.label("consent_event_id"),
         consent_state.c.notice_revision.label("consent_notice_revision"),
+        consent_state.c.guardian_id.label("consent_guardian_id"),
     ]
     on = (
         (consent_state.c.member_id == member_id)
@@ -216,6 +217,8 @@ _ADD_EVENT = Statement(
         recorded_by=bindparam("recorded_by"),
         at_us=bindparam("at_us"),
         audit_id=bindparam("audit_id"),
+        guardian_id=bindparam("guardian_id"),
+        joint_with=bindparam("joint_with"),
     )
 )
 _SET_CONSENT = Statement.for_dialect(
@@ -229,6 +232,7 @@ _SET_CONSENT = Statement.for_dialect(
             event_id=bindparam("event_id"),
             notice_revision=bindparam("notice_revision"),
             since_us=bindparam("since_us"),
+            guardian_id=bindparam("guardian_id"),
         )
         .on_conflict_do_update(
             index_elements=["member_id", "purpose", "channel"],
@@ -237,6 +241,7 @@ _SET_CONSENT = Statement.for_dialect(
                 "event_id": bindparam("event_id"),
                 "notice_revision": bindparam("notice_revision"),
                 "since_us": bindparam("since_us"),
+                "guardian_id": bindparam("guardian_id"),
             },
         )
     )
@@ -270,8 +275,8 @@ _COUNTS = Statement(
 )
 
 
-async def add_event(work: UnitOfWork, event: ConsentEvent) -> None:
-    """Append a consent event and make it the present state of its purpose and channel."""
+async def append_event(work: UnitOfWork, event: ConsentEvent) -> None:
+    """Append a consent event and leave the present state to another one."""
     await work.run(
         _ADD_EVENT,
         id=event.id,
@@ -285,7 +290,14 @@ async def add_event(work: UnitOfWork, event: ConsentEvent) -> None:
         recorded_by=event.recorded_by,
         at_us=event.at_us,
         audit_id=event.audit_id,
+        guardian_id=event.guardian_id,
+        joint_with=event.joint_with,
     )
+
+
+async def add_event(work: UnitOfWork, event: ConsentEvent) -> None:
+    """Append a consent event and make it the present state of its purpose and channel."""
+    await append_event(work, event)
     await work.run(
         _SET_CONSENT,
         member_id=event.member_id,
@@ -295,6 +307,7 @@ async def add_event(work: UnitOfWork, event: ConsentEvent) -> None:
         event_id=event.id,
         notice_revision=event.notice_revision,
         since_us=event.at_us,
+        guardian_id=event.guardian_id,
     )
 
 
@@ -315,6 +328,7 @@ async def states_of(session: ReadSession, member_id: MemberId) -> list[ConsentSt
             ConsentEventId(r["event_id"]),
             r["notice_revision"],
             r["since_us"],
+            r["guardian_id"],
         )
         for r in rows
     ]
@@ -340,6 +354,52 @@ async def consent_counts(session: ReadSession) -> list[tuple[str, str, Status, i
     return [(r["purpose"], r["channel"], Status(r["status"]), r["members"]) for r in rows]
 
 
+# --- suppression ----------------------------------------------------------------------
+
+_SUPPRESS = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(suppression)
+        .values(
+            tag=bindparam("tag"),
+            purpose=bindparam("purpose"),
+            channel=bindparam("channel"),
+            since_us=bindparam("since_us"),
+        )
+        .on_conflict_do_nothing()
+    )
+)
+_SUPPRESSED = Statement(
+    select(suppression.c.purpose, suppression.c.channel, suppression.c.since_us)
+    .where(suppression.c.tag == bindparam("tag"))
+    .order_by(suppression.c.purpose, suppression.c.channel)
+)
+_LIFT = Statement(
+    delete(suppression).where(
+        suppression.c.tag == bindparam("tag"),
+        suppression.c.purpose == bindparam("purpose"),
+        suppression.c.channel == bindparam("channel"),
+    )
+)
+
+
+async def suppress(
+    work: UnitOfWork, tag: bytes, purpose: str, channel: str, *, since_us: int
+) -> None:
+    """Keep an address, by its keyed tag, from a purpose on a channel; the first moment stays."""
+    await work.run(_SUPPRESS, tag=tag, purpose=purpose, channel=channel, since_us=since_us)
+
+
+async def suppressed_for(session: ReadSession, tag: bytes) -> list[tuple[str, str, int]]:
+    """Give (purpose, channel, since µs) that an address is kept from."""
+    rows = await session.all(_SUPPRESSED, tag=tag)
+    return [(r["purpose"], r["channel"], r["since_us"]) for r in rows]
+
+
+async def lift(work: UnitOfWork, tag: bytes, purpose: str, channel: str) -> int:
+    """Give an address free again; says how many entries went."""
+    return await work.run(_LIFT, tag=tag, purpose=purpose, channel=channel)
+
+
 def _event(row: Row) -> ConsentEvent:
     return ConsentEvent(
         id=ConsentEventId(row["id"]),
@@ -353,4 +413,6 @@ def _event(row: Row) -> ConsentEvent:
         recorded_by=row["recorded_by"],
         at_us=row["at_us"],
         audit_id=row["audit_id"],
+        guardian_id=row["guardian_id"],
+        joint_with=row["joint_with"],
     )

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from kernel.schemas import Answer, IdText, Key, RequestBody
 
+GuardianId = Annotated[str, Field(max_length=40, examples=["grd_01m834me8bfjwbgnk89sr02kdz"])]
+
 
 class DecisionBody(RequestBody):
     """One decision of a member, with the words it was made on and the proof of it."""
@@ -20,6 +22,9 @@ class DecisionBody(RequestBody):
         max_length=8,
         examples=[{"ui_action": "switch_on", "shown_at": "2026-11-23T03:00:00Z"}],
     )
+    guardian: GuardianId | None = Field(
+        None, description="the proven guardian who decides with the minor, or for them"
+    )
 
 
 class RecordBody(RequestBody):
@@ -33,10 +38,43 @@ class WithdrawBody(RequestBody):
 
     purpose: Key = Field(examples=["marketing"])
     channel: Key | None = Field(None, examples=["sms"])
+    guardian: GuardianId | None = None
+
+
+class ObjectBody(RequestBody):
+    """A purpose of direct marketing; the objection takes in all of them."""
+
+    purpose: Key = Field(examples=["marketing"])
+    evidence: dict[Annotated[str, Field(max_length=32)], Any] = Field(
+        default_factory=dict,
+        max_length=8,
+        examples=[{"ui_action": "stop_marketing", "decided_at": "2026-11-23T03:00:00Z"}],
+    )
+    guardian: GuardianId | None = None
+
+
+class ObjectionAnswer(Answer):
+    """An objection that stands."""
+
+    id: IdText
+    purpose: str = Field(examples=["marketing"])
+    channel: str | None = Field(examples=["sms"])
+    since: str
+
+
+class ObjectionsAnswer(Answer):
+    """The objections of a member."""
+
+    id: IdText
+    objections: list[ObjectionAnswer]
 
 
 class ConsentAnswer(Answer):
-    """The state of one purpose and channel."""
+    """The state of one purpose and channel.
+
+    `reconfirm_needed` is a consent that carries nothing until it is confirmed; `reconfirm` says
+    why: `notice_outdated` or `came_of_age`.
+    """
 
     id: IdText
     purpose: str
@@ -44,6 +82,8 @@ class ConsentAnswer(Answer):
     status: str = Field(examples=["given"])
     notice_revision: str | None
     since: str
+    reconfirm: str | None = Field(None, examples=["notice_outdated"])
+    guardian: str | None = None
 
 
 class RecordedConsent(ConsentAnswer):

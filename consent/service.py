@@ -5,13 +5,22 @@ no read decided before it can be recorded after it returned. Withdrawing asks fo
 is never refused (PDPA s.19 para 5, GDPR art. 7(3)).
 """
 
-import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from audit import AuditLog, RightsKind, RightsLedger
-from consent import repository
-from consent.errors import ConsentError, GuardianRequiredError
+from consent import guardian_rows, repository
+from consent.checking import (
+    channel_problem,
+    check_guardians,
+    consent_purpose,
+    lifts,
+    not_lifted,
+    problems_of,
+)
+from consent.decision import NEEDS_GUARDIAN, find_reconfirm
+from consent.errors import ConsentError
 from consent.model import (
     NO_CHANNEL,
     ConsentEvent,
@@ -20,8 +29,10 @@ from consent.model import (
     Gate,
     GateState,
     NoticeRecord,
+    Reconfirm,
     Status,
 )
+from consent.suppression import Suppressions
 from kernel import (
     Caller,
     ConsentEventId,
@@ -34,23 +45,27 @@ from kernel import (
     new_id,
     put_message,
 )
-from policies import AgeTier, BasisKind, Channel, PolicyPack, Purpose, PurposeKey
-from vault import OwnerKey
+from policies import AgeTier, PolicyPack, PurposeKey
+from vault import OwnerKey, Vault
 
-_CODE = re.compile(r"(?!.*[0-9]{7})[a-z][a-z0-9_.-]{0,63}")
-_EVIDENCE_CODES = ("ui_action", "form", "place", "device")
-_EVIDENCE_MOMENTS = ("shown_at", "decided_at")
 _MAX_BATCH = 50
-_NO = {Status.WITHDRAWN: RightsKind.WITHDRAWAL, Status.REFUSED: RightsKind.REFUSAL}
+_NO = {
+    Status.WITHDRAWN: RightsKind.WITHDRAWAL,
+    Status.REFUSED: RightsKind.REFUSAL,
+    Status.OBJECTED: RightsKind.OBJECTION,
+}
 
 
 class ConsentService:
-    """Records and answers for consent; needs the pack and the trail."""
+    """Records and answers for consent; needs the pack, the trail and the suppression key."""
 
-    def __init__(self, pack: PolicyPack, audit: AuditLog, rights: RightsLedger) -> None:
+    def __init__(
+        self, pack: PolicyPack, audit: AuditLog, rights: RightsLedger, vault: Vault
+    ) -> None:
         self._pack = pack
         self._audit = audit
         self._rights = rights
+        self.suppressions = Suppressions(pack, vault)
 
     async def publish_notices(self, work: UnitOfWork) -> None:
         """Keep the exact words of every notice of the pack in the database."""
@@ -75,15 +90,14 @@ class ConsentService:
         problems: list[FieldProblem] = []
         for position, request in enumerate(requests):
             place = f"{pointer}/{position}"
-            problems.extend(self._problems(request, place))
+            problems.extend(problems_of(self._pack, request, place))
             if (request.purpose, request.channel) in seen:
                 problems.append(FieldProblem(place, "repeated", "one decision per channel"))
             seen.add((request.purpose, request.channel))
         if problems:
             raise ConsentError(errors=problems)
-        minor = age_tier in {AgeTier.MINOR_WITH_GUARDIAN, AgeTier.GUARDIAN_ONLY}
-        if minor and any(request.status is Status.GIVEN for request in requests):
-            raise GuardianRequiredError(reason="guardian_required")
+        named = frozenset(r.guardian for r in requests if r.guardian is not None)
+        check_guardians(requests, age_tier, named)
 
     async def record(
         self,
@@ -99,44 +113,41 @@ class ConsentService:
 
         Events of a member bear growing moments, whatever clocks do and however long this
         waited for another decision: replayed in order, they give the state that is stored.
+
+        An objection outlasts every decision but one: a consent that the person themself gave
+        after it, by an act that was seen. Where minor and guardian decide together, the event
+        given back is the guardian's; the minor's stands before it.
         """
         if not requests:
             return []
-        await self._hold(work, member_id)
+        gate = await self._hold(work, member_id)
+        proven = await guardian_rows.proven(work, member_id)
+        check_guardians(requests, AgeTier(gate.age_tier), proven)
+        held = {(s.purpose, s.channel): s for s in await repository.states_of(work, member_id)}
         at_us = max(now_us, await repository.last_moment(work, member_id) + 1)
         events: list[ConsentEvent] = []
-        for request in requests:
-            event_id = ConsentEventId(new_id("con", now_us))
-            audit_id = await self._audit.record(
-                work,
-                caller,
-                f"consent.{request.status.value}",
-                subject=pseudonym,
-                resource=f"consent:{event_id}",
-                purpose=request.purpose,
-                channel=request.channel or None,
+        for position, request in enumerate(requests):
+            before = held.get((request.purpose, request.channel))
+            objected = before is not None and before.status is Status.OBJECTED
+            status = request.status
+            if before is not None and objected:
+                if status is not Status.GIVEN:
+                    status = Status.OBJECTED
+                elif not lifts(before, request):
+                    raise not_lifted(position)
+            event = await self._append(
+                work, caller, pseudonym, gate, request, status, at_us=at_us, now_us=now_us
             )
-            event = ConsentEvent(
-                id=event_id,
-                member_id=member_id,
-                purpose=request.purpose,
-                channel=request.channel,
-                status=request.status,
-                notice_revision=request.notice_revision,
-                lang=request.lang,
-                evidence=request.evidence,
-                recorded_by=caller.id,
-                at_us=at_us,
-                audit_id=audit_id,
-            )
-            await repository.add_event(work, event)
             await self._remember_no(work, event, now_us)
-            await put_message(
-                work,
-                f"consent.{request.status.value}",
-                {"member_id": member_id, "event_id": event_id},
-                now_us=now_us,
-            )
+            if objected and status is Status.GIVEN:
+                await self._lift(work, caller, member_id, pseudonym, request)
+            if status is not Status.OBJECTED:
+                await put_message(
+                    work,
+                    f"consent.{status.value}",
+                    {"member_id": member_id, "event_id": event.id},
+                    now_us=now_us,
+                )
             events.append(event)
         return events
 
@@ -151,17 +162,18 @@ class ConsentService:
         *,
         now_us: int,
         evidence: dict[str, Any] | None = None,
+        guardian: str | None = None,
     ) -> list[ConsentEvent]:
         """Take back consent for a purpose, on one channel or, without one, on all of them.
 
         Also records a withdrawal where nothing was given, so that a member who says no is on
-        record as having said it.
+        record as having said it. A guardian withdraws like the member.
         """
-        found = self._consent_purpose(purpose, "/purpose")
+        found = consent_purpose(self._pack, purpose, "/purpose")
         if isinstance(found, FieldProblem):
             raise ConsentError(errors=[found])
         if channel is not None:
-            problem = self._channel_problem(found, channel, "/channel")
+            problem = channel_problem(found, channel, "/channel")
             if problem is not None:
                 raise ConsentError(errors=[problem])
         channels: Sequence[str]
@@ -175,10 +187,106 @@ class ConsentService:
                 current[name].notice_revision if name in current else None,
                 None,
                 evidence or {},
+                guardian,
             )
             for name in channels
         ]
         return await self.record(work, caller, member_id, pseudonym, requests, now_us=now_us)
+
+    # --- objections -------------------------------------------------------------------
+
+    async def object(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        pseudonym: OwnerKey,
+        purpose: str,
+        *,
+        now_us: int,
+        evidence: dict[str, Any] | None = None,
+        guardian: str | None = None,
+    ) -> list[ConsentEvent]:
+        """Record an objection to direct marketing: absolute, at once, on every channel.
+
+        It takes in every purpose of direct marketing, profiling for it included, and keeps the
+        member's addresses from them for good (PDPA s.32 para 2, GDPR art. 21(2)-(3), Taiwan
+        PDPA art. 20 II). `ConsentError` for any other purpose: consent is withdrawn, and an
+        objection on other grounds is weighed by people as a rights request.
+        """
+        named = self._pack.purposes.get(PurposeKey(purpose))
+        if named is None:
+            raise ConsentError(errors=[FieldProblem("/purpose", "unknown_purpose")])
+        if not named.direct_marketing:
+            remedy = "withdraw consent, or open a rights request"
+            raise ConsentError(errors=[FieldProblem("/purpose", "not_direct_marketing", remedy)])
+        requests = [
+            ConsentRequest(entry.key, name, Status.OBJECTED, None, None, evidence or {}, guardian)
+            for entry in self._pack.purposes.values()
+            if entry.direct_marketing
+            for name in entry.channels or [NO_CHANNEL]
+        ]
+        events = await self.record(work, caller, member_id, pseudonym, requests, now_us=now_us)
+        await self._suppress(work, member_id, events, now_us=now_us)
+        for key in dict.fromkeys(event.purpose for event in events):
+            payload = {"member_id": member_id, "purpose": key}
+            await put_message(work, "objection.recorded", payload, now_us=now_us)
+        return events
+
+    async def objections(self, session: ReadSession, member_id: MemberId) -> list[ConsentState]:
+        """Give the objections of a member that stand."""
+        states = await repository.states_of(session, member_id)
+        return [state for state in states if state.status is Status.OBJECTED]
+
+    async def carry_over(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        pseudonym: OwnerKey,
+        *,
+        now_us: int,
+    ) -> list[ConsentEvent]:
+        """Bring the objections of an address that is known again over to who bears it now."""
+        found = await self.suppressions.of_member(work, member_id)
+        states = await repository.states_of(work, member_id) if found else []
+        standing = {(s.purpose, s.channel) for s in states if s.status is Status.OBJECTED}
+        requests = [
+            ConsentRequest(purpose, channel, Status.OBJECTED, None, None, {"form": "suppression"})
+            for purpose, channel in found
+            if (purpose, channel) not in standing
+        ]
+        events = await self.record(work, caller, member_id, pseudonym, requests, now_us=now_us)
+        await self._suppress(work, member_id, events, now_us=now_us)
+        return events
+
+    async def admissible(
+        self, session: ReadSession, member_id: MemberId, requests: Sequence[ConsentRequest]
+    ) -> list[ConsentRequest]:
+        """Leave out what an objection outlasts or a guardian is missing for.
+
+        For who brings decisions from elsewhere and cannot know: a registration, an undone merge.
+        """
+        objected = {(s.purpose, s.channel): s for s in await self.objections(session, member_id)}
+        minor = AgeTier((await self.gate(session, member_id)).age_tier) in NEEDS_GUARDIAN
+        proven = await guardian_rows.proven(session, member_id) if minor else frozenset[str]()
+        return [
+            request
+            for request in requests
+            if (standing := objected.get((request.purpose, request.channel))) is None
+            or lifts(standing, request)
+            if not minor or request.status is not Status.GIVEN or request.guardian in proven
+        ]
+
+    # --- looking ----------------------------------------------------------------------
+
+    async def to_reconfirm(
+        self, session: ReadSession, member_id: MemberId, *, now_us: int
+    ) -> list[Reconfirm]:
+        """Give each consent that carries nothing until it is confirmed, and why."""
+        gate = await self.gate(session, member_id)
+        states = await repository.states_of(session, member_id)
+        return find_reconfirm(self._pack, AgeTier(gate.age_tier), states, now_us)
 
     async def states(self, session: ReadSession, member_id: MemberId) -> list[ConsentState]:
         """Give the present state of everything a member was asked."""
@@ -190,6 +298,8 @@ class ConsentService:
         """Replay the events up to a moment and give the state as it stood then."""
         latest: dict[tuple[str, str], ConsentState] = {}
         for event in await repository.events_of(session, member_id, until_us=moment_us):
+            if event.joint_with is not None:  # the guardian's word beside it is the decision
+                continue
             latest[event.purpose, event.channel] = ConsentState(
                 event.purpose,
                 event.channel,
@@ -197,6 +307,7 @@ class ConsentService:
                 event.id,
                 event.notice_revision,
                 event.at_us,
+                event.guardian_id,
             )
         return [latest[key] for key in sorted(latest)]
 
@@ -222,10 +333,7 @@ class ConsentService:
 
     async def gate(self, session: ReadSession, member_id: MemberId) -> Gate:
         """Read a member's gate, or `NotFoundError`."""
-        found = await repository.read_gate(session, member_id)
-        if found is None:
-            raise NotFoundError("no such member", reason="member_unknown")
-        return found
+        return _known(await repository.read_gate(session, member_id))
 
     async def share_gate(self, work: UnitOfWork, member_id: MemberId) -> Gate:
         """Read a gate that then stands still until the unit of work ends, or `NotFoundError`.
@@ -233,17 +341,20 @@ class ConsentService:
         What is read after it is as new as the gate: for whoever tells something of a member
         inside a unit of work.
         """
-        found = await repository.share_gate(work, member_id)
-        if found is None:
-            raise NotFoundError("no such member", reason="member_unknown")
-        return found
+        return _known(await repository.share_gate(work, member_id))
 
     async def hold_gate(self, work: UnitOfWork, member_id: MemberId) -> Gate:
         """Lock a member's gate and move it on; `NotFoundError` when closed or unknown."""
         return await self._hold(work, member_id)
 
     async def close_gate(self, work: UnitOfWork, member_id: MemberId) -> None:
-        """Close a member for good: nothing is read or recorded any more."""
+        """Close a member for good: nothing is read or recorded any more.
+
+        Objections stay with the addresses, by tag; how guardians are reached is forgotten.
+        """
+        standing = await self.objections(work, member_id)
+        await self.suppressions.add(work, member_id, standing)
+        await guardian_rows.forget_contacts(work, member_id)
         await repository.set_gate_state(work, member_id, GateState.ERASED)
 
     async def hold_gates(
@@ -286,7 +397,7 @@ class ConsentService:
         """Put what a restore must not forget into the rights ledger: every no, and no yes."""
         kind = _NO.get(event.status)
         if kind is not None:
-            await self._rights.record(work, kind, event.member_id, _told(event), now_us)
+            await self._rights.record(work, kind, event.member_id, event.told(), now_us)
 
     async def _hold(self, work: UnitOfWork, member_id: MemberId) -> Gate:
         gate = await repository.bump_gate(work, member_id)
@@ -294,94 +405,97 @@ class ConsentService:
             raise NotFoundError("no such member", reason="member_unknown")
         return gate
 
+    async def _append(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        pseudonym: OwnerKey,
+        gate: Gate,
+        request: ConsentRequest,
+        status: Status,
+        *,
+        at_us: int,
+        now_us: int,
+    ) -> ConsentEvent:
+        """Append a decision with its event in the trail, and the minor's word before it."""
+        event_id = ConsentEventId(new_id("con", now_us))
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            f"consent.{status.value}",
+            subject=pseudonym,
+            resource=f"consent:{event_id}",
+            purpose=request.purpose,
+            channel=request.channel or None,
+        )
+        event = ConsentEvent(
+            id=event_id,
+            member_id=gate.member_id,
+            purpose=request.purpose,
+            channel=request.channel,
+            status=status,
+            notice_revision=request.notice_revision,
+            lang=request.lang,
+            evidence=request.evidence,
+            recorded_by=caller.id,
+            at_us=at_us,
+            audit_id=audit_id,
+            guardian_id=request.guardian,
+        )
+        together = gate.age_tier == AgeTier.MINOR_WITH_GUARDIAN.value
+        if request.guardian is not None and status is Status.GIVEN and together:
+            minors = replace(
+                event,
+                id=ConsentEventId(new_id("con", now_us)),
+                guardian_id=None,
+                joint_with=event_id,
+            )
+            await repository.append_event(work, minors)
+            event = replace(event, at_us=at_us + 1)
+        await repository.add_event(work, event)
+        return event
+
+    async def _suppress(
+        self,
+        work: UnitOfWork,
+        member_id: MemberId,
+        events: Sequence[ConsentEvent],
+        *,
+        now_us: int,
+    ) -> None:
+        states = [ConsentState(e.purpose, e.channel, e.status, e.id, None, e.at_us) for e in events]
+        await self.suppressions.add(work, member_id, states)
+        for event in events:
+            payload = {"member_id": member_id, "purpose": event.purpose, "channel": event.channel}
+            await put_message(work, "suppression.added", payload, now_us=now_us)
+
+    async def _lift(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        pseudonym: OwnerKey,
+        request: ConsentRequest,
+    ) -> None:
+        lifted = await self.suppressions.lift(work, member_id, request.purpose, request.channel)
+        await self._audit.record(
+            work,
+            caller,
+            "suppression.lift",
+            subject=pseudonym,
+            purpose=request.purpose,
+            channel=request.channel or None,
+            count=lifted,
+        )
+
     async def _states(
         self, session: ReadSession, member_id: MemberId, purpose: str
     ) -> list[ConsentState]:
         states = await repository.states_of(session, member_id)
         return [state for state in states if state.purpose == purpose]
 
-    def _consent_purpose(self, key: str, place: str) -> Purpose | FieldProblem:
-        purpose = self._pack.purposes.get(PurposeKey(key))
-        if purpose is None:
-            return FieldProblem(place, "unknown_purpose", "no such purpose")
-        kinds = {purpose.default_basis, *purpose.basis.values()}
-        if BasisKind.CONSENT not in kinds:
-            return FieldProblem(place, "not_by_consent", "this purpose does not rest on consent")
-        return purpose
 
-    def _channel_problem(self, purpose: Purpose, channel: str, place: str) -> FieldProblem | None:
-        if purpose.channelled and Channel(channel) not in purpose.channels:
-            code = "unknown_channel" if channel else "channel_required"
-            return FieldProblem(place, code, f"use one of {', '.join(purpose.channels)}")
-        if not purpose.channelled and channel:
-            return FieldProblem(place, "channel_not_applicable", "this purpose has no channels")
-        return None
-
-    def _problems(self, request: ConsentRequest, place: str) -> list[FieldProblem]:
-        purpose = self._consent_purpose(request.purpose, f"{place}/purpose")
-        if isinstance(purpose, FieldProblem):
-            return [purpose]
-        problems: list[FieldProblem] = []
-        channel = self._channel_problem(purpose, request.channel, f"{place}/channel")
-        if channel is not None:
-            problems.append(channel)
-        notice = (
-            None
-            if request.notice_revision is None
-            else self._pack.notice_of(request.notice_revision)
-        )
-        if notice is None or notice.key != purpose.notice:
-            problems.append(
-                FieldProblem(
-                    f"{place}/notice_revision",
-                    "unknown_notice_revision",
-                    "name the revision of the words that were shown (GET /v1/notices/…)",
-                )
-            )
-        elif request.lang != notice.lang.value:
-            problems.append(
-                FieldProblem(
-                    f"{place}/lang", "wrong_language", "the revision is in another language"
-                )
-            )
-        problems.extend(_evidence_problems(request.evidence, f"{place}/evidence"))
-        return problems
-
-
-def _told(event: ConsentEvent) -> dict[str, Any]:
-    """Give the event without its member and its evidence, so that it can be written again."""
-    return {
-        "event": event.id,
-        "purpose": event.purpose,
-        "channel": event.channel,
-        "decision": event.status.value,
-        "notice_revision": event.notice_revision,
-        "lang": event.lang,
-        "recorded_by": event.recorded_by,
-        "at_us": event.at_us,
-        "audit_id": event.audit_id,
-    }
-
-
-def _evidence_problems(evidence: dict[str, Any], place: str) -> list[FieldProblem]:
-    """Evidence is codes and moments, so that no personal text can hide in it."""
-    problems: list[FieldProblem] = []
-    for key, value in evidence.items():
-        if key in _EVIDENCE_CODES:
-            fine = isinstance(value, str) and _CODE.fullmatch(value) is not None
-        elif key in _EVIDENCE_MOMENTS:
-            fine = isinstance(value, str) and _is_moment(value)
-        else:
-            problems.append(FieldProblem(place, "unknown_evidence", "a key is not known"))
-            continue
-        if not fine:
-            problems.append(FieldProblem(f"{place}/{key}", "evidence", "not a code or moment"))
-    return problems
-
-
-def _is_moment(text: str) -> bool:
-    try:
-        from_rfc3339(text)
-    except (ValueError, OverflowError):
-        return False
-    return True
+def _known(gate: Gate | None) -> Gate:
+    if gate is None:
+        raise NotFoundError("no such member", reason="member_unknown")
+    return gate

@@ -39,6 +39,8 @@ consent_event = Table(
     Column("recorded_by", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     Column("audit_id", Text, nullable=False),
+    Column("guardian_id", Text),
+    Column("joint_with", Text),
 )
 Index("ix_consent_event_member", consent_event.c.member_id, consent_event.c.at_us)
 
@@ -51,6 +53,41 @@ consent_state = Table(
     Column("status", Text, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("notice_revision", Text),
+    Column("since_us", BigInteger, nullable=False),
+    Column("guardian_id", Text),
+    sqlite_with_rowid=False,
+)
+
+# Who may decide for, or with, a minor. The contact of a guardian who is no member is a cell
+# under the minor's key, so that it goes with the minor.
+guardian = Table(
+    "guardian",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("member_id", Text, nullable=False),
+    Column("relation", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("guardian_member_id", Text),
+    Column("contact_point_id", Text),
+    Column("cells", LargeBinary),
+    Column("code_mac", LargeBinary),
+    Column("attempts", Integer, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("proven_us", BigInteger),
+    Column("ended_us", BigInteger),
+    Column("recorded_by", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+Index("ix_guardian_member", guardian.c.member_id)
+Index("ix_guardian_guardian_member", guardian.c.guardian_member_id)
+
+# An address whose holder objected, by keyed tag alone: it outlives the member (PDPA s.32).
+suppression = Table(
+    "suppression",
+    metadata,
+    Column("tag", LargeBinary, primary_key=True),
+    Column("purpose", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),
     Column("since_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from consent import Basis, BasisRefusal, GateState, Status, decide_basis
+from consent import Basis, BasisRefusal, Decided, GateState, Status, decide_basis
 from kernel import Caller
 from policies import (
     AccessSnapshot,
@@ -42,7 +42,10 @@ class Omission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one read found of a member: nothing personal, only states and which fields exist."""
+    """What one read found of a member: nothing personal, only states and which fields exist.
+
+    `at_us` is the moment for which it is asked, `guardian_id` the guardian who gave the consent.
+    """
 
     member_id: str
     brand: str
@@ -53,6 +56,8 @@ class Snapshot:
     status: Status | None
     consent_id: str | None
     notice_revision: str | None
+    guardian_id: str | None
+    at_us: int
     held: frozenset[str]
     verified: frozenset[str]
 
@@ -101,15 +106,12 @@ def decide(
         return Denied(Refusal.SCOPE_MISSING)
     if found.gate_state is GateState.RESTRICTED:
         return Denied(Refusal.MEMBER_RESTRICTED)
-    basis = decide_basis(
-        pack,
-        purpose,
-        found.jurisdiction,
-        found.age_tier,
-        found.status,
-        found.consent_id,
-        found.notice_revision,
+    decided = (
+        None
+        if found.status is None
+        else Decided(found.status, found.consent_id or "", found.notice_revision, found.guardian_id)
     )
+    basis = decide_basis(pack, purpose, found.jurisdiction, found.age_tier, decided, found.at_us)
     if isinstance(basis, BasisRefusal):
         return Denied(basis)
     return _fields(pack, access, caller, purpose, channel, wanted, found, basis, action)

@@ -263,7 +263,7 @@ class DisclosureService:
     async def _decide(
         self, session: ReadSession, caller: Caller, row: Row, question: Question, action: str
     ) -> _Judged:
-        found = _snapshot(row)
+        found = _snapshot(row, self._audit.now_us())
         decision = decide(
             self._pack,
             self._access,
@@ -394,7 +394,7 @@ def _is_hidden(denied: Denied) -> bool:
     return denied.reason in {Refusal.MEMBER_ERASED, Refusal.OTHER_BRAND}
 
 
-def _snapshot(row: Row) -> Snapshot:
+def _snapshot(row: Row, now_us: int) -> Snapshot:
     provenance = msgpack.unpackb(row["provenance"])
     return Snapshot(
         member_id=row["member_id"],
@@ -406,6 +406,8 @@ def _snapshot(row: Row) -> Snapshot:
         status=_STATUSES[row["consent_status"]],
         consent_id=row["consent_event_id"],
         notice_revision=row["consent_notice_revision"],
+        guardian_id=row["consent_guardian_id"],
+        at_us=now_us,
         held=frozenset(provenance),
         verified=frozenset(field for field, entry in provenance.items() if entry[2] is not None),
     )

@@ -92,6 +92,7 @@ class ContactPoints:
         if index is not None:
             form = index_form(index.value, answer.value)
             await self._vault.add_tags(work, member_id, [(slot, index.value, form)])
+            await self._consent.carry_over(work, caller, member_id, keys[PSEUDONYM], now_us=now_us)
         point = await self.store(work, member_id, kind, slot, now_us=now_us)
         audit_id = await self._audit.record(
             work,

@@ -12,7 +12,13 @@ from consent import ConsentState, Status
 from members.repository import ContactPoint, MemberRow, Provenance
 from policies import AgeTier
 
-_REFUSALS = {Status.WITHDRAWN: 3, Status.REFUSED: 2, Status.EXPIRED: 1, Status.GIVEN: 0}
+_REFUSALS = {
+    Status.OBJECTED: 4,
+    Status.WITHDRAWN: 3,
+    Status.REFUSED: 2,
+    Status.EXPIRED: 1,
+    Status.GIVEN: 0,
+}
 _GUARDED = {AgeTier.GUARDIAN_ONLY: 2, AgeTier.MINOR_WITH_GUARDIAN: 1, AgeTier.ADULT: 0}
 
 
@@ -97,8 +103,9 @@ def parted(
 
     `before` is what the survivor had, `written` the ids of the events that the merge itself
     wrote on it, `now` what it has, `merged` what the other record kept. A narrowing that only
-    the merge made is taken back. Any no said since binds both: nobody knows which of the two
-    persons said it. A yes said since binds neither further than they were.
+    the merge made is taken back, but for an objection: only its person lifts that. Any no said
+    since binds both: nobody knows which of the two persons said it. A yes said since binds
+    neither further than they were.
     """
     had = {(s.purpose, s.channel): s for s in before}
     theirs = {(s.purpose, s.channel): s for s in merged}
@@ -110,7 +117,7 @@ def parted(
         if earlier is not None and earlier.event_id == state.event_id:
             continue
         if state.event_id in written:
-            if earlier is not None:
+            if earlier is not None and state.status is not Status.OBJECTED:
                 on_survivor.append(Narrowing(*place, earlier.status, earlier.notice_revision))
             continue
         if state.status is Status.GIVEN:

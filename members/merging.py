@@ -315,8 +315,9 @@ class Merges:
             ConsentRequest(d.purpose, d.channel, d.status, d.notice_revision, None, _EVIDENCE)
             for d in decisions
         ]
+        admissible = await self._consent.admissible(work, member_id, requests)
         events = await self._consent.record(
-            work, caller, member_id, pseudonym, requests, now_us=self._clock.now_us()
+            work, caller, member_id, pseudonym, admissible, now_us=self._clock.now_us()
         )
         return [event.id for event in events]
 

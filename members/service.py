@@ -13,8 +13,8 @@ from consent import (
     Basis,
     ConsentRequest,
     ConsentService,
+    Decided,
     GateState,
-    Status,
     decide_basis,
 )
 from kernel import (
@@ -153,6 +153,11 @@ class Members:
             fields=tuple(sorted(prepared.values)),
             after=self._digests(keys[PSEUDONYM], prepared.values),
         )
+        carried = await self._consent.carry_over(
+            work, caller, member_id, keys[PSEUDONYM], now_us=now_us
+        )
+        if carried:
+            consents = await self._consent.admissible(work, member_id, consents)
         events = await self._consent.record(
             work, caller, member_id, keys[PSEUDONYM], consents, now_us=now_us
         )
@@ -195,6 +200,7 @@ class Members:
         if not written:
             raise MemberChangedError
         await self._retag(work, member_id, row, prepared.values, now_us=now_us)
+        await self._consent.carry_over(work, caller, member_id, keys[PSEUDONYM], now_us=now_us)
         birth_date = prepared.birth_date()
         if birth_date is not None:
             tier = self._age_tier(row.jurisdiction, birth_date, to_date(now_us))
@@ -430,11 +436,12 @@ class Members:
         if row is None or row.brand != caller.brand or gate.state is not GateState.ACTIVE:
             return False
         entry, tier = self._pack.purposes[PurposeKey(purpose)], AgeTier(gate.age_tier)
-        states = await self._consent.states(work, member_id)
-        statuses: list[Status | None] = [s.status for s in states if s.purpose == purpose]
+        states = [s for s in await self._consent.states(work, member_id) if s.purpose == purpose]
+        decided: list[Decided | None] = [
+            Decided(s.status, s.event_id, s.notice_revision, s.guardian_id) for s in states
+        ]
+        now_us = self._audit.now_us()
         return any(
-            isinstance(
-                decide_basis(self._pack, entry, row.jurisdiction, tier, status, None, None), Basis
-            )
-            for status in statuses or [None]
+            isinstance(decide_basis(self._pack, entry, row.jurisdiction, tier, one, now_us), Basis)
+            for one in decided or [None]
         )

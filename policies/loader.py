@@ -184,6 +184,7 @@ def _purpose(key: str, table: Table) -> Purpose:
         disclosable=_disclosable(fields, channels, table.optional_table("channel_fields")),
         retention_class=RetentionClassKey(table.text("retention_class")),
         necessary_for_service=table.flag("necessary_for_service"),
+        direct_marketing=table.has("direct_marketing") and table.flag("direct_marketing"),
         withdrawal_consequence=table.local_text("withdrawal_consequence"),
         title=table.local_text("title"),
         summary=table.local_text("summary"),

@@ -132,6 +132,20 @@ class FieldOmission(StrEnum):
     NOT_IN_CHANNEL = "not_in_channel"
 
 
+class Change(StrEnum):
+    """How far a new version of a notice goes beyond the one before it.
+
+    Chosen by a person. Nobody need be told of a cosmetic change; an informational one is told;
+    after a material one (purpose, data, recipients, how long, where) a consent given on older
+    words carries nothing until it is confirmed on the new ones.
+    """
+
+    FIRST = "first"
+    COSMETIC = "cosmetic"
+    INFORMATIONAL = "informational"
+    MATERIAL = "material"
+
+
 @dataclass(frozen=True, slots=True)
 class LocalText:
     """One text in every language of the portal."""
@@ -271,7 +285,8 @@ class Purpose:
     """Why personal data may be used, on which basis, and what it may see at most.
 
     `disclosable` is what each channel discloses, or under `None` what a purpose without
-    channels does.
+    channels does. Who objects to `direct_marketing` is obeyed at once and without weighing
+    (PDPA s.32 para 2, GDPR art. 21(3), Taiwan PDPA art. 20 II).
     """
 
     key: PurposeKey
@@ -283,6 +298,7 @@ class Purpose:
     disclosable: Mapping[Channel | None, frozenset[FieldKey]]
     retention_class: RetentionClassKey
     necessary_for_service: bool
+    direct_marketing: bool
     withdrawal_consequence: LocalText
     title: LocalText
     summary: LocalText
@@ -331,7 +347,12 @@ class Purpose:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """The wording of one version in one language; `revision` is the hash of exactly `text`."""
+    """The wording of one version in one language; `revision` is the hash of exactly `text`.
+
+    `change` is what this version did to the one before; `outdated_us` the moment (µs) at which
+    a later material version takes effect, from when a consent on these words waits to be
+    confirmed; None when there is no such version.
+    """
 
     key: NoticeKey
     version: str
@@ -339,6 +360,8 @@ class Notice:
     text: str
     revision: NoticeRevision
     effective_from: datetime
+    change: Change
+    outdated_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

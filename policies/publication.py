@@ -32,6 +32,7 @@ def public_purpose(pack: PolicyPack, purpose: Purpose, at: datetime) -> dict[str
         "dpv": purpose.dpv_iri,
         "basis": _bases(pack, purpose),
         "necessary_for_service": purpose.necessary_for_service,
+        "direct_marketing": purpose.direct_marketing,
         "fields": [
             {"key": key, "title": field.title.as_dict()}
             for key, field in pack.fields.items()
@@ -54,6 +55,7 @@ def public_purpose(pack: PolicyPack, purpose: Purpose, at: datetime) -> dict[str
         "notice": {
             "key": purpose.notice,
             "version": shown.version,
+            "change": shown.change.value,
             "effective_from": shown.effective_from.isoformat(),
             "revisions": {lang.value: notice.revision for lang, notice in notices.items()},
         },

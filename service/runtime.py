@@ -150,7 +150,7 @@ class Runtime:
         signer = Signer.from_seed(settings.audit.origin, vault.signing_seed("audit-signing"))
         audit = AuditLog(signer, clock, pack.digest)
         rights = RightsLedger(vault.ledger_tag_key(), clock)
-        consent = ConsentService(pack, audit, rights)
+        consent = ConsentService(pack, audit, rights, vault)
         loyalty = Loyalty(database, pack, vault, audit, clock)
         members = Members(pack, access, vault, audit, consent, rights, participants=(loyalty,))
         merges = Merges(

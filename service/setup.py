@@ -32,7 +32,14 @@ from service.runtime import (
 from service.schema import migrate
 from service.settings import Settings
 from service.tasks import system_caller
-from vault import FileKeyProvider, KeyRing, create_key_ring, open_ring_backup, write_recovery_kit
+from vault import (
+    FileKeyProvider,
+    KeyRing,
+    Vault,
+    create_key_ring,
+    open_ring_backup,
+    write_recovery_kit,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +154,8 @@ async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: Au
                 await set_fact(work, FACT_POLICY, pack.digest)
                 await bump_epoch(work, POLICY_EPOCH)
                 rights = RightsLedger(ring.secret("ledger-tag"), SystemClock())
-                await ConsentService(pack, audit, rights).publish_notices(work)
+                consent = ConsentService(pack, audit, rights, Vault(ring))
+                await consent.publish_notices(work)
                 await audit.record(work, system_caller("cli"), "policy.activate")
         await database.drain()
     finally:

@@ -78,6 +78,7 @@ class Vault:
         self._keks: OrderedDict[tuple[int, int], _BucketKey] = OrderedDict()
         self.index = BlindIndex(ring.secret("index"))
         self._digest_key = HMAC(ring.secret("digest"), hashes.SHA256())
+        self._suppression_key = HMAC(ring.secret("suppression"), hashes.SHA256())
 
     @property
     def tenant(self) -> str:
@@ -241,6 +242,25 @@ class Vault:
         """
         mac = self._digest_key.copy()
         mac.update(b"".join((length_prefixed(label), *(len(p).to_bytes(4) + p for p in parts))))
+        return mac.finalize()[:16]
+
+    async def suppression_tags(
+        self, session: ReadSession, owner_id: str
+    ) -> list[tuple[str, bytes]]:
+        """Give (field, tag) by which an owner's addresses are known to the suppression list.
+
+        The blind-index tag under a key of its own: the list outlives its people, and its thief
+        must not be able to hold it against the index. Contact points past the first bear the
+        name of their field.
+        """
+        return [
+            (held.field.partition(".")[0], self._suppression_tag(held.kind, held.tag))
+            for held in await repository.tags_of(session, owner_id)
+        ]
+
+    def _suppression_tag(self, kind: str, tag: bytes) -> bytes:
+        mac = self._suppression_key.copy()
+        mac.update(b"suppression0" + length_prefixed(kind) + tag)
         return mac.finalize()[:16]
 
     async def find(

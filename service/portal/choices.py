@@ -34,6 +34,7 @@ class Standing(StrEnum):
     WITHDRAWN = "withdrawn"
     REFUSED = "refused"
     EXPIRED = "expired"
+    OBJECTED = "objected"
     UNASKED = "unasked"
 
 
@@ -42,6 +43,7 @@ _STANDINGS = {
     Status.WITHDRAWN: Standing.WITHDRAWN,
     Status.REFUSED: Standing.REFUSED,
     Status.EXPIRED: Standing.EXPIRED,
+    Status.OBJECTED: Standing.OBJECTED,
 }
 _GLYPHS = {Standing.ALLOWED: "on", Standing.GUARDIAN: "half"}
 
@@ -149,7 +151,7 @@ class Choices:
         if state is None:
             return Choice(purpose.key, channel, title, Standing.UNASKED, None, current)
         standing = _STANDINGS[state.status]
-        if standing is Standing.ALLOWED and self.needs_guardian:
+        if standing is Standing.ALLOWED and self.needs_guardian and state.guardian_id is None:
             standing = Standing.GUARDIAN
         return Choice(
             purpose.key,

@@ -18,6 +18,7 @@ from policies import VIEW, VIEW_MASKED, AgeTier, BasisKind, compile_access, load
 PACK = load_pack(None)
 ACCESS = compile_access(PACK)
 FIELDS = sorted(PACK.fields)
+REVISION = PACK.notices["marketing"][0].revision
 SCOPES = sorted(f"purpose:{key}" for key in PACK.purposes)
 ROLES = ["app", "clerk", "dpo", "auditor", "admin", "operator", "marketer", "member", "nobody"]
 
@@ -48,7 +49,9 @@ def snapshots(draw):
         age_tier=draw(st.sampled_from(AgeTier)),
         status=draw(st.none() | st.sampled_from(Status)),
         consent_id="con_x",
-        notice_revision="sha256:x",
+        notice_revision=draw(st.sampled_from([REVISION, "sha256:x"])),
+        guardian_id=draw(st.sampled_from([None, "grd_x"])),
+        at_us=draw(st.integers(0, 2**55)),
         held=held,
         verified=draw(st.frozensets(st.sampled_from(FIELDS))),
     )
@@ -89,7 +92,9 @@ def test_no_field_leaves_that_purpose_channel_role_member_or_proof_do_not_cover(
         assert decision.basis.kind is basis
         if basis is BasisKind.CONSENT:
             assert found.status is Status.GIVEN
-            assert found.age_tier not in {AgeTier.MINOR_WITH_GUARDIAN, AgeTier.GUARDIAN_ONLY}
+            assert (found.guardian_id is not None) == (found.age_tier in MINORS)
+            assert found.notice_revision == REVISION
+        assert found.status is not Status.OBJECTED
 
 
 @settings(max_examples=300, deadline=None)
@@ -108,6 +113,7 @@ def test_every_field_asked_for_leaves_or_is_omitted_with_a_reason(
     assert all(decision.omitted.values())
 
 
+MINORS = {AgeTier.MINOR_WITH_GUARDIAN, AgeTier.GUARDIAN_ONLY}
 RESTRICTIONS = {
     "erased": lambda caller, found: (caller, replace(found, gate_state=GateState.ERASED)),
     "restricted": lambda caller, found: (caller, replace(found, gate_state=GateState.RESTRICTED)),
@@ -118,11 +124,20 @@ RESTRICTIONS = {
     "refused": lambda caller, found: (caller, replace(found, status=Status.REFUSED)),
     "withdrawn": lambda caller, found: (caller, replace(found, status=Status.WITHDRAWN)),
     "expired": lambda caller, found: (caller, replace(found, status=Status.EXPIRED)),
-    "a child": lambda caller, found: (caller, replace(found, age_tier=AgeTier.GUARDIAN_ONLY)),
+    "a child": lambda caller, found: (
+        caller,
+        replace(found, age_tier=AgeTier.GUARDIAN_ONLY, guardian_id=None),
+    ),
     "a minor": lambda caller, found: (
         caller,
-        replace(found, age_tier=AgeTier.MINOR_WITH_GUARDIAN),
+        replace(found, age_tier=AgeTier.MINOR_WITH_GUARDIAN, guardian_id=None),
     ),
+    "grown up": lambda caller, found: (
+        caller,
+        replace(found, age_tier=AgeTier.ADULT, guardian_id="grd_x"),
+    ),
+    "objected": lambda caller, found: (caller, replace(found, status=Status.OBJECTED)),
+    "other words": lambda caller, found: (caller, replace(found, notice_revision="sha256:y")),
     "unknown law": lambda caller, found: (caller, replace(found, jurisdiction="XX")),
     "nothing held": lambda caller, found: (caller, replace(found, held=frozenset())),
     "nothing verified": lambda caller, found: (caller, replace(found, verified=frozenset())),
@@ -162,7 +177,9 @@ CONSENTING = Snapshot(
     age_tier=AgeTier.ADULT,
     status=Status.GIVEN,
     consent_id="con_x",
-    notice_revision="sha256:x",
+    notice_revision=REVISION,
+    guardian_id=None,
+    at_us=1,
     held=frozenset(FIELDS),
     verified=frozenset(FIELDS),
 )
@@ -177,6 +194,9 @@ REASONS = {
     BasisRefusal.CONSENT_REFUSED: RESTRICTIONS["refused"],
     BasisRefusal.CONSENT_WITHDRAWN: RESTRICTIONS["withdrawn"],
     BasisRefusal.CONSENT_EXPIRED: RESTRICTIONS["expired"],
+    BasisRefusal.OBJECTED: RESTRICTIONS["objected"],
+    BasisRefusal.NOTICE_OUTDATED: RESTRICTIONS["other words"],
+    BasisRefusal.CAME_OF_AGE: RESTRICTIONS["grown up"],
     BasisRefusal.GUARDIAN_REQUIRED: RESTRICTIONS["a minor"],
     BasisRefusal.JURISDICTION_UNKNOWN: RESTRICTIONS["unknown law"],
 }
@@ -186,7 +206,7 @@ def test_with_nothing_in_the_way_exactly_the_fields_of_purpose_and_channel_leave
     decision = ask(PERMITTED, MARKETING, None, CONSENTING)
     assert decision.fields == ("given_name", "language", "phone")
     assert decision.omitted == {}
-    assert (decision.basis.consent_id, decision.basis.notice_revision) == ("con_x", "sha256:x")
+    assert (decision.basis.consent_id, decision.basis.notice_revision) == ("con_x", REVISION)
 
 
 def test_there_is_a_case_for_each_reason_but_the_one_of_members_who_are_not_found():

@@ -6,14 +6,16 @@ import pytest
 
 from kernel import NotFoundError
 from kernel.i18n import Language
-from policies import check_succession, load_pack
+from policies import check, check_succession, load_pack
 from policies.layers import canonical_text, text_hash
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 KEYS = ("marketing", "profiling", "analytics", "membership")
 
 
-def second_version(words: str, effective_from: str) -> dict[str, str]:
+def second_version(
+    words: str, effective_from: str, change: str | None = "informational"
+) -> dict[str, str]:
     texts = {lang.value: f"# {words} {lang.value}\n" for lang in Language}
     revisions = "".join(
         f'{lang} = "{text_hash(canonical_text(text.encode()))}"\n' for lang, text in texts.items()
@@ -21,7 +23,9 @@ def second_version(words: str, effective_from: str) -> dict[str, str]:
     return {
         **{f"notices/marketing/2.{lang}.md": text for lang, text in texts.items()},
         "notices/marketing/notice.toml": (
-            f"[versions.2]\neffective_from = {effective_from}\n[versions.2.revisions]\n{revisions}"
+            f"[versions.2]\neffective_from = {effective_from}\n"
+            + (f'change = "{change}"\n' if change else "")
+            + f"[versions.2.revisions]\n{revisions}"
         ),
     }
 
@@ -98,6 +102,36 @@ def test_succession_refuses_words_that_were_changed_in_place(overlay):
     assert {finding.file for finding in findings} == {
         f"notices/marketing/2.{lang.value}.md" for lang in Language
     }
+
+
+@pytest.mark.parametrize("change", [None, "first", "small"])
+def test_a_new_version_that_does_not_say_what_it_changes_is_refused(overlay, change):
+    findings = check(overlay(second_version("Two", "2026-06-01T00:00:00+07:00", change)))
+
+    assert {(f.file, f.key) for f in findings} == {
+        ("notices/marketing/notice.toml", "versions.2.change")
+    }
+
+
+def test_only_a_material_version_outdates_the_words_before_it(pack, overlay):
+    start = "2026-12-01T00:00:00+07:00"
+    old = pack.current_notice("marketing", Language.EN, NOW).revision
+    for change in ("cosmetic", "informational"):
+        assert load_pack(overlay(second_version("Two", start, change))).notice_of(old) == (
+            pack.notice_of(old)
+        )
+    mine = load_pack(overlay(second_version("Two", start, "material")))
+    moment_us = int(datetime.fromisoformat(start).timestamp()) * 1_000_000
+    for notice in mine.notices["marketing"]:
+        assert notice.outdated_us == (moment_us if notice.version == "1" else None)
+
+
+def test_succession_refuses_a_material_change_that_is_made_cosmetic_afterwards(overlay):
+    start = "2026-06-01T00:00:00+07:00"
+    before = load_pack(overlay(second_version("Two", start, "material")))
+    after = load_pack(overlay(second_version("Two", start, "cosmetic")))
+
+    assert [finding.key for finding in check_succession(before, after)] == ["versions.2.change"]
 
 
 def test_succession_allows_new_versions(pack, overlay):
