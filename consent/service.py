@@ -229,8 +229,8 @@ class ConsentService:
         events = await self.record(work, caller, member_id, pseudonym, requests, now_us=now_us)
         await self._suppress(work, member_id, events, now_us=now_us)
         for key in dict.fromkeys(event.purpose for event in events):
-            payload = {"member_id": member_id, "purpose": key}
-            await put_message(work, "objection.recorded", payload, now_us=now_us)
+            told = {"member_id": member_id, "purpose": key}
+            await put_message(work, "objection.recorded", told, now_us=now_us)
         return events
 
     async def objections(self, session: ReadSession, member_id: MemberId) -> list[ConsentState]:
@@ -352,8 +352,7 @@ class ConsentService:
 
         Objections stay with the addresses, by tag; how guardians are reached is forgotten.
         """
-        standing = await self.objections(work, member_id)
-        await self.suppressions.add(work, member_id, standing)
+        await self.suppressions.add(work, member_id, await self.objections(work, member_id))
         await guardian_rows.forget_contacts(work, member_id)
         await repository.set_gate_state(work, member_id, GateState.ERASED)
 
@@ -466,8 +465,8 @@ class ConsentService:
         states = [ConsentState(e.purpose, e.channel, e.status, e.id, None, e.at_us) for e in events]
         await self.suppressions.add(work, member_id, states)
         for event in events:
-            payload = {"member_id": member_id, "purpose": event.purpose, "channel": event.channel}
-            await put_message(work, "suppression.added", payload, now_us=now_us)
+            told = {"member_id": member_id, "purpose": event.purpose, "channel": event.channel}
+            await put_message(work, "suppression.added", told, now_us=now_us)
 
     async def _lift(
         self,
