@@ -216,7 +216,13 @@ class Audiences:
         for code in sorted(self._pack.jurisdictions):
             kind = purpose.basis.get(code, purpose.default_basis)
             (by_consent if kind is BasisKind.CONSENT else otherwise).append(code)
-        return Shape(tuple(by_consent), tuple(otherwise))
+        now_us = self._clock.now_us()
+        words = tuple(
+            notice.revision
+            for notice in self._pack.notices.get(purpose.notice, ())
+            if notice.outdated_us is None or notice.outdated_us > now_us
+        )
+        return Shape(tuple(by_consent), tuple(otherwise), words)
 
 
 class Export:

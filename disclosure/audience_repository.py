@@ -33,10 +33,12 @@ class Shape:
 
     `by_consent` and `otherwise` are the jurisdictions in which the purpose rests on consent and
     on another basis; a member of any other jurisdiction has no law and is in no audience.
+    `words` are the revisions that no material version has outdated.
     """
 
     by_consent: tuple[str, ...]
     otherwise: tuple[str, ...]
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def _parts(
     places = {"member_id": member_id, "pairwise_id": named}
     where = and_(
         brand == _brand,
-        _eligible(shape, jurisdiction, gate_columns, state_columns[0]),
+        _eligible(shape, jurisdiction, gate_columns, state_columns),
     )
     return select(*(columns or (named,))).select_from(joined).where(where), places
 
@@ -82,16 +84,20 @@ def _eligible(
     shape: Shape,
     jurisdiction: ColumnElement[str],
     gate: Sequence[ColumnElement[Any]],
-    status: ColumnElement[str],
+    state: Sequence[ColumnElement[Any]],
 ) -> ColumnElement[bool]:
     """Say in SQL what `decide` says: an open gate, and a lawful basis (see `decide_basis`)."""
     _, gate_state, age_tier = gate
+    status, _, revision, guardian = state
+    minor = _one_of(age_tier, _MINORS)
     consented = and_(
         _one_of(jurisdiction, shape.by_consent),
         status == Status.GIVEN.value,
-        not_(_one_of(age_tier, _MINORS)),
+        _one_of(revision, shape.words),
+        or_(and_(minor, guardian.is_not(None)), and_(not_(minor), guardian.is_(None))),
     )
-    lawful = or_(consented, _one_of(jurisdiction, shape.otherwise))
+    silent = or_(status.is_(None), status != Status.OBJECTED.value)
+    lawful = or_(consented, and_(_one_of(jurisdiction, shape.otherwise), silent))
     return and_(gate_state == GateState.ACTIVE.value, lawful)
 
 

@@ -161,7 +161,7 @@ class Feed:
             question.purpose,
             question.channel,
             (),
-            snapshot_without_fields(row),
+            snapshot_without_fields(row, self._clock.now_us()),
         )
         if not isinstance(decision, Denied) or decision.reason is Refusal.OTHER_BRAND:
             return None
@@ -206,7 +206,7 @@ class Feed:
         return bytes(one ^ other for one, other in zip(position, mask, strict=False))
 
 
-def snapshot_without_fields(row: Row) -> Snapshot:
+def snapshot_without_fields(row: Row, now_us: int) -> Snapshot:
     """Give what a decision needs of a member when no field is asked for."""
     status = row["consent_status"]
     return Snapshot(
@@ -219,6 +219,8 @@ def snapshot_without_fields(row: Row) -> Snapshot:
         status=None if status is None else Status(status),
         consent_id=row["consent_event_id"],
         notice_revision=row["consent_notice_revision"],
+        guardian_id=row["consent_guardian_id"],
+        at_us=now_us,
         held=frozenset(),
         verified=frozenset(),
     )
