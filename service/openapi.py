@@ -26,7 +26,7 @@ _MEMBER = "/v1/members/{member}"
 _POINTS = _MEMBER + "/contact-points"
 _VERIFY = _POINTS + "/{contact_point}:verify"
 _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
-               _MEMBER + "/consents", _MEMBER + "/consents:withdraw",
+               _MEMBER + "/consents", _MEMBER + "/consents:withdraw", _MEMBER + "/objections",
                "/v1/duplicates/{duplicate}:merge", "/v1/duplicates/{duplicate}:dismiss",
                "/v1/merges/{merge}:undo",
                "/v1/webhooks", "/v1/webhooks/{webhook}:replay",
@@ -37,6 +37,7 @@ _TAGGED = (
     ("get", _MEMBER + "/consents"),
     ("post", _MEMBER + "/consents"),
     ("post", _MEMBER + "/consents:withdraw"),
+    ("post", _MEMBER + "/objections"),
 )
 _KEY_PARAMETER = {
     "name": "Idempotency-Key",
@@ -166,7 +167,7 @@ def _name_what_the_pack_has(schemas: Json, pack: PolicyPack) -> None:
         properties: Json = schema["properties"]
         decided = name in {"ConsentBody", "DecisionBody", "WithdrawBody"}
         words: Mapping[str, list[Any]] = {
-            "purpose": consented if decided else list(pack.purposes),
+            "purpose": consented if decided else _objectionable(pack, name),
             "channel": list(pack.channels),
             "jurisdiction": list(pack.jurisdictions),
         }
@@ -178,6 +179,13 @@ def _name_what_the_pack_has(schemas: Json, pack: PolicyPack) -> None:
             fields["propertyNames"] = {"enum": sealed}
         elif fields is not None:
             _enumerate(fields, list(pack.fields))
+
+
+def _objectionable(pack: PolicyPack, body: str) -> list[str]:
+    """Give the purposes that a body may name: for an objection, those of direct marketing."""
+    return [
+        key for key, one in pack.purposes.items() if one.direct_marketing or body != "ObjectBody"
+    ]
 
 
 def _enumerate(schema: Json, known: list[Any]) -> None:
