@@ -15,7 +15,13 @@ from consent.model import (
     Status,
 )
 from consent.receipt import ReceiptSigner
-from consent.repository import consent_counts, gate_held, gate_source, state_source
+from consent.repository import (
+    consent_counts,
+    gate_held,
+    gate_source,
+    history_of,
+    state_source,
+)
 from consent.service import ConsentService
 
 __all__ = [
@@ -41,5 +47,6 @@ __all__ = [
     "decide_basis",
     "gate_held",
     "gate_source",
+    "history_of",
     "state_source",
 ]

@@ -24,6 +24,11 @@ class ReceiptSigner:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self._controller = controller
 
+    @property
+    def controller(self) -> str:
+        """Who decides why and how, as the receipts name them."""
+        return self._controller
+
     def public_key(self) -> str:
         """Give the raw public key in base64url (the `x` of an OKP JWK, RFC 8037)."""
         return _b64(self._private.public_key().public_bytes_raw())

@@ -251,6 +251,7 @@ _STATES = Statement(
     .where(consent_state.c.member_id == bindparam("member_id"))
     .order_by(consent_state.c.purpose, consent_state.c.channel)
 )
+_END_OF_TIME_US = 253_402_300_800_000_000  # the year 10000
 _EVENTS = Statement(
     select(consent_event)
     .where(
@@ -340,6 +341,11 @@ async def events_of(
     """Give a member's consent events up to a moment, the oldest first."""
     rows = await session.all(_EVENTS, member_id=member_id, until_us=until_us)
     return [_event(row) for row in rows]
+
+
+async def history_of(session: ReadSession, member_id: MemberId) -> list[ConsentEvent]:
+    """Give every decision of a member, the newest first."""
+    return (await events_of(session, member_id, until_us=_END_OF_TIME_US))[::-1]
 
 
 async def event_by_id(session: ReadSession, event_id: str) -> ConsentEvent | None:

@@ -44,9 +44,10 @@ SELF_ROAD = Road(VIEW_SELF, VIEW, opens_restricted=True)
 
 @dataclass(frozen=True, slots=True)
 class HeldValue:
-    """The outline of one value, where it came from, and when it was verified (µs)."""
+    """The outline of one value, its slot, where it came from, and when it was verified (µs)."""
 
     field: CatalogueField
+    slot: str
     outline: str
     source: str
     collected_us: int
@@ -193,6 +194,7 @@ class SelfAccess:
             known = row.provenance[slot]
             yield HeldValue(
                 entry,
+                slot,
                 mask(entry.mask, opened[slot]),
                 known.source,
                 known.collected_us,

@@ -3,7 +3,7 @@
 from members.age import AgeTiers
 from members.answers import Duplicate, Found, Registered
 from members.candidates import MATCH_WANTED, Matching, Scanned
-from members.contact import CODE_WANTED, ContactPoints
+from members.contact import CODE_WANTED, ContactPoints, removable
 from members.duplicates import Decided, Duplicates
 from members.errors import (
     CodeRefusedError,
@@ -87,4 +87,5 @@ __all__ = [
     "pairwise_source",
     "prepare",
     "registry_source",
+    "removable",
 ]

@@ -6,6 +6,7 @@ attempt raises before the code is compared, so that guessing in parallel gains n
 
 import hmac
 import secrets
+from collections.abc import Sequence
 
 from audit import AuditLog
 from consent import ConsentService, GateState
@@ -62,6 +63,7 @@ class ContactPoints:
         declared: Formats,
         *,
         now_us: int,
+        send_code: bool = True,
     ) -> tuple[ContactPoint, str]:
         """Add a way to reach a member and send it a code; gives it and the audit id."""
         field = self._field_of(kind)
@@ -93,7 +95,7 @@ class ContactPoints:
             form = index_form(index.value, answer.value)
             await self._vault.add_tags(work, member_id, [(slot, index.value, form)])
             await self._consent.carry_over(work, caller, member_id, keys[PSEUDONYM], now_us=now_us)
-        point = await self.store(work, member_id, kind, slot, now_us=now_us)
+        point = await self.store(work, member_id, kind, slot, now_us=now_us, send_code=send_code)
         audit_id = await self._audit.record(
             work,
             caller,
@@ -186,6 +188,73 @@ class ContactPoints:
             await self._mark_verified(work, point, now_us=now_us)
         return reason
 
+    async def prove(
+        self, work: UnitOfWork, caller: Caller, point: ContactPoint, *, now_us: int
+    ) -> None:
+        """Take a contact point for verified by a code that its holder gave to the caller's room.
+
+        For whoever asks for the proof before anything is stored: people who join, and members
+        who change how they are reached.
+        """
+        await self._consent.hold_gate(work, point.member_id)
+        keys = await self._vault.keys_of(work, point.member_id)
+        await self._audit.record(
+            work,
+            caller,
+            "contact_point.verify",
+            subject=keys.get(PSEUDONYM),
+            resource=f"contact_point:{point.kind}",
+            decision="allow",
+        )
+        await self._mark_verified(work, point, now_us=now_us)
+
+    async def remove(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        contact_point_id: str,
+        *,
+        now_us: int,
+    ) -> str:
+        """Forget a way to reach a member, its cell and tag with it; gives the audit id.
+
+        Refused for the last verified one, which lets the member in, and for the first of its
+        kind while there is another: that is the one purposes read, so it is replaced instead.
+        """
+        gate = await self._consent.hold_gate(work, member_id)
+        row = await repository.hold_member(work, member_id)
+        keys = await self._vault.keys_of(work, member_id)
+        if row is None or PSEUDONYM not in keys:
+            raise MemberNotFoundError(reason="member_unknown")
+        points = await repository.contact_points_of(work, member_id)
+        point = next((one for one in points if one.id == contact_point_id), None)
+        if point is None:
+            raise ContactPointNotFoundError(reason="contact_point_unknown")
+        if gate.state is GateState.RESTRICTED:
+            raise MemberChangedError("the member is restricted to storage", reason="restricted")
+        if not removable(point, points):
+            raise MemberChangedError("this contact point is needed", reason="contact_needed")
+        await self._vault.drop_tag(work, member_id, point.field)
+        await repository.drop_point(work, point.id)
+        await repository.write_member(
+            work,
+            row,
+            {slot: cell for slot, cell in row.cells.items() if slot != point.field},
+            {slot: known for slot, known in row.provenance.items() if slot != point.field},
+            now_us=now_us,
+        )
+        audit_id = await self._audit.record(
+            work,
+            caller,
+            "contact_point.remove",
+            subject=keys[PSEUDONYM],
+            resource=f"contact_point:{point.kind}",
+            fields=(point.field,),
+        )
+        await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
+        return audit_id
+
     async def points_of(self, session: ReadSession, member_id: MemberId) -> list[ContactPoint]:
         """Give a member's contact points, the oldest first."""
         return await repository.contact_points_of(session, member_id)
@@ -258,6 +327,15 @@ class ContactPoints:
 
     def _mac(self, contact_point_id: str, code: str) -> bytes:
         return self._vault.keyed_digest("contact-code", contact_point_id.encode(), code.encode())
+
+
+def removable(point: ContactPoint, points: Sequence[ContactPoint]) -> bool:
+    """Say whether a member stays reachable, and purposes find their field, without a point."""
+    others = [one for one in points if one.id != point.id]
+    is_first = "." not in point.field
+    return any(one.verified_us is not None for one in others) and not (
+        is_first and any(one.kind == point.kind for one in others)
+    )
 
 
 def _free_slot(field: str, cells: object) -> str:

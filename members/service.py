@@ -175,6 +175,7 @@ class Members:
         *,
         now_us: int,
         expected_version: int | None = None,
+        send_codes: bool = True,
     ) -> tuple[int, str]:
         """Replace fields of a member; gives the new version and the audit id.
 
@@ -199,7 +200,9 @@ class Members:
         )
         if not written:
             raise MemberChangedError
-        await self._retag(work, member_id, row, prepared.values, now_us=now_us)
+        await self._retag(
+            work, member_id, row, prepared.values, now_us=now_us, send_codes=send_codes
+        )
         await self._consent.carry_over(work, caller, member_id, keys[PSEUDONYM], now_us=now_us)
         birth_date = prepared.birth_date()
         if birth_date is not None:
@@ -394,6 +397,7 @@ class Members:
         values: Mapping[str, str],
         *,
         now_us: int,
+        send_codes: bool,
     ) -> None:
         forms = index_forms(self._pack, values)
         for field, _, _ in forms:
@@ -402,9 +406,12 @@ class Members:
         for field, kind in contact_fields(self._pack, values):
             if field in row.cells:
                 await repository.unverify_field(work, member_id, field)
-                await self.contact_points.send_again(work, member_id, field, now_us=now_us)
+                if send_codes:
+                    await self.contact_points.send_again(work, member_id, field, now_us=now_us)
             else:
-                await self.contact_points.store(work, member_id, kind, field, now_us=now_us)
+                await self.contact_points.store(
+                    work, member_id, kind, field, now_us=now_us, send_code=send_codes
+                )
 
     async def _duplicates(
         self, work: UnitOfWork, brand: str, values: Mapping[str, str]

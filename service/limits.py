@@ -11,6 +11,8 @@ import os
 from collections import OrderedDict, deque
 
 HOUR_US = 3_600 * 1_000_000
+CODES_PER_POINT = 5
+CODES_PER_ADDRESS = 20
 _MOST_KEYS = 50_000
 _KEY_BYTES = 16
 _IPV6_SITE = 64
@@ -64,3 +66,20 @@ def _site(address: str | None) -> bytes:
     if mapped is not None:
         return mapped.packed
     return found.packed[: _IPV6_SITE // 8]
+
+
+class CodeLimits:
+    """How many codes a contact and a network address may still ask for, in this process."""
+
+    def __init__(self) -> None:
+        self._key = AddressKey()
+        self._by_contact = SlidingWindow(CODES_PER_POINT)
+        self._by_address = SlidingWindow(CODES_PER_ADDRESS)
+
+    def ask(self, address: str | None, now_us: int) -> bool:
+        """Count one code that an address asks for; False when it asked too often."""
+        return self._by_address.take(self._key.of(address), now_us)
+
+    def send(self, contact: bytes, now_us: int) -> bool:
+        """Count one code that goes to a contact; False when it got too many."""
+        return self._by_contact.take(contact, now_us)

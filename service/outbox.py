@@ -24,7 +24,7 @@ from kernel import (
     rfc3339,
     waiting_messages,
 )
-from members import CODE_WANTED, ContactPoints
+from members import CODE_WANTED
 
 _BATCH = 50
 _SETTLE_SECONDS = 1.0
@@ -57,10 +57,20 @@ class OutboxFile:
             file.write(line + b"\n")
 
 
-class CodeDelivery:
-    """Makes and sends the code that a contact point is waiting for."""
+class CodeSource(Protocol):
+    """Makes codes for what waits for one: contact points, claims."""
 
-    def __init__(self, points: ContactPoints, sender: CodeSender, clock: Clock) -> None:
+    async def issue_code(
+        self, work: UnitOfWork, contact_point_id: str, *, now_us: int
+    ) -> str | None:
+        """Store a fresh code's digest and give the code; None when nothing waits any more."""
+        ...
+
+
+class CodeDelivery:
+    """Makes and sends the code that a contact is waiting for."""
+
+    def __init__(self, points: CodeSource, sender: CodeSender, clock: Clock) -> None:
         self._points = points
         self._sender = sender
         self._clock = clock

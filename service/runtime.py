@@ -34,6 +34,7 @@ from members import AgeTiers, Duplicates, Imports, Matching, Members, Merges, Pa
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
+from service.claims import CLAIM_CODE_WANTED, Claims
 from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
 from service.lock import DataDirLock
 from service.matching import follow_members
@@ -51,6 +52,7 @@ RING_BACKUP_FILE = "ring-backup.age"
 RECOVERY_KIT_FILE = "recovery-kit.txt"
 CHANGE_RETENTION = "change_retention"
 DELIVERY_RETENTION = "delivery_retention"
+CLAIMS = "claims"
 
 
 def open_database(settings: Settings) -> Database:
@@ -106,6 +108,7 @@ class Runtime:
     gatekeeper: TokenGatekeeper
     staff: Staff
     approvals: Approvals
+    claims: Claims
     courier: OutboxCourier
     housekeeping: Housekeeping
     worker: Worker
@@ -164,7 +167,8 @@ class Runtime:
         )
         partings = Partings(database, vault, audit, consent, merges, clock)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
-        delivery = CodeDelivery(members.contact_points, OutboxFile(settings.outbox_file), clock)
+        sender = OutboxFile(settings.outbox_file)
+        claims = Claims(database, vault, audit, clock)
         staff = Staff(database, audit, clock)
         age_tiers = AgeTiers(database, pack, vault, audit, consent, clock)
         housekeeping = Housekeeping(database, audit, members, age_tiers, clock, staff=staff)
@@ -183,7 +187,11 @@ class Runtime:
         webhooks = Webhooks(
             database, vault, audit, pack, consent, clients, poster, clock, targets, retries
         )
-        courier = OutboxCourier(database, clock, delivery)
+        courier = OutboxCourier(
+            database, clock, CodeDelivery(members.contact_points, sender, clock)
+        )
+        courier.subscribe(CLAIM_CODE_WANTED, CodeDelivery(claims, sender, clock))
+        worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
         _tell_apps(courier, worker, feed, webhooks)
         count_rules = CountRules(settings.audiences.minimum, settings.audiences.step)
         await gatekeeper.refresh()
@@ -222,6 +230,7 @@ class Runtime:
             gatekeeper=gatekeeper,
             staff=staff,
             approvals=Approvals(audit, access),
+            claims=claims,
             courier=courier,
             housekeeping=housekeeping,
             worker=worker,

@@ -1,5 +1,6 @@
 """The pages of a signed-in member: what we hold, what they allowed, who read it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,13 @@ from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
 from service.auth.repository import PortalSession
 from service.portal.choices import Choice, Choices, PurposeRow
+from service.portal.contacts import REPLACEABLE, Way
+from service.portal.corrections import Corrections
 from service.portal.decisions import Topic
 from service.portal.moments import moment, year_text, zone_name, zone_of
 from service.portal.readings import Timeline
 from service.portal.sign_in import VIA
-from service.portal.words import Block, blocks
+from service.portal.words import Words, blocks
 
 READINGS_A_PAGE = 20
 UNDO = "undo:"
@@ -38,17 +41,6 @@ class Member:
     created_us: int
     gate: Gate
     session: PortalSession
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """A notice ready to be drawn, with what names it."""
-
-    revision: str
-    version: str
-    lang: str
-    effective_from_us: int
-    blocks: list[Block]
 
 
 class Account:
@@ -103,6 +95,8 @@ class Account:
             "rows": rows,
             "given": len(given),
             "needs_guardian": choices.needs_guardian,
+            "needs_age": choices.needs_age,
+            "open_questions": any(row.is_unasked for row in rows),
             "is_restricted": member.gate.state is GateState.RESTRICTED,
             "note": note,
             "when": self._when(member, language),
@@ -154,6 +148,43 @@ class Account:
                     }
         return None
 
+    # --- the data ---------------------------------------------------------------------
+
+    async def data(
+        self,
+        member: Member,
+        language: Language,
+        corrections: Corrections,
+        ways: Sequence[Way],
+    ) -> dict[str, Any]:
+        """Say what is held, value by value, and what the member may do about each."""
+        view = await self._view(member)
+        tier = AgeTier(member.gate.age_tier)
+        by_slot = {way.point.field: way for way in ways}
+        contacts, details = [], []
+        for value in view.values:
+            told = self._held(value, member, language) | {"slot": value.slot}
+            if value.field.contact is not None:
+                way = by_slot.get(value.slot)
+                replaceable = value.slot in {kind.value for kind in REPLACEABLE}
+                contacts.append(told | {"way": way, "replaceable": replaceable})
+            else:
+                editable = corrections.editable(value.field, member.caller, tier)
+                details.append(told | {"is_held": True, "editable": editable})
+        held = {value.slot for value in view.values}
+        details += [
+            {"slot": key, "title": field.title.in_language(language), "is_held": False}
+            | {"editable": True}
+            for key, field in self._pack.fields.items()
+            if key not in held and corrections.editable(field, member.caller, tier)
+        ]
+        return {
+            "contacts": contacts,
+            "details": details,
+            "audit_id": view.audit_id,
+            "is_restricted": member.gate.state is GateState.RESTRICTED,
+        }
+
     # --- one purpose ------------------------------------------------------------------
 
     async def purpose(self, member: Member, topic: Topic, language: Language) -> dict[str, Any]:
@@ -183,6 +214,7 @@ class Account:
                 language
             ),
             "needs_guardian": choices.needs_guardian,
+            "needs_age": choices.needs_age,
             "when": self._when(member, language),
         }
 
@@ -207,13 +239,7 @@ class Account:
 
     async def _words(self, reader: ReadSession, revision: str) -> Words:
         notice = await self._consent.words(reader, revision)
-        return Words(
-            notice.revision,
-            notice.version,
-            notice.lang,
-            notice.effective_from_us,
-            blocks(notice.text),
-        )
+        return Words(notice.revision, notice.version, notice.lang, blocks(notice.text))
 
     # --- readers ----------------------------------------------------------------------
 

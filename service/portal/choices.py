@@ -95,6 +95,13 @@ class PurposeRow:
         """Whether any channel has a yes to take back."""
         return any(choice.is_given for choice in self.choices)
 
+    @property
+    def is_unasked(self) -> bool:
+        """Whether it rests on consent and no channel of it was ever answered."""
+        return bool(self.choices) and all(
+            choice.standing is Standing.UNASKED for choice in self.choices
+        )
+
 
 class Choices:
     """Reads a pack for one member's jurisdiction and age, in one language, at one moment."""
@@ -112,6 +119,7 @@ class Choices:
         self._language = language
         self._now = to_datetime(now_us)
         self.needs_guardian = age_tier in _NEEDS_GUARDIAN
+        self.needs_age = age_tier is AgeTier.UNKNOWN
 
     def rows(self, states: Iterable[ConsentState]) -> list[PurposeRow]:
         """Give every purpose of the pack in its order, those that one may decide on first."""

@@ -14,7 +14,7 @@ from consent import ConsentEvent, ConsentRequest, ConsentService, ConsentState, 
 from kernel import Caller, MemberId, NotFoundError, UnitOfWork, rfc3339, to_datetime
 from members import Members
 from policies import AgeTier, Notice, PolicyPack, PurposeKey
-from service.portal.errors import WordsMovedError
+from service.portal.errors import AgeUnknownError, WordsMovedError
 from vault import Vault
 
 SHOWN_FOR_US = 30 * 60 * 1_000_000
@@ -110,6 +110,11 @@ class Decisions:
         A no to what was allowed before is a withdrawal.
         """
         state = await self._state(work, member_id, topic)
+        if (
+            allow
+            and AgeTier((await self._consent.gate(work, member_id)).age_tier) is AgeTier.UNKNOWN
+        ):
+            raise AgeUnknownError(reason="age_unknown")
         standing = None if state is None else state.status
         if standing is (Status.GIVEN if allow else Status.REFUSED):
             return None

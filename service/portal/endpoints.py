@@ -9,33 +9,27 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from disclosure import SelfAccess
-from kernel import NotFoundError, new_id
+from kernel import NotFoundError
 from kernel.i18n import Language, negotiate
-from service.pages import PAGE_HEADERS, Pages, load_catalogue
-from service.portal.account import DONE, UNDO, Account, Member
-from service.portal.decisions import Decisions, Recorded, ShownWords, Topic
+from service.pages import PAGE_HEADERS
+from service.portal import data_routes, history_routes, join_routes
+from service.portal.account import DONE, UNDO
+from service.portal.decisions import Recorded, Topic
 from service.portal.forms import read_form
-from service.portal.screens import ERROR_PAGE, Screens, go_to
-from service.portal.sessions import Sessions, State, Visit
-from service.portal.sign_in import (
-    CODE_TRIES,
-    NOTE_NEW_CODE,
-    SignIn,
-    contact_kind,
-    tries_of,
-)
+from service.portal.parts import REGIONS, Portal, address_of, home_of, request_id
+from service.portal.screens import ERROR_PAGE, go_to
+from service.portal.sessions import State, Visit
+from service.portal.sign_in import CODE_TRIES, NOTE_NEW_CODE, tries_of
+from service.portal.typed import LONGEST_TYPED, contact_kind
 from service.runtime import Runtime
 
-REGIONS = ("TH", "TW", "HK", "JP", "MY", "SG", "GB", "US")
-_LONGEST_TYPED = 320
 _Key = Annotated[str, Path(max_length=64)]
 _Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
 def router(runtime: Runtime) -> APIRouter:
     """Make the routes of the portal over an open installation."""
-    portal = _Portal(runtime)
+    portal = Portal(runtime)
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
@@ -55,58 +49,9 @@ async def _to(place: str) -> Response:
     return go_to(place)
 
 
-class _Portal:
-    """The portal's parts, wired once."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        catalogue = load_catalogue()
-        self.database, self.clock = runtime.database, runtime.clock
-        self.audit, self.members = runtime.audit, runtime.members
-        self.sessions = Sessions(runtime.database, runtime.vault, runtime.consent, runtime.clock)
-        self.sign_in = SignIn(
-            runtime.database, runtime.members, runtime.audit, self.sessions, runtime.clock
-        )
-        self.screens = Screens(Pages(), catalogue, runtime.pack, runtime.clock)
-        self.decisions = Decisions(runtime.pack, runtime.consent, runtime.members)
-        self.shown = ShownWords(runtime.vault)
-        access = SelfAccess(
-            runtime.database,
-            runtime.vault,
-            runtime.audit,
-            runtime.pack,
-            runtime.access,
-            runtime.consent,
-            runtime.members,
-        )
-        self.account = Account(
-            runtime.database,
-            runtime.pack,
-            runtime.consent,
-            runtime.members,
-            runtime.audit,
-            runtime.clients,
-            runtime.gatekeeper,
-            access,
-            catalogue,
-            runtime.clock,
-        )
-
-    async def member(self, request: Request, visit: Visit) -> Member | None:
-        """Give the member behind a visit; None for everybody who is not signed in."""
-        if visit.session is None or visit.state is not State.SIGNED_IN:
-            return None
-        return await self.account.member(visit.session, _request_id(request))
-
-    async def form_of_member(self, request: Request) -> tuple[Member | None, dict[str, str]]:
-        """Read a form and say whose it is."""
-        visit = await self.sessions.visit(request)
-        fields = await read_form(request, visit)
-        return await self.member(request, visit), fields
-
-
-def _in(language: Language, portal: _Portal) -> APIRouter:
+def _in(language: Language, portal: Portal) -> APIRouter:
     """Make the routes of one language."""
-    home = f"/{language.value}/"
+    home = home_of(language)
     show = portal.screens.show
 
     def with_error_page(request: Request) -> None:
@@ -139,6 +84,7 @@ def _in(language: Language, portal: _Portal) -> APIRouter:
         if member is None:
             return sign_in_page(request, visit)
         context = await portal.account.home(member, language)
+        context["said"] = portal.screens.said(request)
         return show(request, language, visit, "home", current="home", **context)
 
     @routes.post("/sign-in")
@@ -146,12 +92,12 @@ def _in(language: Language, portal: _Portal) -> APIRouter:
         visit = await portal.sessions.visit(request)
         fields = await read_form(request, visit)
         typed, region = fields.get("contact", ""), fields.get("region", "")
-        kind = contact_kind(typed) if len(typed) <= _LONGEST_TYPED else None
+        kind = contact_kind(typed) if len(typed) <= LONGEST_TYPED else None
         if kind is None or region not in REGIONS:
             known = region if region in REGIONS else ""
             return sign_in_page(request, visit, faulty=True, typed=typed, region=known)
         token = await portal.sign_in.request_code(
-            kind, typed, region, _address(request), former=visit.session
+            kind, typed, region, address_of(request), former=visit.session
         )
         return go_to(f"{home}code", request, token)
 
@@ -179,7 +125,7 @@ def _in(language: Language, portal: _Portal) -> APIRouter:
         if visit.session is None or visit.state is not State.WAITING:
             return go_to(home)
         token = await portal.sign_in.try_code(
-            visit.session, fields.get("code", ""), _request_id(request)
+            visit.session, fields.get("code", ""), request_id(request)
         )
         return go_to(f"{home}code") if token is None else go_to(home, request, token)
 
@@ -189,7 +135,7 @@ def _in(language: Language, portal: _Portal) -> APIRouter:
         await read_form(request, visit)
         if visit.session is None or visit.state is not State.WAITING:
             return go_to(home)
-        token = await portal.sign_in.new_code(visit.session, _address(request))
+        token = await portal.sign_in.new_code(visit.session, address_of(request))
         return go_to(f"{home}code", request, token)
 
     @routes.post("/sign-out")
@@ -322,6 +268,10 @@ def _in(language: Language, portal: _Portal) -> APIRouter:
         text = await portal.account.exact_words(f"sha256:{digest}")
         return Response(text, 200, PAGE_HEADERS, "text/plain; charset=utf-8")
 
+    join_routes.add_routes(routes, language, portal)
+    data_routes.add_routes(routes, language, portal)
+    history_routes.add_routes(routes, language, portal)
+
     @routes.api_route("/{place:path}", methods=["GET", "POST"])
     async def nowhere() -> Response:
         raise NotFoundError(reason="path_unknown")
@@ -335,11 +285,3 @@ def _note(recorded: Recorded) -> str:
 
 def _place(topic: Topic) -> str:
     return f"purposes/{topic.purpose}" + (f"/{topic.channel}" if topic.channel else "")
-
-
-def _request_id(request: Request) -> str:
-    return request.scope.get("yinyom.request_id") or new_id("req")
-
-
-def _address(request: Request) -> str | None:
-    return None if request.client is None else request.client.host

@@ -25,3 +25,11 @@ class WordsMovedError(ConflictError):
     slug = "words-moved"
     title = "The words are no longer the ones that were shown"
     remedy = "Read the words again and decide then; nothing was recorded."
+
+
+class AgeUnknownError(NotAllowedError):
+    """A yes from somebody whose age we do not know: a guardian may have to agree first."""
+
+    slug = "age-unknown"
+    title = "The age of the member is not known"
+    remedy = "Fill in the date of birth, then decide; nothing was recorded."

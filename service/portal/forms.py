@@ -17,7 +17,7 @@ from service.portal.errors import FormRefusedError, SessionEndedError
 CSRF_FIELD = "csrf"
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _MOST_BYTES = 16_384
-_MOST_FIELDS = 20
+_MOST_FIELDS = 60
 
 
 class Visitor(Protocol):

@@ -67,6 +67,11 @@ class Screens:
             put_cookie(answer, request, visit.token)
         return answer
 
+    def said(self, request: Request) -> str:
+        """Give the code of the note that a redirect asks the page to show, if it is one of ours."""
+        code = request.query_params.get("said", "")
+        return code if self._catalogue.has(f"said.{code}.title") else ""
+
     def error_page(self, request: Request, language: Language) -> Callable[[YinyomError], Response]:
         """Give what turns an error of this request into a calm page."""
 

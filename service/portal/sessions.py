@@ -1,9 +1,9 @@
 """Sessions of the portal: a random token in the browser, its hash with us, half an hour.
 
-Three kinds of visit: a stranger (a token that we do not store, so that looking at the sign-in
-page writes nothing), a session waiting for its code, a signed-in member. The token changes at
-each step, so a token planted beforehand is worth nothing; every form carries a second secret
-derived from the token, so another site's page cannot send one.
+Kinds of visit: a stranger (a token that we do not store, so that looking at the sign-in page
+writes nothing), a session that waits for a code, to sign in or to join, and a signed-in member.
+The token changes at each step, so a token planted beforehand is worth nothing; every form carries
+a second secret derived from the token, so another site's page cannot send one.
 """
 
 import re
@@ -33,6 +33,7 @@ class State(StrEnum):
     """How far a stored session has come."""
 
     WAITING = "waiting"
+    JOINING = "joining"
     SIGNED_IN = "signed_in"
 
 

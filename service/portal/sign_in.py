@@ -6,7 +6,6 @@ code reads alike, and both steps take at least a fixed time, longer than their w
 """
 
 import asyncio
-import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,32 +15,15 @@ from kernel import Caller, Clock, Database, MemberId, NotFoundError, RequestId, 
 from members import ContactPoint, Members, formats
 from policies import ContactKind
 from service.auth.repository import PortalSession
-from service.limits import AddressKey, SlidingWindow
+from service.limits import CodeLimits
 from service.portal.sessions import Sessions, State
+from service.portal.typed import typed_code
 
 CODE_TRIES = 5
-CODES_PER_POINT = 5
-CODES_PER_ADDRESS = 20
 NOTE_NEW_CODE = "new_code"
 VIA = "portal"
 _CODE_DIGITS = 6
-_LEAST_PHONE_DIGITS = 7
 _PACE_SECONDS = 0.25
-
-
-def contact_kind(typed: str) -> ContactKind | None:
-    """Tell an e-mail address from a phone number; None when it can be neither."""
-    local, at, domain = typed.strip().partition("@")
-    if at:
-        return ContactKind.EMAIL if local and domain else None
-    digits = sum(letter.isdigit() for letter in typed)
-    return ContactKind.PHONE if digits >= _LEAST_PHONE_DIGITS else None
-
-
-def typed_code(typed: str) -> str:
-    """Read a code as people type it: with spaces, dashes, full-width or Thai digits."""
-    digits = (unicodedata.decimal(letter, None) for letter in typed)
-    return "".join(str(digit) for digit in digits if digit is not None)
 
 
 def tries_of(session: PortalSession) -> int:
@@ -59,6 +41,7 @@ class SignIn:
         audit: AuditLog,
         sessions: Sessions,
         clock: Clock,
+        limits: CodeLimits,
         *,
         pace_seconds: float = _PACE_SECONDS,
     ) -> None:
@@ -69,9 +52,7 @@ class SignIn:
         self._sessions = sessions
         self._clock = clock
         self._pace_seconds = pace_seconds
-        self._address_key = AddressKey()
-        self._by_point = SlidingWindow(CODES_PER_POINT)
-        self._by_address = SlidingWindow(CODES_PER_ADDRESS)
+        self._limits = limits
 
     async def request_code(
         self,
@@ -165,8 +146,8 @@ class SignIn:
     async def _want_code(
         self, work: UnitOfWork, point: ContactPoint | None, address: str | None, now_us: int
     ) -> None:
-        may = self._by_address.take(self._address_key.of(address), now_us)
-        if may and point is not None and self._by_point.take(point.id.encode(), now_us):
+        may = self._limits.ask(address, now_us)
+        if may and point is not None and self._limits.send(point.id.encode(), now_us):
             await self._points.want_code(work, point.id, point.kind, now_us=now_us)
 
     async def _wait(

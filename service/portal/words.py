@@ -37,6 +37,16 @@ class Block:
     lines: tuple[tuple[Span, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A notice ready to be drawn, with what names it."""
+
+    revision: str
+    version: str
+    lang: str
+    blocks: list[Block]
+
+
 def blocks(text: str) -> list[Block]:
     """Take a notice apart; every letter of it that is not markup is in the result."""
     found: list[Block] = []

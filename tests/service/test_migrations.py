@@ -25,6 +25,7 @@ ROOMS = (
     "backup",
     "service.auth",
     "service.staff",
+    "service.claims",
 )
 COLUMNS = (
     "SELECT table_name, column_name, data_type, is_nullable, column_default "

@@ -19,10 +19,18 @@ POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; font-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+LINKED = ("join", "joined", "data", "contact-replace", "history-older", "receipt")
 LANGUAGES = [language.value for language in Language]
 MOST_GZIP_BYTES = 12_000
-OPEN_PAGES = ("sign-in", "sign-in-faulty", "code", "code-faulty", "code-used-up", "code-new")
+OPEN_PAGES = (
+    *("join", "join-faulty", "join-code", "join-code-faulty", "join-code-new"),
+    *("sign-in", "sign-in-faulty", "code", "code-faulty", "code-used-up", "code-new"),
+)
 MEMBER_PAGES = (
+    *("joined", "joined-minor", "joined-no-age", "joined-already", "questions-answered"),
+    *("data", "data-restricted", "correct", "correct-faulty", "corrected", "born", "born-faulty"),
+    *("contact", "contact-replace", "contact-faulty", "contact-code", "contact-proven"),
+    *("history", "history-none", "history-older", "receipt"),
     *("home", "home-withdrawn", "home-given", "home-refused", "home-minor", "home-restricted"),
     *("purpose", "purpose-given", "purpose-contract", "purpose-whole", "readers", "readers-older"),
     *("words", "signed-out", "not-found", "refused-form", "words-moved", "unavailable"),
@@ -45,6 +53,8 @@ def browser(world):
 
 async def show(browser: Browser, name: str, lang: str):
     """Bring the browser to a page, on the way a person takes."""
+    if name.startswith("join"):
+        return await _show_join(browser, name, lang)
     if name in OPEN_PAGES:
         return await _show_open(browser, name, lang)
     home = await browser.sign_in(lang=lang)
@@ -55,6 +65,12 @@ async def show(browser: Browser, name: str, lang: str):
 
 
 PLACES = {
+    "data": "data",
+    "correct": "data/given_name",
+    "born": "data/birth_date",
+    "contact": "data/contact",
+    "contact-replace": "data/contact?instead_of=phone",
+    "history": "history",
     "purpose": "purposes/marketing/email",
     "purpose-given": "purposes/marketing/sms",
     "purpose-contract": "purposes/membership",
@@ -109,6 +125,53 @@ async def _words(browser, lang):
     return await browser.open(f"/{lang}/words/{digest}")
 
 
+async def _restricted_data(browser, lang):
+    await browser.world.restrict(browser.world.member)
+    return await browser.open(f"/{lang}/data")
+
+
+def _typing(form, **typed):
+    async def way(browser, lang):
+        await browser.open(f"/{lang}/{form}")
+        return await browser.send(form, **typed)
+
+    return way
+
+
+async def _proven(browser, lang):
+    await browser.open(f"/{lang}/data/contact")
+    await browser.send("data/contact", contact="089-000-4444")
+    return await browser.send("contact/code", code=await browser.newest_code())
+
+
+async def _answered(browser, lang):
+    page = await browser.open(f"/{lang}/choices")
+    names = dict.fromkeys(page.unchosen)
+    return await browser.send("choices", **dict.fromkeys(names, "given"))
+
+
+async def _no_history(browser, lang):
+    await browser.world.crm.register({"phone": "089-000-5555"})
+    await browser.world.runtime.courier.deliver()
+    await browser.send("sign-out")
+    await browser.sign_in("089-000-5555", lang=lang)
+    return await browser.open(f"/{lang}/history")
+
+
+async def _older_history(browser, lang):
+    for _ in range(16):
+        await browser.open(f"/{lang}/")
+        await browser.send("withdraw")
+        await browser.send("undo")
+    page = await browser.open(f"/{lang}/history")
+    return await browser.open(next(link for link in page.links if "before=" in link))
+
+
+async def _receipt(browser, lang):
+    page = await browser.open(f"/{lang}/history")
+    return await browser.open(next(link for link in page.links if "history/con_" in link))
+
+
 async def _signed_out(browser, _lang):
     return await browser.send("sign-out")
 
@@ -136,6 +199,17 @@ WAYS = {
     "readers": _readers,
     "readers-older": _older_readers,
     "words": _words,
+    "questions-answered": _answered,
+    "data-restricted": _restricted_data,
+    "correct-faulty": _typing("data/given_name", value=" "),
+    "corrected": _typing("data/given_name", value="สมศรี"),
+    "born-faulty": _typing("data/birth_date", day="31", month="2", year="2535"),
+    "contact-faulty": _typing("data/contact", contact="12"),
+    "contact-code": _typing("data/contact", contact="089-000-4444"),
+    "contact-proven": _proven,
+    "history-none": _no_history,
+    "history-older": _older_history,
+    "receipt": _receipt,
     "signed-out": _signed_out,
     "refused-form": _refused_form,
     "words-moved": _words_moved,
@@ -157,7 +231,33 @@ async def _show_open(browser: Browser, name: str, lang: str):
     return page
 
 
+BORN = {
+    "joined-minor": {"day": "1", "month": "1", "year": "2020"},
+    "joined-no-age": {"day": "", "month": "", "year": ""},
+}
+JOINS = {"day": "๑๒", "month": "3", "year": "2535", "given_name": "สมหญิงคานารี"}
+
+
+async def _show_join(browser: Browser, name: str, lang: str):
+    page = await browser.open(f"/{lang}/join")
+    if name == "join":
+        return page
+    if name == "join-faulty":
+        return await browser.send("join", contact="12", day="31", month="2", year="2535")
+    contact = PHONE if name == "joined-already" else "089-000-3333"
+    page = await browser.send("join", contact=contact, **JOINS | BORN.get(name, {}))
+    if name.startswith("joined"):
+        return await browser.send("join/code", code=await browser.newest_code())
+    if name == "join-code-new":
+        return await browser.send("code/new")
+    return await browser.send("join/code", code="1") if name.endswith("faulty") else page
+
+
 STATUSES = {
+    "join-faulty": 422,
+    "correct-faulty": 422,
+    "born-faulty": 422,
+    "contact-faulty": 422,
     "sign-in-faulty": 422,
     "not-found": 404,
     "refused-form": 403,
@@ -188,7 +288,7 @@ async def test_a_page_is_whole_in_its_language(browser, name, lang):
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-@pytest.mark.parametrize("name", ["sign-in", "home", "purpose", "readers-older", "words"])
+@pytest.mark.parametrize("name", ["sign-in", "home", "purpose", "readers-older", "words", *LINKED])
 async def test_every_link_of_a_page_leads_somewhere(browser, name, lang):
     page = await show(browser, name, lang)
     for link in dict.fromkeys(page.links):
@@ -200,10 +300,12 @@ async def test_every_link_of_a_page_leads_somewhere(browser, name, lang):
         assert (await browser.http.get(address)).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["home", "purpose", "readers-older", "words", "code"])
+@pytest.mark.parametrize(
+    "name", ["home", "purpose", "readers-older", "words", "code", "join-code", *LINKED]
+)
 async def test_another_language_keeps_the_place(browser, name):
     page = await show(browser, name, "en")
-    place = str(page.url).partition("/en/")[2]
+    place = str(page.url).partition("/en/")[2].removesuffix("?said=joined")
     for lang in LANGUAGES:
         assert f"/{lang}/{place}" in page.links
     other = await browser.open(f"/zh-Hant/{place}")

@@ -14,7 +14,7 @@ from service.pages import LOCALE
 from service.portal.choices import Choices, Standing
 from service.portal.moments import moment, year_text, zone_name, zone_of
 from service.portal.readings import Timeline
-from service.portal.sign_in import contact_kind, typed_code
+from service.portal.typed import contact_kind, typed_code
 from service.portal.words import BlockKind, blocks
 
 NOW_US = 1_795_402_800_000_000  # 2026-11-23T03:00:00Z

@@ -53,6 +53,7 @@ class Page(html.parser.HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[str] = []
         self.text = ""
+        self.unchosen: list[str] = []
         self._open: list[str] = []
         self.feed(self.html)
         self.text = " ".join(self.text.split())
@@ -69,6 +70,8 @@ class Page(html.parser.HTMLParser):
             self.links.append(found["href"])
         elif tag == "form":
             self.forms.append(Form(found["action"]))
+        elif tag == "input" and found.get("type") == "radio" and "checked" not in found:
+            self.unchosen.append(found["name"])
         elif tag == "input" and self.forms:
             self.forms[-1].fields[found["name"]] = found.get("value", "")
         elif tag == "option" and "selected" in found:
