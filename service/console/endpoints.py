@@ -10,6 +10,7 @@ from kernel import NotFoundError
 from service.console import (
     consents,
     door,
+    duplicates,
     event,
     inbox,
     lookup,
@@ -21,7 +22,7 @@ from service.console import (
 from service.console.desk import HOME, Console, go_to
 from service.runtime import Runtime
 
-_ROOMS = (door, start, inbox, lookup, trail, event, consents, purposes, people)
+_ROOMS = (door, start, inbox, duplicates, lookup, trail, event, consents, purposes, people)
 
 
 def router(runtime: Runtime) -> APIRouter:

@@ -29,6 +29,7 @@ _PLACES = (
         ("rights_request", "handle", None), ("backup", "manage", None), ("staff", "manage", None),
         ("audience", "export", "marketing"),
     )),
+    Place("duplicates", "duplicates", "rights", (("duplicates", "read", None),)),
     Place("members", "members", "rights", (("member", "lookup", MEMBERSHIP),)),
     Place("trail", "trail", "proof", (("audit", "read", None),)),
     Place("consents", "consents", "proof", (("governance", "read", None),)),

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from members import PairState
 from service.console.desk import Console, Desk
 from service.console.places import PLACES, may_open
 from service.health import readiness
@@ -40,6 +41,9 @@ async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:
             and runtime.approvals.may(desk.account.role, desk.account.brand, one)
             for one in waiting
         )
+        if console.may(desk, "duplicates", "read"):
+            pairs = await runtime.duplicates.counts(session, desk.caller)
+            counts["duplicates"] = pairs.get(PairState.OPEN.value, 0)
     return [
         (key, PLACES[key].path, count)
         for key, count in counts.items()

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 OPENS = {
     "approvals": {"dpo", "operator", "admin", "marketer"},
+    "duplicates": {"dpo"},
     "members": {"dpo", "clerk"},
     "trail": {"dpo", "auditor"},
     "consents": {"dpo", "auditor"},
