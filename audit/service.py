@@ -24,7 +24,7 @@ from audit.event import (
     subject_token,
     subject_tokens,
 )
-from audit.note import Signer
+from audit.note import Signer, sign_note
 from audit.proof import InclusionProof, check_inclusion, prove_inclusion
 from audit.search import EventFilter, FoundEvents, search_events
 from kernel import (
@@ -167,6 +167,25 @@ class AuditLog:
         if event.decision != "allow":
             raise EventError("decision: only an event that allows opens anything")
         return AccessTicket(event.id, owner_id, frozenset(event.fields))
+
+    # --- proving ----------------------------------------------------------------------
+
+    def sign(self, statement: str) -> str:
+        """Sign a text with the log's key, as a note that the log's verifier key opens.
+
+        The text names its own format in its first line, which is never the log's name: no
+        statement can be taken for a checkpoint.
+        """
+        if statement.partition("\n")[0] == self.origin:
+            raise EventError("statement: its first line is the name of the log")
+        return sign_note(statement, self._signer)
+
+    async def entry(self, session: ReadSession, event_id: str) -> bytes:
+        """Give an event's stored bytes, whose hash is its leaf; or `NotFoundError`."""
+        row = await repository.event_by_id(session, event_id)
+        if row is None:
+            raise NotFoundError("no such event", reason="event_unknown")
+        return bytes(row["body"])
 
     # --- reading ----------------------------------------------------------------------
 

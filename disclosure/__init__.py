@@ -14,7 +14,14 @@ from disclosure.feed import Feed
 from disclosure.happening import FEED_TYPES, WEBHOOK_TYPES
 from disclosure.reading import EpochKeeper, Reader
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
-from disclosure.self_access import HeldValue, SelfAccess, SelfView, self_caller
+from disclosure.self_access import (
+    CopiedValue,
+    HeldValue,
+    SelfAccess,
+    SelfCopy,
+    SelfView,
+    self_caller,
+)
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
 from disclosure.staff_access import StaffAccess, StaffFound
 from disclosure.webhook import Retries, TargetRules
@@ -30,6 +37,7 @@ __all__ = [
     "Answer",
     "Audiences",
     "Consumers",
+    "CopiedValue",
     "CountRules",
     "Denied",
     "DisclosureService",
@@ -48,6 +56,7 @@ __all__ = [
     "RestrictedError",
     "Retries",
     "SelfAccess",
+    "SelfCopy",
     "SelfView",
     "Snapshot",
     "StaffAccess",

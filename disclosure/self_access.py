@@ -7,6 +7,7 @@ reader as `self`, because a member's id may not stand in a log that cannot forge
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 from audit import AuditEvent, AuditLog
 from consent import ConsentService, GateState
@@ -22,14 +23,15 @@ from vault import ORDINARY, Vault
 SELF = "self"
 ROLE = "member"
 VIEW_SELF = "member.view_self"
+COPY_SELF = "member.copy_self"
 _ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """By which right somebody looks at outlines: the event, the access action, the grounds.
+    """By which right somebody looks: the event, the access action, the grounds.
 
-    `opens_restricted` says that a restriction (PDPA s.34, GDPR art. 18) does not close it.
+    `resource` names what asked for it, such as a rights request. `opens_restricted` says that a restriction (PDPA s.34, GDPR art. 18) does not close it.
     """
 
     action: str
@@ -37,6 +39,7 @@ class Road:
     purpose: str | None = None
     legal_basis: str | None = None
     opens_restricted: bool = False
+    resource: str | None = None
 
 
 SELF_ROAD = Road(VIEW_SELF, VIEW, opens_restricted=True)
@@ -59,6 +62,26 @@ class SelfView:
     """What a member was shown of their own record, and the event that says so."""
 
     values: tuple[HeldValue, ...]
+    audit_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedValue:
+    """One value in full as it leaves in a member's own copy, and where it came from (µs)."""
+
+    field: CatalogueField
+    slot: str
+    value: str = dataclass_field(repr=False)
+    source: str
+    collected_us: int
+    verified_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCopy:
+    """Everything sealed that is held about a member, and the event that says it was copied."""
+
+    values: tuple[CopiedValue, ...]
     audit_id: str
 
 
@@ -110,10 +133,41 @@ class SelfAccess:
             StaleEpochError: clients or policy changed; refresh the epochs and ask again.
             GateMovedError: the record kept changing; nothing was disclosed.
         """
+        judged = await self._judge(caller, member_id, epochs, road)
+        opened = await self._open(member_id, judged)
+        return SelfView(tuple(self._held(judged.row, opened)), judged.event.id)
+
+    async def copy(
+        self, caller: Caller, member_id: MemberId, epochs: Epochs, *, resource: str
+    ) -> SelfCopy:
+        """Give everything sealed in full, for the copy a member has a right to.
+
+        Whoever asks for it has proven to be the member, or decided the request of somebody who
+        has; `resource` names that request in the trail. Raises as `outline` does.
+        """
+        road = Road(COPY_SELF, VIEW, opens_restricted=True, resource=resource)
+        judged = await self._judge(caller, member_id, epochs, road)
+        opened = await self._open(member_id, judged)
+        values = tuple(
+            CopiedValue(
+                self._pack.fields[_field_of(slot)],
+                slot,
+                opened[slot],
+                judged.row.provenance[slot].source,
+                judged.row.provenance[slot].collected_us,
+                judged.row.provenance[slot].verified_us,
+            )
+            for slot in self._ordered(opened)
+        )
+        return SelfCopy(values, judged.event.id)
+
+    async def _judge(
+        self, caller: Caller, member_id: MemberId, epochs: Epochs, road: Road
+    ) -> _Judged:
         for _ in range(_ATTEMPTS):
             judged = await self._attempt(caller, member_id, epochs, road)
             if judged is not None:
-                return await self._open(member_id, judged)
+                return judged
         raise GateMovedError(reason="member_busy")
 
     async def _attempt(
@@ -134,6 +188,7 @@ class SelfAccess:
                 event = self._audit.draft(
                     caller,
                     road.action,
+                    resource=road.resource,
                     subject=await self._members.pseudonym(work, member_id),
                     purpose=road.purpose,
                     fields=tuple(sorted(slots)),
@@ -168,7 +223,7 @@ class SelfAccess:
             ):
                 yield slot
 
-    async def _open(self, member_id: MemberId, judged: _Judged) -> SelfView:
+    async def _open(self, member_id: MemberId, judged: _Judged) -> dict[str, str]:
         async with self._database.read() as session:
             keys = await self._vault.keys_of(session, member_id)
         ticket = self._audit.ticket(judged.event, member_id)
@@ -180,16 +235,19 @@ class SelfAccess:
             if kind not in keys:
                 raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
             opened |= self._vault.open(ticket, keys[kind], MEMBER_TABLE, member_id, cells)
-        return SelfView(tuple(self._held(judged.row, opened)), judged.event.id)
+        return opened
 
     def _key_kind(self, slot: str) -> str:
         entry = self._pack.fields[_field_of(slot)]
         own = self._pack.retention_classes[entry.retention_class].own_key
         return entry.retention_class if own else ORDINARY
 
-    def _held(self, row: MemberRow, opened: dict[str, str]) -> Iterator[HeldValue]:
+    def _ordered(self, opened: dict[str, str]) -> list[str]:
         order = {key: at for at, key in enumerate(self._pack.fields)}
-        for slot in sorted(opened, key=lambda name: (order[_field_of(name)], name)):
+        return sorted(opened, key=lambda name: (order[_field_of(name)], name))
+
+    def _held(self, row: MemberRow, opened: dict[str, str]) -> Iterator[HeldValue]:
+        for slot in self._ordered(opened):
             entry = self._pack.fields[_field_of(slot)]
             known = row.provenance[slot]
             yield HeldValue(

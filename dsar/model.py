@@ -123,24 +123,24 @@ class RightsRequest:
     verified_us: int | None
     verified_by: str | None
     stepped_up_us: int | None
-    paused_us: int | None
-    paused_days: int
-    extended_us: int | None
-    extension_reason: str | None
     safe_due: date
     legal_due: date
     target: date
     acknowledge_due: date | None
     alarm_us: int
-    flagged: str | None
-    decided_us: int | None
-    decided_by: str | None
-    proposed_us: int | None
-    proposed_by: str | None
-    reason: str | None
-    law: str | None
-    audit_id: str | None
-    version: int
+    paused_us: int | None = None
+    paused_days: int = 0
+    extended_us: int | None = None
+    extension_reason: str | None = None
+    flagged: str | None = None
+    decided_us: int | None = None
+    decided_by: str | None = None
+    proposed_us: int | None = None
+    proposed_by: str | None = None
+    reason: str | None = None
+    law: str | None = None
+    audit_id: str | None = None
+    version: int = 1
     results: Sequence[FieldResult] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 import orjson
-from sqlalchemy import BigInteger, Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Text, bindparam, delete, func, insert, or_, select, update
 
 from dsar.model import (
     OPEN,
@@ -70,7 +70,7 @@ _REFUSED = Statement(_PAGE.where(rights_request.c.state == RequestState.REFUSED.
 _OVERDUE = Statement(
     select(*_READ)
     .where(
-        rights_request.c.state.in_(_OPEN_STATES),
+        or_(*(rights_request.c.state == state for state in _OPEN_STATES)),
         rights_request.c.alarm_us <= bindparam("before_us"),
     )
     .order_by(rights_request.c.alarm_us)

@@ -1,94 +1,119 @@
-"""Rights requests from the door to the decision: intake, identity, clocks, the queue.
+"""Rights requests as the other rooms and the service use them: one door for the whole path.
 
-Nothing is told and nothing is done for a request before somebody has proven to be the member.
-Every step is an event and a message in the transaction of the step itself, and an ended request
-never moves again.
+Intake and clocks come from `dsar.intake`; this adds deciding, carrying out, proving and what runs
+in the background. An objection is never kept waiting: it is obeyed in the unit of work in which
+identity is proven, for the law allows no balancing (PDPA s.32, GDPR art. 21(3)).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, Protocol
 
-from audit import AuditLog
-from consent import ConsentService, GateState
+import orjson
+
 from dsar import repository
-from dsar.deadlines import (
-    Clock,
-    NoClockError,
-    Targets,
-    clock_of,
-    deadlines,
-    end_of_day_us,
-    local_day,
-)
-from dsar.details import check_details
-from dsar.errors import (
-    RequestInvalidError,
-    RequestStateError,
-    RequestUnknownError,
-)
-from dsar.model import (
-    OPEN,
-    PREFIX,
-    RequestState,
-    Right,
-    RightsRequest,
-    RightsRequestId,
-    Via,
-)
+from dsar.carrying_out import CarryingOut
+from dsar.certificate import ProvenEvent, write_certificate
+from dsar.deadlines import local_day
+from dsar.decisions import Decisions
+from dsar.desk import DAY_US, Desk
+from dsar.erasure import ErasurePlan
+from dsar.errors import RequestStateError
+from dsar.intake import Intake
+from dsar.model import RequestState, Right, RightsRequest, Via
+from dsar.restrictions import Restrictions
 from kernel import (
     Caller,
-    FieldProblem,
+    Clock,
+    Database,
     MemberId,
     ReadSession,
+    UnavailableError,
     UnitOfWork,
-    new_id,
-    put_message,
-    to_date,
+    enqueue_job,
+    rfc3339,
 )
-from members import MemberNotFoundError, Members
-from policies import JurisdictionCode, PolicyPack
-from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
 
-UPDATED = "rights_request.updated"
-CORRECTIONS_TABLE = "rights_request"
-DAY_US = 86_400_000_000
-_MOST_OPEN = 20
-_LONGEST_BACKDATING_US = 366 * DAY_US
-EXTENSION_REASONS = frozenset({"complexity", "number_of_requests", "clarification_awaited"})
+TELL_CONSUMERS = "rights_consumers"
+NO_BACKUPS = "no backups configured"
+_LOOK_AGAIN_US = 3_600_000_000
+_FIRST_LOOK_US = 5_000_000
+_MOST_LOOKS = 80
+_SETTLED = frozenset({"acknowledged", "failed", "cancelled", "no_webhook"})
+_METHOD = "AES-256-GCM keys destroyed, cells, contact points and index tags deleted"
+
+
+class Acknowledged(Protocol):
+    """Whether one consumer has heard of an erasure."""
+
+    @property
+    def client_id(self) -> str:
+        """The consumer."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """`acknowledged`, `waiting`, `failed`, `cancelled` or `no_webhook`."""
+        ...
+
+    @property
+    def acknowledged_us(self) -> int | None:
+        """When it said so."""
+        ...
+
+
+class ConsumerLedger(Protocol):
+    """Knows who received a member's data and who has heard of its erasure."""
+
+    async def acknowledgements(
+        self, session: ReadSession, member_id: MemberId, kind: str = "member.erased"
+    ) -> Sequence[Acknowledged]:
+        """Say of every consumer whether it has heard."""
+        ...
+
+
+class BackupHorizon(Protocol):
+    """Knows until when a backup may still hold what was erased."""
+
+    async def erased_from_backups(self, session: ReadSession, erased_us: int) -> Mapping[str, Any]:
+        """Give dates and states for a certificate, as plain JSON."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class RightsRules:
-    """How this house handles requests: its own pace and cautions, from the settings."""
+class Flagged:
+    """What one round of looking after requests did."""
 
-    targets: Targets
-    warn_days: int
-    step_up_us: int
-    export_us: int
-    one_person: bool
+    due_soon: int
+    late: int
+    restrictions_ended: int
+    exports_dropped: int
 
 
-class Rights:
-    """Takes rights requests, keeps their clocks and tells where they stand."""
+class Rights(Intake):
+    """Takes, decides, carries out and proves requests of members."""
 
     def __init__(
         self,
-        pack: PolicyPack,
-        vault: Vault,
-        audit: AuditLog,
-        consent: ConsentService,
-        members: Members,
-        rules: RightsRules,
+        desk: Desk,
+        database: Database,
+        clock: Clock,
+        carrying_out: CarryingOut,
+        consumers: ConsumerLedger,
+        backups: BackupHorizon | None,
     ) -> None:
-        self._pack = pack
-        self._vault = vault
-        self._audit = audit
-        self._consent = consent
-        self._members = members
-        self._rules = rules
+        super().__init__(desk)
+        self.restrictions = Restrictions(desk)
+        self._database = database
+        self._now = clock
+        self._decisions = Decisions(desk, self.restrictions)
+        self._carrying_out = carrying_out
+        self._consumers = consumers
+        self._backups = backups
 
-    # --- intake -----------------------------------------------------------------------
+    # --- intake, where an objection is obeyed at once ---------------------------------
 
     async def open(
         self,
@@ -102,181 +127,252 @@ class Rights:
         now_us: int,
         received_us: int | None = None,
     ) -> RightsRequest:
-        """Take a request of a member.
-
-        Args:
-            work: The unit of work of the request.
-            caller: The member (`self_caller`), a client or staff, of the member's brand.
-            member_id: Whose data it is about.
-            right: What is asked for.
-            via: `portal`: the session is the proof of identity. `counter`: staff name their
-                check in `details["checked"]`, or identity is still to be proven. `api`: a code
-                is sent to a contact point and comes back through `verify`.
-            details: Codes, and for a rectification `fields` with `formats` (see `dsar.details`).
-            now_us: The present moment.
-            received_us: When it reached the house, if that was earlier (post, counter); the
-                clock runs from there.
-
-        Raises:
-            MemberNotFoundError: unknown, erased or of another brand.
-            RequestInvalidError: the details do not fit the right.
-        """
-        gate = await self._consent.share_gate(work, member_id)
-        row = await self._members.read(work, member_id)
-        if gate.state is GateState.ERASED or caller.brand not in {"*", row.brand}:
-            raise MemberNotFoundError(reason="member_unknown")
-        via = Via(via)
-        said = check_details(self._pack, right, details, to_date(now_us))
-        present = await repository.of_member(work, member_id)
-        if sum(one.state in OPEN for one in present) >= _MOST_OPEN:
-            raise RequestStateError("this member has many open requests", reason="too_many_open")
-        came_us = self._received(via, now_us, received_us)
-        clock = self._clock(row.jurisdiction, right)
-        days = deadlines(clock, local_day(clock, came_us), self._rules.targets)
-        proof = _proof(via, details)
-        request = RightsRequest(
-            id=RightsRequestId(new_id(PREFIX, now_us)),
-            member_id=member_id,
-            brand=row.brand,
-            jurisdiction=row.jurisdiction,
-            right=right,
-            state=RequestState.RECEIVED if proof is None else RequestState.VERIFIED,
+        """Take a request of a member (see `Intake.open`); a proven objection is obeyed here."""
+        opened = await super().open(
+            work,
+            caller,
+            member_id,
+            right,
             via=via,
-            opened_by=caller.id,
-            details=said.codes,
-            corrected=tuple(sorted(said.corrected.values)),
-            received_us=came_us,
-            verified_us=None if proof is None else now_us,
-            verified_by=proof,
-            stepped_up_us=now_us if via is Via.COUNTER and proof is not None else None,
-            paused_us=None,
-            paused_days=0,
-            extended_us=None,
-            extension_reason=None,
-            safe_due=days.safe_due,
-            legal_due=days.legal_due,
-            target=days.target,
-            acknowledge_due=days.acknowledge_due,
-            alarm_us=end_of_day_us(clock, days.safe_due),
-            flagged=None,
-            decided_us=None,
-            decided_by=None,
-            proposed_us=None,
-            proposed_by=None,
-            reason=None,
-            law=days.law,
-            audit_id=None,
-            version=1,
+            details=details,
+            now_us=now_us,
+            received_us=received_us,
         )
-        keys = await self._vault.keys_of(work, member_id)
-        sealed = None
-        if request.corrected:
-            sealed = self._vault.seal(
-                keys[ORDINARY], CORRECTIONS_TABLE, request.id, said.corrected.values
-            )
-        await repository.add(work, request, sealed)
-        await self._record(work, caller, "rights_request.open", request, keys[PSEUDONYM])
-        await self._tell(work, request, now_us)
-        return request
+        if opened.right is Right.OBJECTION and opened.identity_proven:
+            return await self._decisions.fulfil(work, caller, opened.id, now_us=now_us)
+        return opened
 
-    # --- reading ----------------------------------------------------------------------
-
-    async def read(self, session: ReadSession, request_id: str, brand: str = "*") -> RightsRequest:
-        """Give a request of a brand (`*`: of any), or `RequestUnknownError`."""
-        found = await repository.read(session, request_id)
-        if found is None or brand not in {"*", found.brand}:
-            raise RequestUnknownError(reason="request_unknown")
-        return found
-
-    async def queue(
-        self,
-        session: ReadSession,
-        brand: str,
-        *,
-        state: RequestState | None = None,
-        before: str | None = None,
-        most: int = 50,
-    ) -> Sequence[RightsRequest]:
-        """Give requests of a brand, the newest first, from the one before `before`."""
-        return await repository.queue(session, brand, state, before=before, most=most)
-
-    async def of_member(self, session: ReadSession, member_id: MemberId) -> Sequence[RightsRequest]:
-        """Give the requests of one member, the newest first."""
-        return await repository.of_member(session, member_id)
-
-    async def overdue(self, session: ReadSession, now_us: int) -> Sequence[RightsRequest]:
-        """Give open requests whose safe day has passed, the most urgent first."""
-        return await repository.overdue(session, now_us)
-
-    async def counts(self, session: ReadSession) -> Sequence[tuple[str, str, int]]:
-        """Count requests by right and state, for the metrics."""
-        return await repository.counts(session)
-
-    def clock(self, request: RightsRequest) -> Clock:
-        """Give the law's numbers for a request, with their sources and how they were read."""
-        return self._clock(request.jurisdiction, request.right)
-
-    # --- helpers ----------------------------------------------------------------------
-
-    def _clock(self, jurisdiction: str, right: Right) -> Clock:
-        rules = self._pack.jurisdictions[JurisdictionCode(jurisdiction)]
-        try:
-            return clock_of(rules, right)
-        except NoClockError:
-            raise RequestInvalidError(
-                "the policy pack has no clock for this right in this jurisdiction",
-                errors=[FieldProblem("/right", "no_clock")],
-            ) from None
-
-    @staticmethod
-    def _received(via: Via, now_us: int, received_us: int | None) -> int:
-        """Only staff write down that something came in earlier, and never that it will."""
-        if received_us is None:
-            return now_us
-        if via is not Via.COUNTER or not now_us - _LONGEST_BACKDATING_US <= received_us <= now_us:
-            raise RequestInvalidError(errors=[FieldProblem("/received_at", "moment")])
-        return received_us
-
-    async def _record(
+    async def verify(
         self,
         work: UnitOfWork,
         caller: Caller,
-        action: str,
-        request: RightsRequest,
-        subject: OwnerKey | None,
+        request_id: str,
+        contact_point: str,
+        code: str,
         *,
-        decision: str | None = None,
-        reason: str | None = None,
-    ) -> str:
-        return await self._audit.record(
-            work,
-            caller,
-            action,
-            subject=subject,
-            resource=f"rights_request:{request.id}",
-            purpose=None,
-            fields=request.corrected,
-            decision=decision,
-            reason=reason or request.right.value,
-        )
+        now_us: int,
+    ) -> str | None:
+        """Take a code (see `Intake.verify`); an objection is obeyed once it was right."""
+        reason = await super().verify(work, caller, request_id, contact_point, code, now_us=now_us)
+        if reason is None:
+            request = await self.read(work, request_id, caller.brand)
+            if request.right is Right.OBJECTION and not request.state.final:
+                await self._decisions.fulfil(work, caller, request_id, now_us=now_us)
+        return reason
+
+    # --- deciding ---------------------------------------------------------------------
+
+    async def fulfil(
+        self, work: UnitOfWork, caller: Caller, request_id: str, *, now_us: int
+    ) -> RightsRequest:
+        """Decide to do what was asked, and do it or hand it on (see `Decisions.fulfil`)."""
+        seen = await self.read(work, request_id, caller.brand)
+        member_id = seen.member_id
+        done = await self._decisions.fulfil(work, caller, request_id, now_us=now_us)
+        if done.right is not Right.ERASURE or member_id is None:
+            return done
+        await self._tell_later(work, done.id, member_id, 0, now_us)
+        return await self._noted(work, done, member_id)
+
+    async def plan(
+        self, session: ReadSession, request: RightsRequest, *, now_us: int
+    ) -> ErasurePlan:
+        """Say what an erasure would do, before it does it (see `Decisions.plan`)."""
+        return await self._decisions.plan(session, request, now_us=now_us)
+
+    async def refuse(
+        self, work: UnitOfWork, caller: Caller, request_id: str, reason: str, *, now_us: int
+    ) -> RightsRequest:
+        """Propose or approve a refusal (see `Decisions.refuse`)."""
+        return await self._decisions.refuse(work, caller, request_id, reason, now_us=now_us)
+
+    async def refusals(
+        self, session: ReadSession, brand: str, *, before: str | None = None, most: int = 50
+    ) -> Sequence[RightsRequest]:
+        """Give the register of refused requests of a brand, the newest first."""
+        return await self._decisions.refusals(session, brand, before=before, most=most)
+
+    # --- carrying out -----------------------------------------------------------------
+
+    async def carry_out(self, request_id: str, caller: Caller) -> RightsRequest | None:
+        """Make the copy or the correction that was decided, in units of work of its own."""
+        return await self._carrying_out.carry_out(request_id, caller)
+
+    async def export(self, caller: Caller, request_id: str) -> bytes:
+        """Hand the copy over, once, as a ZIP (see `CarryingOut.fetch`)."""
+        return await self._carrying_out.fetch(caller, request_id)
+
+    async def ask_consumers(self, request_id: str, member_id: MemberId, looks: int) -> None:
+        """Note on the request who has heard of its erasure, and look again while some have not."""
+        async with self._database.unit_of_work() as work:
+            request = await repository.hold(work, request_id)
+            if request is None:
+                return
+            noted = await self._noted(work, request, member_id)
+            states = {one["state"] for one in noted.outcome["consumers"]}
+            if not states <= _SETTLED and looks < _MOST_LOOKS:
+                await self._tell_later(work, request.id, member_id, looks + 1, self._now.now_us())
+
+    # --- proving ----------------------------------------------------------------------
+
+    async def certificate(self, request_id: str, brand: str = "*") -> str:
+        """Write and sign the certificate of an ended request (docs/formats/certificate.md).
+
+        Raises:
+            RequestStateError: it has not ended, or ended without a decision of its own.
+            UnavailableError: the log has not signed its event yet; ask again in a moment.
+        """
+        async with self._database.read() as session:
+            request = await self.read(session, request_id, brand)
+            if not request.state.final or request.audit_id is None:
+                raise RequestStateError("there is no decision to certify", reason="not_decided")
+            wanted = [("decision", request.audit_id)]
+            if "erase_event" in request.outcome:
+                wanted.append(("erasure", str(request.outcome["erase_event"])))
+            events = []
+            for stands_for, event_id in wanted:
+                proof = await self._desk.audit.prove(session, event_id)
+                if proof is None:
+                    raise UnavailableError(
+                        "the log has not signed this yet", reason="not_sequenced"
+                    )
+                entry = await self._desk.audit.entry(session, event_id)
+                events.append(ProvenEvent(stands_for, event_id, entry, proof))
+            body = await self._certified(session, request)
+        return self._desk.audit.sign(write_certificate(body, events))
+
+    # --- in the background ------------------------------------------------------------
+
+    async def look_after(self, caller: Caller) -> Flagged:
+        """Flag requests that are due soon or late, end restrictions, drop copies not fetched."""
+        now_us = self._now.now_us()
+        async with self._database.read() as session:
+            horizon = now_us + self._desk.rules.warn_days * DAY_US
+            due = await repository.overdue(session, horizon)
+            ended = await repository.restrictions_run_out(session, now_us=now_us)
+        counts = {"due_soon": 0, "late": 0}
+        for request in due:
+            flag = "late" if request.alarm_us <= now_us else "due_soon"
+            if request.flagged != flag:
+                counts[flag] += await self._flag(caller, request.id, flag, now_us)
+        for restriction in ended:
+            async with self._database.unit_of_work() as work:
+                await self.restrictions.end(work, caller, restriction.id, now_us=now_us)
+        async with self._database.unit_of_work() as work:
+            dropped = await repository.drop_expired_exports(work, now_us=now_us)
+        return Flagged(counts["due_soon"], counts["late"], len(ended), dropped)
+
+    # --- helpers ----------------------------------------------------------------------
+
+    async def _flag(self, caller: Caller, request_id: str, flag: str, now_us: int) -> int:
+        async with self._database.unit_of_work() as work:
+            seen = await self._desk.held(work, caller, request_id)
+            if seen.state.final or seen.flagged == flag:
+                return 0
+            await self._desk.step(
+                work,
+                caller,
+                seen,
+                replace(seen, flagged=flag),
+                f"rights_request.{flag}",
+                now_us=now_us,
+            )
+            await self._desk.tell(work, seen, seen.member_id, now_us)
+        return 1
+
+    async def _noted(
+        self, work: UnitOfWork, request: RightsRequest, member_id: MemberId
+    ) -> RightsRequest:
+        """Write on the request who has heard so far."""
+        heard = await self._consumers.acknowledgements(work, member_id)
+        told = [
+            {
+                "client": one.client_id,
+                "state": one.state,
+                "acknowledged_at": None
+                if one.acknowledged_us is None
+                else rfc3339(one.acknowledged_us),
+            }
+            for one in heard
+        ]
+        noted = replace(request, outcome={**request.outcome, "consumers": told})
+        if not await repository.save(work, noted, request.version):
+            raise RequestStateError("somebody changed it in the meantime", reason="request_moved")
+        return replace(noted, version=request.version + 1)
 
     @staticmethod
-    async def _tell(work: UnitOfWork, request: RightsRequest, now_us: int) -> None:
-        await put_message(
+    async def _tell_later(
+        work: UnitOfWork, request_id: str, member_id: MemberId, looks: int, now_us: int
+    ) -> None:
+        wait_us = _LOOK_AGAIN_US if looks else _FIRST_LOOK_US
+        await enqueue_job(
             work,
-            UPDATED,
-            {
-                "request_id": request.id,
-                "member_id": request.member_id,
-                "state": request.state.value,
-            },
+            TELL_CONSUMERS,
+            {"request_id": request_id, "member_id": member_id, "looks": looks},
             now_us=now_us,
+            run_at_us=now_us + wait_us,
         )
 
+    async def _certified(self, session: ReadSession, request: RightsRequest) -> dict[str, Any]:
+        clock = self.clock(request)
+        results = [result.as_dict() for result in request.results]
+        body: dict[str, Any] = {
+            "issued_at": rfc3339(self._now.now_us()),
+            "controller": self._desk.vault.tenant,
+            "log": self._desk.audit.origin,
+            "request": {
+                "id": request.id,
+                "right": request.right.value,
+                "jurisdiction": request.jurisdiction,
+                "via": request.via.value,
+                "received_at": rfc3339(request.received_us),
+                "identity": request.verified_by,
+                "safe_due": request.safe_due.isoformat(),
+                "legal_due": request.legal_due.isoformat(),
+                "clock": {
+                    "law": clock.period.source,
+                    "evidence": clock.period.evidence.value,
+                    "unverified": clock.unverified,
+                    "weekends_only": clock.holidays is None,
+                },
+                "extended": request.extension_reason,
+                "paused_days": request.paused_days,
+            },
+            "decision": {
+                "state": request.state.value,
+                "decided_at": rfc3339(request.decided_us or request.received_us),
+                "decided_by": request.decided_by,
+                "in_time": self._in_time(request),
+                "reason": request.reason,
+                "law": request.law,
+            },
+            "results": results,
+            "manifest": "sha256:" + sha256(orjson.dumps(results)).hexdigest(),
+        }
+        if request.right is Right.ERASURE and "erased_at" in request.outcome:
+            body["erasure"] = await self._erased(session, request)
+        if request.state is RequestState.REFUSED:
+            authority = self._desk.jurisdiction(request).authority
+            body["complain_to"] = authority.as_dict()
+        return body
 
-def _proof(via: Via, details: Mapping[str, Any] | None) -> str | None:
-    """Name how identity was proven before the request came in, if it was."""
-    if via is Via.PORTAL:
-        return "session"
-    checked = (details or {}).get("checked")
-    return f"counter:{checked}" if via is Via.COUNTER and checked is not None else None
+    async def _erased(self, session: ReadSession, request: RightsRequest) -> dict[str, Any]:
+        backups: Any = NO_BACKUPS
+        if self._backups is not None:
+            backups = dict(
+                await self._backups.erased_from_backups(
+                    session, request.decided_us or request.received_us
+                )
+            )
+        return {
+            "erased_at": request.outcome["erased_at"],
+            "method": _METHOD,
+            "keys_destroyed": request.outcome["keys_destroyed"],
+            "consumers": request.outcome.get("consumers", []),
+            "backups": backups,
+        }
+
+    def _in_time(self, request: RightsRequest) -> bool:
+        clock = self.clock(request)
+        decided = local_day(clock, request.decided_us or request.received_us)
+        return decided < request.safe_due + timedelta(days=1)

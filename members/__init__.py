@@ -14,7 +14,7 @@ from members.errors import (
     MergeUnknownError,
 )
 from members.finding import find_members
-from members.importing import PROFILES, ImportFileError, Profile
+from members.importing import PROFILES, ImportFileError, Profile, escaped
 from members.imports import ImportReport, Imports
 from members.merging import Merged, Merges
 from members.normalise import DATE_ERAS, Formats
@@ -80,6 +80,7 @@ __all__ = [
     "Registered",
     "Scanned",
     "count_members",
+    "escaped",
     "find_members",
     "formats",
     "member_source",

@@ -21,7 +21,7 @@ from disclosure import (
     TargetRules,
     Webhooks,
 )
-from dsar import Rights, RightsRules, Targets
+from dsar import Forgetting, Rights
 from kernel import (
     Clock,
     ConfigurationError,
@@ -39,6 +39,7 @@ from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
 from service.lock import DataDirLock
 from service.matching import follow_members
 from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
+from service.rights import Surroundings, wire_rights, work_on_rights
 from service.schema import check_schema
 from service.settings import Settings
 from service.staff import Approvals, Staff
@@ -155,7 +156,9 @@ class Runtime:
         rights = RightsLedger(vault.ledger_tag_key(), clock)
         consent = ConsentService(pack, audit, rights, vault)
         loyalty = Loyalty(database, pack, vault, audit, clock)
-        members = Members(pack, access, vault, audit, consent, rights, participants=(loyalty,))
+        members = Members(
+            pack, access, vault, audit, consent, rights, participants=(loyalty, Forgetting())
+        )
         merges = Merges(
             database,
             pack,
@@ -193,6 +196,20 @@ class Runtime:
         courier.subscribe(CLAIM_CODE_WANTED, CodeDelivery(claims, sender, clock))
         worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
         _tell_apps(courier, worker, feed, webhooks)
+        rights_requests = wire_rights(
+            settings.rights,
+            database,
+            clock,
+            pack,
+            access,
+            vault,
+            audit,
+            consent,
+            members,
+            rights,
+            Surroundings(gatekeeper, webhooks, {}),
+        )
+        work_on_rights(worker, rights_requests)
         count_rules = CountRules(settings.audiences.minimum, settings.audiences.step)
         await gatekeeper.refresh()
         runtime = cls(
@@ -222,7 +239,7 @@ class Runtime:
             imports=Imports(database, pack, vault, audit, members, clock),
             disclosure=disclosure,
             reader=Reader(disclosure, gatekeeper),
-            rights_requests=Rights(pack, vault, audit, consent, members, _rights_rules(settings)),
+            rights_requests=rights_requests,
             audiences=Audiences(database, disclosure, members, audit, pack, clock, count_rules),
             feed=feed,
             webhooks=webhooks,
@@ -258,17 +275,6 @@ class Runtime:
         await self.database.close()
         if self.lock is not None:
             self.lock.release()
-
-
-def _rights_rules(settings: Settings) -> RightsRules:
-    rules = settings.rights
-    return RightsRules(
-        Targets(rules.access_target_days, rules.target_days),
-        warn_days=rules.warn_days,
-        step_up_us=rules.step_up_minutes * 60_000_000,
-        export_us=rules.export_hours * 3_600_000_000,
-        one_person=rules.one_person,
-    )
 
 
 def _tell_apps(courier: OutboxCourier, worker: Worker, feed: Feed, webhooks: Webhooks) -> None:

@@ -25,10 +25,11 @@ from vault.repository import (
     key_from_row,
     key_source,
 )
-from vault.service import ORDINARY, PSEUDONYM, OwnerKey, Vault
+from vault.service import ARCHIVE, ORDINARY, PSEUDONYM, OwnerKey, Vault
 from vault.ticket import AccessTicket
 
 __all__ = [
+    "ARCHIVE",
     "INDEXED_KINDS",
     "ORDINARY",
     "PSEUDONYM",

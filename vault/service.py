@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from kernel import NotAllowedError, ReadSession, UnitOfWork, id_bytes
 from vault import repository
-from vault.cell import length_prefixed, open_one, seal_many
+from vault.cell import NONCE_BYTES, length_prefixed, open_one, seal_many
 from vault.errors import UnreadableError
 from vault.index import INDEX_VERSION, BlindIndex
 from vault.keyring import KEY_BYTES, KeyRing, unwrap, wrap
@@ -30,6 +31,7 @@ from vault.ticket import AccessTicket
 
 ORDINARY = "ordinary"
 PSEUDONYM = "pseudonym"
+ARCHIVE = "archive"
 _KEK_CACHE_SIZE = 1024
 _KEK_SECONDS = 600.0
 _NUMBERS = Struct(">III")
@@ -195,6 +197,35 @@ class Vault:
             field: open_one(cipher, version, tenant, table, field, row, cell)
             for field, cell in cells.items()
         }
+
+    def seal_archive(
+        self, key: OwnerKey, table: str, row_id: str, data: bytes
+    ) -> tuple[bytes, bytes]:
+        """Seal bytes of one row under a fresh key; gives that key as a cell, and the bytes."""
+        fresh, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
+        sealed = AESGCM(fresh).encrypt(nonce, data, self._archive_context(table, row_id))
+        return self.seal(key, table, row_id, {ARCHIVE: fresh.hex()})[ARCHIVE], nonce + sealed
+
+    def open_archive(
+        self,
+        ticket: AccessTicket,
+        key: OwnerKey,
+        table: str,
+        row_id: str,
+        wrapped: bytes,
+        sealed: bytes,
+    ) -> bytes:
+        """Open what `seal_archive` gave; the ticket must cover the field `archive`."""
+        fresh = bytes.fromhex(self.open(ticket, key, table, row_id, {ARCHIVE: wrapped})[ARCHIVE])
+        context = self._archive_context(table, row_id)
+        try:
+            return AESGCM(fresh).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
+        except (InvalidTag, ValueError) as error:
+            raise UnreadableError from error
+
+    def _archive_context(self, table: str, row_id: str) -> bytes:
+        parts = length_prefixed(self._tenant) + length_prefixed(table)
+        return b"archive0" + parts + id_bytes(row_id)
 
     # --- blind indexes ----------------------------------------------------------------
 

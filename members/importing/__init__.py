@@ -5,7 +5,7 @@ Nothing here touches the database; storing what was judged is the service's work
 
 from members.importing.columns import FIELD_KINDS, IDENTIFIERS
 from members.importing.encoding import CODECS
-from members.importing.error_file import FaultyRow, error_file
+from members.importing.error_file import FaultyRow, error_file, escaped
 from members.importing.errors import ImportFileError
 from members.importing.judging import JudgedRow, Outcome, judge_row, row_digest
 from members.importing.profile import PROFILES, Profile
@@ -25,6 +25,7 @@ __all__ = [
     "Source",
     "Survey",
     "error_file",
+    "escaped",
     "judge_row",
     "read_rows",
     "row_digest",

@@ -1,0 +1,359 @@
+"""Deciding a request: fulfil it, or refuse it with a second person; and what an erasure does.
+
+What needs no plaintext is done in the unit of work of the decision itself. A copy and a
+correction need cells opened, and no cell opens before its event has committed: those are handed
+to `dsar.carrying_out` as a job.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from consent import GateState
+from dsar import repository
+from dsar.deadlines import end_of_day_us, local_day
+from dsar.desk import DAY_US, Desk, require_proven, require_state
+from dsar.erasure import RETAINED, ErasurePlan, plan_erasure
+from dsar.errors import (
+    IdentityNotProvenError,
+    RequestInvalidError,
+    RequestStateError,
+    RequestUnknownError,
+    SecondPersonError,
+)
+from dsar.model import OPEN, FieldResult, RequestState, Right, RightsRequest
+from dsar.restrictions import Restrictions
+from kernel import (
+    Caller,
+    FieldProblem,
+    MemberId,
+    ReadSession,
+    UnitOfWork,
+    enqueue_job,
+    rfc3339,
+)
+from members import Forgotten
+from policies import Fact, PurposeKey
+
+CARRY_OUT = "rights_carry_out"
+MARKETING_TERM = "DirectMarketing"
+_DECIDABLE = (RequestState.VERIFIED, RequestState.IN_PROGRESS)
+_COPIES = frozenset({Right.ACCESS, Right.PORTABILITY})
+
+
+class Forgetting:
+    """Takes part in every erasure: requests lose their member, exports and restrictions end.
+
+    The rows of requests stay, because that a right was exercised, and how it ended, must be
+    shown for years; nothing in them leads to the person any more.
+    """
+
+    async def forget(
+        self, work: UnitOfWork, member_id: MemberId, now_us: int
+    ) -> Sequence[Forgotten]:
+        """Forget the member in this unit of work (see `members.EraseParticipant`)."""
+        for request in await repository.of_member(work, member_id):
+            if request.state in OPEN:
+                ended = replace(
+                    request,
+                    state=RequestState.WITHDRAWN,
+                    reason="member_erased",
+                    decided_us=now_us,
+                )
+                await repository.save(work, ended, request.version)
+                await Desk.tell(work, ended, member_id, now_us)
+        await repository.drop_exports_of(work, member_id)
+        await repository.forget_restricted(work, member_id, now_us=now_us)
+        await repository.forget_member(work, member_id)
+        return [Forgotten("rights_requests", None, "member_link_cut")]
+
+
+class Decisions:
+    """Decides requests whose member has proven to be the member."""
+
+    def __init__(self, desk: Desk, restrictions: Restrictions) -> None:
+        self._desk = desk
+        self._restrictions = restrictions
+
+    async def fulfil(
+        self, work: UnitOfWork, caller: Caller, request_id: str, *, now_us: int
+    ) -> RightsRequest:
+        """Decide to do what was asked, and do it here or hand it on.
+
+        Raises:
+            IdentityNotProvenError: nobody proved to be the member, or, for an erasure, not for
+                this very request.
+            RequestStateError: ended, paused; `access_first` while a copy is still owed to a
+                member who is to be erased; `member_restricted` for a correction of a
+                restricted member.
+        """
+        seen = await self._desk.held(work, caller, request_id)
+        if not seen.state.final:
+            require_proven(seen)
+        require_state(seen, *_DECIDABLE)
+        if seen.member_id is None:
+            raise RequestUnknownError(reason="request_unknown")
+        decided = replace(
+            seen, decided_us=now_us, decided_by=caller.id, proposed_us=None, proposed_by=None,
+            reason=None,
+        )  # fmt: skip
+        act = self._hand_on
+        if seen.right is Right.ERASURE:
+            act = self._erase
+        elif seen.right is Right.RESTRICTION:
+            act = self._restrict
+        elif seen.right is Right.OBJECTION:
+            act = self._object
+        return await act(work, caller, seen, decided, seen.member_id, now_us)
+
+    async def plan(
+        self, session: ReadSession, request: RightsRequest, *, now_us: int
+    ) -> ErasurePlan:
+        """Say what fulfilling an erasure would do today, field by field; nothing is opened."""
+        if request.right is not Right.ERASURE or request.member_id is None:
+            raise RequestStateError("there is nothing to erase", reason="no_plan")
+        require_proven(request)
+        return await self._plan(session, request, request.member_id, now_us)
+
+    async def refuse(
+        self, work: UnitOfWork, caller: Caller, request_id: str, reason: str, *, now_us: int
+    ) -> RightsRequest:
+        """Propose a refusal, or approve the one proposed; the register has it from then on.
+
+        The second person repeats it with the same reason. In a one-person shop the same person
+        may, a day later.
+
+        Raises:
+            RequestInvalidError: the law of the request knows no such reason for this right.
+            SecondPersonError: the proposer tried to approve.
+            RequestStateError: ended; `another_reason` was proposed.
+        """
+        seen = await self._desk.held(work, caller, request_id)
+        require_state(seen, *OPEN)
+        ground = self._ground(seen, reason)
+        if seen.proposed_us is None:
+            proposed = replace(seen, proposed_us=now_us, proposed_by=caller.id, reason=reason)
+            return await self._desk.step(
+                work,
+                caller,
+                seen,
+                proposed,
+                "rights_request.propose_refusal",
+                now_us=now_us,
+                reason=reason,
+            )
+        if seen.reason != reason:
+            raise RequestStateError("another reason was proposed", reason="another_reason")
+        waited = self._desk.rules.one_person and now_us - seen.proposed_us >= DAY_US
+        if seen.proposed_by == caller.id and not waited:
+            raise SecondPersonError(reason="second_person_needed")
+        refused = replace(
+            seen,
+            state=RequestState.REFUSED,
+            decided_us=now_us,
+            decided_by=caller.id,
+            law=ground.source,
+            outcome={**seen.outcome, "evidence": ground.evidence.value},
+        )
+        ended = await self._desk.step(
+            work,
+            caller,
+            seen,
+            refused,
+            "rights_request.refuse",
+            now_us=now_us,
+            reason=reason,
+            decision="deny",
+        )
+        await repository.drop_corrections(work, seen.id)
+        return ended
+
+    async def refusals(
+        self, session: ReadSession, brand: str, *, before: str | None = None, most: int = 50
+    ) -> Sequence[RightsRequest]:
+        """Give the register of refused requests of a brand (PDPA s.39(7)), the newest first."""
+        return await repository.refused(session, brand, before=before, most=most)
+
+    # --- what each right asks for -----------------------------------------------------
+
+    async def _hand_on(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        seen: RightsRequest,
+        decided: RightsRequest,
+        member_id: MemberId,
+        now_us: int,
+    ) -> RightsRequest:
+        if seen.decided_us is not None:
+            raise RequestStateError("it is being carried out", reason="decided_before")
+        gate = await self._desk.consent.gate(work, member_id)
+        if seen.right is Right.RECTIFICATION and gate.state is GateState.RESTRICTED:
+            raise RequestStateError(
+                "end the restriction first, nothing is changed under one",
+                reason="member_restricted",
+            )
+        await enqueue_job(work, CARRY_OUT, {"request_id": seen.id}, now_us=now_us)
+        return await self._desk.step(
+            work,
+            caller,
+            seen,
+            replace(decided, state=RequestState.IN_PROGRESS),
+            "rights_request.fulfil",
+            now_us=now_us,
+            decision="allow",
+        )
+
+    async def _restrict(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        seen: RightsRequest,
+        decided: RightsRequest,
+        member_id: MemberId,
+        now_us: int,
+    ) -> RightsRequest:
+        until = seen.details.get("until")
+        clock = self._desk.clock(seen.jurisdiction, seen.right)
+        until_us = None if until is None else end_of_day_us(clock, date.fromisoformat(until))
+        made = await self._restrictions.begin(
+            work,
+            caller,
+            member_id,
+            seen.details["ground"],
+            until_us=until_us,
+            request_id=seen.id,
+            now_us=now_us,
+        )
+        results = (FieldResult("processing", "restricted", until, decided.law),)
+        outcome = {**seen.outcome, "restriction": made.id}
+        return await self._done(work, caller, seen, decided, results, outcome, now_us)
+
+    async def _object(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        seen: RightsRequest,
+        decided: RightsRequest,
+        member_id: MemberId,
+        now_us: int,
+    ) -> RightsRequest:
+        pseudonym = await self._desk.members.pseudonym(work, member_id)
+        results = []
+        for purpose in self._objected(seen):
+            await self._desk.consent.withdraw(
+                work, caller, member_id, pseudonym, purpose, None, now_us=now_us
+            )
+            results.append(FieldResult(purpose, "stopped", None, decided.law))
+        return await self._done(work, caller, seen, decided, tuple(results), seen.outcome, now_us)
+
+    async def _erase(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        seen: RightsRequest,
+        decided: RightsRequest,
+        member_id: MemberId,
+        now_us: int,
+    ) -> RightsRequest:
+        """Erase in this unit of work; the request comes out of it fulfilled and nameless."""
+        if seen.stepped_up_us is None:
+            raise IdentityNotProvenError(
+                "an erasure needs a code answered for it", reason="step_up_required"
+            )
+        others = await repository.of_member(work, member_id)
+        if any(one.right in _COPIES and one.state in OPEN for one in others):
+            raise RequestStateError("a copy is still owed to the member", reason="access_first")
+        plan = await self._plan(work, seen, member_id, now_us)
+        subject = await self._desk.pseudonym(work, member_id)
+        fulfilled = RequestState.FULFILLED if plan.whole else RequestState.PARTLY_FULFILLED
+        nameless = replace(decided, state=fulfilled, member_id=None)
+        ended = await self._desk.step(
+            work,
+            caller,
+            seen,
+            nameless,
+            "rights_request.fulfil",
+            now_us=now_us,
+            subject=subject,
+            decision="allow",
+        )
+        erased = await self._desk.members.erase(work, caller, member_id, now_us=now_us)
+        results = (*plan.fields, *plan.beside, *map(_forgotten, erased.forgotten))
+        outcome: dict[str, Any] = {
+            **seen.outcome,
+            "erased_at": rfc3339(now_us),
+            "erase_event": erased.audit_id,
+            "keys_destroyed": erased.keys_destroyed,
+        }
+        final = replace(ended, results=results, outcome=outcome)
+        if not await repository.save(work, final, ended.version):
+            raise RequestStateError("somebody changed it in the meantime", reason="request_moved")
+        return replace(final, version=ended.version + 1)
+
+    # --- helpers ----------------------------------------------------------------------
+
+    async def _done(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        seen: RightsRequest,
+        decided: RightsRequest,
+        results: tuple[FieldResult, ...],
+        outcome: Mapping[str, Any],
+        now_us: int,
+    ) -> RightsRequest:
+        changed = replace(decided, state=RequestState.FULFILLED, results=results, outcome=outcome)
+        return await self._desk.step(
+            work,
+            caller,
+            seen,
+            changed,
+            "rights_request.fulfil",
+            now_us=now_us,
+            decision="allow",
+        )
+
+    async def _plan(
+        self, session: ReadSession, request: RightsRequest, member_id: MemberId, now_us: int
+    ) -> ErasurePlan:
+        row = await self._desk.members.read(session, member_id)
+        clock = self._desk.clock(request.jurisdiction, request.right)
+        return plan_erasure(
+            self._desk.pack,
+            self._desk.jurisdiction(request),
+            row.cells,
+            local_day(clock, now_us),
+        )
+
+    def _objected(self, request: RightsRequest) -> list[str]:
+        """Name the purpose objected to; without one, all direct marketing (PDPA s.32(2))."""
+        named = request.details.get("purpose")
+        if named is not None:
+            return [self._desk.pack.purposes[PurposeKey(named)].key]
+        return [
+            purpose.key
+            for purpose in self._desk.pack.purposes.values()
+            if purpose.dpv_term == MARKETING_TERM
+        ]
+
+    def _ground(self, request: RightsRequest, reason: str) -> Fact:
+        """Find the law behind a reason, or refuse to refuse: the default answer is to comply."""
+        grounds = self._desk.jurisdiction(request).refusals
+        fact = grounds.get(reason)
+        if fact is not None and isinstance(fact.value, tuple) and request.right in fact.value:
+            return fact
+        known = [
+            key
+            for key, ground in grounds.items()
+            if isinstance(ground.value, tuple) and request.right in ground.value
+        ]
+        detail = f"one of {', '.join(sorted(known))}" if known else "no reason is known"
+        raise RequestInvalidError(errors=[FieldProblem("/reason", "unknown_reason", detail)])
+
+
+def _forgotten(one: Forgotten) -> FieldResult:
+    """Turn what another room did into a line of the certificate."""
+    until = None if one.kept_until is None else one.kept_until.isoformat()
+    return FieldResult(one.what, one.reason if until is None else RETAINED, until)
