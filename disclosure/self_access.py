@@ -31,7 +31,8 @@ _ATTEMPTS = 8
 class Road:
     """By which right somebody looks: the event, the access action, the grounds.
 
-    `resource` names what asked for it, such as a rights request. `opens_restricted` says that a restriction (PDPA s.34, GDPR art. 18) does not close it.
+    `resource` names what asked for it, such as a rights request. `opens_restricted` says that
+    a restriction (PDPA s.34, GDPR art. 18) does not close it.
     """
 
     action: str

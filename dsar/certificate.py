@@ -16,7 +16,6 @@ from typing import Any
 from audit.errors import NoteError, ProofError
 from audit.merkle import leaf_hash, verify_inclusion
 from audit.note import Verifier, open_checkpoint, open_note, split_note
-from audit.proof import InclusionProof
 
 FORMAT = "yinyom-certificate/0"
 _LINES = 2
@@ -33,7 +32,9 @@ class ProvenEvent:
     stands_for: str
     id: str
     entry: bytes
-    proof: InclusionProof
+    index: int
+    hashes: Sequence[bytes]
+    checkpoint: str
 
 
 def write_certificate(body: Mapping[str, Any], events: Sequence[ProvenEvent]) -> str:
@@ -45,9 +46,9 @@ def write_certificate(body: Mapping[str, Any], events: Sequence[ProvenEvent]) ->
                 "stands_for": one.stands_for,
                 "id": one.id,
                 "entry": base64.b64encode(one.entry).decode(),
-                "index": one.proof.index,
-                "hashes": [base64.b64encode(each).decode() for each in one.proof.hashes],
-                "checkpoint": one.proof.note,
+                "index": one.index,
+                "hashes": [base64.b64encode(each).decode() for each in one.hashes],
+                "checkpoint": one.checkpoint,
             }
             for one in events
         ],

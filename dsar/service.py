@@ -237,7 +237,9 @@ class Rights(Intake):
                         "the log has not signed this yet", reason="not_sequenced"
                     )
                 entry = await self._desk.audit.entry(session, event_id)
-                events.append(ProvenEvent(stands_for, event_id, entry, proof))
+                events.append(
+                    ProvenEvent(stands_for, event_id, entry, proof.index, proof.hashes, proof.note)
+                )
             body = await self._certified(session, request)
         return self._desk.audit.sign(write_certificate(body, events))
 
