@@ -5,14 +5,15 @@ what the endpoint needs. Nothing here knows a room.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 from fastapi import Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
 from kernel.caller import Caller
-from kernel.db import UnitOfWork
+from kernel.clock import Clock
+from kernel.db import Database, UnitOfWork
 from kernel.errors import ConflictError, FieldProblem, InvalidRequestError
 from kernel.http import IDEMPOTENCY_KEY, digest
 from kernel.repository import (
@@ -38,6 +39,7 @@ class _IdConvertor(Convertor[str]):
 
 register_url_convertor("id", _IdConvertor())
 
+Made = TypeVar("Made")
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -117,3 +119,49 @@ async def once(
 def replayed(*, replay: bool) -> dict[str, str]:
     """Give the header that tells a client it sees an earlier answer."""
     return {"Idempotency-Replayed": "true"} if replay else {}
+
+
+class _NotYetError(Exception):
+    """Nobody has done this under this key."""
+
+
+async def earlier_answer(
+    database: Database, key: IdempotencyKey | None, clock: Clock
+) -> dict[str, Any] | None:
+    """Give the answer that was stored under a key, if there is one."""
+
+    async def not_yet() -> dict[str, Any]:
+        raise _NotYetError
+
+    if key is None:
+        return None
+    try:
+        async with database.unit_of_work() as work:
+            answer, _ = await once(work, key, not_yet, now_us=clock.now_us())
+    except _NotYetError:
+        return None
+    return answer
+
+
+class OnceMade(Generic[Made]):
+    """Stores the answer under a key in the last unit of work of what was done, and keeps it.
+
+    For acts that need units of work of their own, where `once` cannot stand around them.
+    """
+
+    def __init__(
+        self,
+        key: IdempotencyKey | None,
+        clock: Clock,
+        answered: Callable[[UnitOfWork, Made], Awaitable[dict[str, Any]]],
+    ) -> None:
+        self._key = key
+        self._clock = clock
+        self._answered = answered
+        self.answer: dict[str, Any] = {}
+
+    async def __call__(self, work: UnitOfWork, made: Made) -> None:
+        """Make the answer and store it, inside the unit of work that made what it tells."""
+        self.answer, _ = await once(
+            work, self._key, lambda: self._answered(work, made), now_us=self._clock.now_us()
+        )

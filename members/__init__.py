@@ -37,10 +37,12 @@ from members.sources import (
     pairwise_source,
     registry_source,
 )
+from members.uploads import IMPORT_WANTED, ImportProgress, Uploads
 
 __all__ = [
     "CODE_WANTED",
     "DATE_ERAS",
+    "IMPORT_WANTED",
     "MATCH_WANTED",
     "MEMBER_TABLE",
     "PROFILES",
@@ -59,6 +61,7 @@ __all__ = [
     "Formats",
     "Found",
     "ImportFileError",
+    "ImportProgress",
     "ImportReport",
     "Imports",
     "Matching",
@@ -79,6 +82,7 @@ __all__ = [
     "Provenance",
     "Registered",
     "Scanned",
+    "Uploads",
     "count_members",
     "escaped",
     "find_members",

@@ -4,15 +4,14 @@ A decision makes units of work of its own, so what an Idempotency-Key stores is 
 last of them. Clients know both members by ids of their own.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 
-from kernel import Caller, Clock, Database, FieldProblem, IdempotencyKey, MemberId, UnitOfWork
+from kernel import Caller, Clock, Database, FieldProblem, MemberId, UnitOfWork
 from kernel.http import decode_id_cursor, encode_cursor
 from kernel.schemas import problems
-from kernel.web import Gatekeeper, JSONBytes, idempotency_key, once, replayed
+from kernel.web import Gatekeeper, JSONBytes, OnceMade, earlier_answer, idempotency_key, replayed
 from members.duplicates import Decided, Duplicates
 from members.errors import MemberDataError
 from members.merging import Merged
@@ -28,7 +27,6 @@ from members.schemas import (
 from members.service import Members
 
 _PAGE = 50
-Made = TypeVar("Made")
 _DupId = Annotated[str, Path(max_length=40, examples=["dup_01m834me8bfjwbgnk89sr02kdz"])]
 _MrgId = Annotated[str, Path(max_length=40, examples=["mrg_01m834me8bfjwbgnk89sr02kdz"])]
 _State = Annotated[PairState, Query(examples=["open"])]
@@ -84,7 +82,7 @@ def router(
     async def merge(request: Request, duplicate: _DupId, body: MergeBody) -> JSONBytes:
         caller = await gatekeeper.require(request, "duplicates", "resolve")
         key = await idempotency_key(request, caller, "POST /v1/duplicates/{id}:merge")
-        earlier = await _earlier(database, key, clock)
+        earlier = await earlier_answer(database, key, clock)
         if earlier is not None:
             return JSONBytes(earlier, headers=replayed(replay=True))
         async with database.read() as session:
@@ -103,7 +101,7 @@ def router(
                 "audit_id": merged.audit_id,
             }
 
-        done = _Once(key, clock, answered)
+        done = OnceMade(key, clock, answered)
         await duplicates.merge(caller, duplicate, survivor, then=done)
         return JSONBytes(done.answer)
 
@@ -116,14 +114,14 @@ def router(
     async def dismiss(request: Request, duplicate: _DupId) -> JSONBytes:
         caller = await gatekeeper.require(request, "duplicates", "resolve")
         key = await idempotency_key(request, caller, "POST /v1/duplicates/{id}:dismiss")
-        earlier = await _earlier(database, key, clock)
+        earlier = await earlier_answer(database, key, clock)
         if earlier is not None:
             return JSONBytes(earlier, headers=replayed(replay=True))
 
         async def answered(_work: UnitOfWork, decided: Decided) -> dict[str, Any]:
             return {"id": decided.duplicate_id, "audit_id": decided.audit_id}
 
-        done = _Once(key, clock, answered)
+        done = OnceMade(key, clock, answered)
         await duplicates.dismiss(caller, duplicate, then=done)
         return JSONBytes(done.answer)
 
@@ -136,7 +134,7 @@ def router(
     async def undo(request: Request, merge: _MrgId) -> JSONBytes:
         caller = await gatekeeper.require(request, "duplicates", "resolve")
         key = await idempotency_key(request, caller, "POST /v1/merges/{id}:undo")
-        earlier = await _earlier(database, key, clock)
+        earlier = await earlier_answer(database, key, clock)
         if earlier is not None:
             return JSONBytes(earlier, headers=replayed(replay=True))
 
@@ -148,50 +146,8 @@ def router(
                 "audit_id": parted.audit_id,
             }
 
-        done = _Once(key, clock, answered)
+        done = OnceMade(key, clock, answered)
         await duplicates.undo(caller, merge, then=done)
         return JSONBytes(done.answer)
 
     return routes
-
-
-class _NotYetError(Exception):
-    """Nobody has done this under this key."""
-
-
-async def _earlier(
-    database: Database, key: IdempotencyKey | None, clock: Clock
-) -> dict[str, Any] | None:
-    """Give the answer that was stored under a key, if there is one."""
-
-    async def not_yet() -> dict[str, Any]:
-        raise _NotYetError
-
-    if key is None:
-        return None
-    try:
-        async with database.unit_of_work() as work:
-            answer, _ = await once(work, key, not_yet, now_us=clock.now_us())
-    except _NotYetError:
-        return None
-    return answer
-
-
-class _Once(Generic[Made]):
-    """Stores the answer under the key in the unit of work of the decision, and keeps it."""
-
-    def __init__(
-        self,
-        key: IdempotencyKey | None,
-        clock: Clock,
-        answered: Callable[[UnitOfWork, Made], Awaitable[dict[str, Any]]],
-    ) -> None:
-        self._key = key
-        self._clock = clock
-        self._answered = answered
-        self.answer: dict[str, Any] = {}
-
-    async def __call__(self, work: UnitOfWork, made: Made) -> None:
-        self.answer, _ = await once(
-            work, self._key, lambda: self._answered(work, made), now_us=self._clock.now_us()
-        )

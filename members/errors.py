@@ -52,3 +52,18 @@ class MergeUnknownError(NotFoundError):
 
     slug = "merge-unknown"
     title = "No such pair or merge"
+
+
+class ImportUnknownError(NotFoundError):
+    """No such import in this brand."""
+
+    slug = "import-unknown"
+    title = "No such import"
+
+
+class UploadError(InvalidRequestError):
+    """A request does not bring one file with its declarations."""
+
+    slug = "upload"
+    title = "The file was not taken in"
+    remedy = "Send multipart/form-data with one part named file."

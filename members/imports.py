@@ -23,6 +23,7 @@ from kernel import (
     FieldProblem,
     IntegrityError,
     NotFoundError,
+    ReadSession,
     UnitOfWork,
     new_id,
     to_date,
@@ -33,6 +34,7 @@ from members.importing import (
     FaultyRow,
     Profile,
     RawRow,
+    Source,
     Survey,
     error_file,
     judge_row,
@@ -66,6 +68,15 @@ class ImportReport:
     exact_repeats: int
     issues: Mapping[str, int]
     unknown_columns: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A file that was looked through and has an import and a key of its own."""
+
+    import_id: str
+    rows: int
+    key: OwnerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +129,19 @@ class Imports:
                 issues[f"{field}.{code}"] = issues.get(f"{field}.{code}", 0) + 1
         return _report("", surveyed, counts, issues)
 
+    async def announce(
+        self, caller: Caller, source: Source, profile: Profile, *, brand: str, jurisdiction: str
+    ) -> Announced:
+        """Look through a file and begin its import without reading a row yet."""
+        self._check(jurisdiction)
+        surveyed = await asyncio.to_thread(survey, source, profile)
+        run, _ = await self._begin(caller, surveyed, profile, brand, jurisdiction)
+        return Announced(run.id, surveyed.rows, run.key)
+
     async def run(
         self,
         caller: Caller,
-        path: Path,
+        path: Source,
         profile: Profile,
         *,
         brand: str,
@@ -129,8 +149,7 @@ class Imports:
         progress: Progress | None = None,
     ) -> ImportReport:
         """Import a file, or finish an import of it that was interrupted; reports every row."""
-        if JurisdictionCode(jurisdiction) not in self._pack.jurisdictions:
-            raise MemberDataError(errors=[FieldProblem("/jurisdiction", "unknown_jurisdiction")])
+        self._check(jurisdiction)
         surveyed = await asyncio.to_thread(survey, path, profile)
         run, fresh = await self._begin(caller, surveyed, profile, brand, jurisdiction)
         async with self._database.read() as session:
@@ -208,6 +227,11 @@ class Imports:
         return len(faulty)
 
     # --- helpers ----------------------------------------------------------------------
+
+    def _check(self, jurisdiction: str) -> None:
+        if JurisdictionCode(jurisdiction) not in self._pack.jurisdictions:
+            raise MemberDataError(errors=[FieldProblem("/jurisdiction", "unknown_jurisdiction")])
+
     async def _begin(
         self,
         caller: Caller,
@@ -312,18 +336,23 @@ class Imports:
         return ImportedRow(row_no, "accepted", tag, registered.member_id, issues, cell)
 
     async def _account(self, run: _Run) -> ImportReport:
-        issues: dict[str, int] = {}
-        after = 0
         async with self._database.read() as session:
             counts = await repository.outcomes(session, run.id)
-            while page := await repository.rows_with_issues(
-                session, run.id, after=after, most=_PAGE_ROWS
-            ):
-                for row_no, _, found, _ in page:
-                    after = row_no
-                    for field, code in found:
-                        issues[f"{field}.{code}"] = issues.get(f"{field}.{code}", 0) + 1
+            issues = await self.issues(session, run.id)
         return _report(run.id, run.surveyed, counts, issues)
+
+    async def issues(self, session: ReadSession, import_id: str) -> dict[str, int]:
+        """Count what was wrong in an import's rows, by `field.code`."""
+        issues: dict[str, int] = {}
+        after = 0
+        while page := await repository.rows_with_issues(
+            session, import_id, after=after, most=_PAGE_ROWS
+        ):
+            for row_no, _, found, _ in page:
+                after = row_no
+                for field, code in found:
+                    issues[f"{field}.{code}"] = issues.get(f"{field}.{code}", 0) + 1
+        return dict(sorted(issues.items()))
 
     def _is_sealed(self, field: str) -> bool:
         entry = self._pack.fields.get(FieldKey(field))

@@ -195,3 +195,47 @@ class UndoAnswer(Answer):
     merge_id: IdText
     members: list[IdText]
     audit_id: IdText
+
+
+class ImportTakenAnswer(Answer):
+    """A file that was looked through and waits to be imported."""
+
+    id: IdText
+    rows: int
+
+
+class ImportAnswer(Answer):
+    """How far an import is; in the end rows = accepted + quarantined + exact_repeats."""
+
+    id: IdText
+    state: Annotated[
+        str, Field(json_schema_extra={"enum": ["waiting", "running", "finished", "failed"]})
+    ]
+    rows: int
+    done: int
+    accepted: int
+    quarantined: int
+    exact_repeats: int
+    issues: dict[str, int]
+    failure: str | None
+
+
+class RowIssue(Answer):
+    """What was wrong with one field of a row, or with the row."""
+
+    field: str
+    code: str
+
+
+class QuarantinedRowAnswer(Answer):
+    """A row that was set aside, by its number in the file."""
+
+    row: int
+    issues: list[RowIssue]
+
+
+class QuarantineAnswer(Answer):
+    """A page of rows that were set aside; never a value of theirs."""
+
+    rows: list[QuarantinedRowAnswer]
+    cursor: str | None

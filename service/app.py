@@ -17,6 +17,7 @@ import disclosure.feed_endpoints
 import disclosure.webhook_endpoints
 import members.duplicate_endpoints
 import members.endpoints
+import members.import_endpoints
 import policies.endpoints
 import service.auth.endpoints
 import service.console
@@ -83,6 +84,7 @@ def create_app(runtime: Runtime) -> Edge:
         app,
         runtime.reader,
         max_body_bytes=runtime.settings.server.max_body_bytes,
+        larger_bodies={"/v1/imports": runtime.settings.members.max_import_bytes},
         log_requests=runtime.settings.log.requests,
     )
 
@@ -116,6 +118,15 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             runtime.clients,
             runtime.courier,
             clock,
+        ),
+        members.import_endpoints.router(
+            database,
+            runtime.uploads,
+            runtime.pack,
+            gatekeeper,
+            clock,
+            max_bytes=runtime.settings.members.max_import_bytes,
+            jurisdiction=runtime.settings.jurisdiction,
         ),
         members.duplicate_endpoints.router(
             database, runtime.members, runtime.duplicates, gatekeeper, clock

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kernel import MemberId, Message, UnitOfWork, enqueue_job
-from members import MATCH_WANTED
+from members import IMPORT_WANTED, MATCH_WANTED
 from service.tasks import DAY_US, system_caller
 
 if TYPE_CHECKING:
@@ -29,7 +29,13 @@ def follow_members(runtime: "Runtime") -> None:
         runtime.courier.subscribe(topic, look_for_duplicates)
     runtime.worker.on(MATCH_WANTED, match)
 
+    async def import_file(payload: Mapping[str, Any]) -> None:
+        await runtime.uploads.work_off(system_caller("worker"), payload["import_id"])
+
+    runtime.worker.on(IMPORT_WANTED, import_file)
+
     async def settle(_payload: Mapping[str, Any]) -> None:
         await runtime.partings.settle_due(system_caller("worker"))
+        await runtime.uploads.drop_stale()
 
     runtime.worker.on(MERGES_SETTLED, settle, every_us=DAY_US)

@@ -5,8 +5,9 @@ problem without its text: messages of libraries may quote what a person typed.
 """
 
 import re
+import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,11 +69,18 @@ class Edge:
     """The outermost layer of the app; takes the consented read to its reader by itself."""
 
     def __init__(
-        self, app: App, reader: Reader, *, max_body_bytes: int, log_requests: bool
+        self,
+        app: App,
+        reader: Reader,
+        *,
+        max_body_bytes: int,
+        log_requests: bool,
+        larger_bodies: Mapping[str, int] | None = None,
     ) -> None:
         self._app = app
         self._reader = reader
         self._max_body_bytes = max_body_bytes
+        self._larger_bodies = dict(larger_bodies or {})
         self._log = RequestLog() if log_requests else None
         self.served: dict[tuple[str, int], Served] = {}
 
@@ -147,6 +155,7 @@ class Edge:
     ) -> int:
         status = 0
         complete = False
+        most = self._larger_bodies.get(scope["path"], self._max_body_bytes)
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal status, complete
@@ -161,9 +170,9 @@ class Edge:
             await send(message)
 
         try:
-            if length > self._max_body_bytes:
+            if length > most:
                 return await _answer_problem(BodyTooLargeError(), request_id, send)
-            await self._app(scope, self._bounded(receive), answer)
+            await self._app(scope, _bounded(receive, most), answer)
         except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
             _note_crash(error, request_id)
             if not status:
@@ -189,24 +198,25 @@ class Edge:
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 request_id = value.decode()
             elif name == b"content-length":
-                length = int(value) if value.isdigit() else self._max_body_bytes + 1
+                length = int(value) if value.isdigit() else sys.maxsize
         if "\0" in scope["path"]:
             fault = InvalidRequestError(errors=[FieldProblem("/path", "character")])
         return request_id or new_id("req"), length, authorization or b"", fault
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Count a body that did not say its length."""
-        received = 0
 
-        async def bounded() -> MutableMapping[str, Any]:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
-                raise BodyTooLargeError
-            return message
+def _bounded(receive: Receive, most: int) -> Receive:
+    """Count a body that did not say its length."""
+    received = 0
 
-        return bounded
+    async def bounded() -> MutableMapping[str, Any]:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise BodyTooLargeError
+        return message
+
+    return bounded
 
 
 def _where(error: BaseException) -> str:

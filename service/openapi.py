@@ -28,7 +28,7 @@ _VERIFY = _POINTS + "/{contact_point}:verify"
 _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
                _MEMBER + "/consents", _MEMBER + "/consents:withdraw", _MEMBER + "/objections",
                "/v1/duplicates/{duplicate}:merge", "/v1/duplicates/{duplicate}:dismiss",
-               "/v1/merges/{merge}:undo",
+               "/v1/merges/{merge}:undo", "/v1/imports",
                "/v1/webhooks", "/v1/webhooks/{webhook}:replay",
                "/v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge")  # fmt: skip
 _TAGGED = (

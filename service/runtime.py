@@ -30,7 +30,7 @@ from kernel import (
     fact,
 )
 from loyalty import Loyalty
-from members import AgeTiers, Duplicates, Imports, Matching, Members, Merges, Partings
+from members import AgeTiers, Duplicates, Imports, Matching, Members, Merges, Partings, Uploads
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
@@ -99,6 +99,7 @@ class Runtime:
     duplicates: Duplicates
     matching: Matching
     imports: Imports
+    uploads: Uploads
     disclosure: DisclosureService
     reader: Reader
     rights_requests: Rights
@@ -168,6 +169,7 @@ class Runtime:
             clock,
             undo_days=settings.members.merge_undo_days,
         )
+        imports = Imports(database, pack, vault, audit, members, clock)
         partings = Partings(database, vault, audit, consent, merges, clock)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         sender = OutboxFile(settings.outbox_file)
@@ -236,7 +238,8 @@ class Runtime:
             partings=partings,
             matching=Matching(database, pack, vault, audit, consent, clock),
             duplicates=Duplicates(database, access, audit, merges, partings, clock),
-            imports=Imports(database, pack, vault, audit, members, clock),
+            imports=imports,
+            uploads=Uploads(database, vault, audit, imports, clock),
             disclosure=disclosure,
             reader=Reader(disclosure, gatekeeper),
             rights_requests=rights_requests,

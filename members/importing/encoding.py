@@ -50,7 +50,9 @@ def decide_encoding(
     stream.seek(0)
     head = stream.read(_HEAD_BYTES)
     if head.startswith(_SPREADSHEET_MARKS):
-        raise ImportFileError("this is a spreadsheet or an archive, not CSV", reason="not_csv")
+        raise ImportFileError(
+            "this is an old spreadsheet or an archive, not CSV or XLSX", reason="not_csv"
+        )
     if declared != "auto":
         codec = CODECS[declared]
         if codec in _LEGACY and head.startswith((codecs.BOM_UTF8, *_UTF16_MARKS)):

@@ -15,6 +15,8 @@ _REMEDIES: Final = {
     "too_many_rows": "Split the file.",
     "empty": "Export the file again; it has no header row.",
     "not_csv": "Save it as CSV UTF-8 and import that.",
+    "spreadsheet": "Open it, save it anew as XLSX or as CSV UTF-8, and import that.",
+    "several_sheets": "Keep the sheet with the members and delete the others.",
     "changed": "Import a copy that nothing else writes to.",
 }
 

@@ -1,4 +1,4 @@
-"""Reading a CSV file of members, row by row, in bounded memory, without losing one.
+"""Reading a file of members, CSV or XLSX, row by row, in bounded memory, without losing one.
 
 The file is surveyed first (encoding, header, every row's shape, digest) and read second, so that
 a file that is damaged as a whole is refused before its first row has been judged. A row that is
@@ -26,11 +26,12 @@ from members.importing.columns import (
 from members.importing.encoding import decide_encoding
 from members.importing.errors import ImportFileError
 from members.importing.profile import Profile
+from members.importing.spreadsheet import CODEC, FORMULA, is_spreadsheet, sheet_records
 
 Source = Path | BinaryIO
 """A file on disk, or an open seekable binary stream (an upload held in memory)."""
 
-STRUCTURE_FAULTS: Final = frozenset({"columns", "quotes", "nul"})
+STRUCTURE_FAULTS: Final = frozenset({"columns", "quotes", "nul", FORMULA})
 """Faults that make a row unreadable as a whole: see `RawRow.fault`."""
 
 _DELIMITERS: Final = ",;\t|"
@@ -68,7 +69,7 @@ class RawRow:
 
     `values` holds the cells of known columns by field and is empty when `fault` is set:
     `columns` (more or fewer cells than the header), `quotes` (misplaced quotation marks; `raw`
-    is then the text of the row in one cell) or `nul` (a zero byte).
+    is then the text of the row in one cell), `nul` (a zero byte) or `formula` (of a spreadsheet).
     """
 
     row_no: int
@@ -85,9 +86,7 @@ def survey(source: Source, profile: Profile) -> Survey:
     profile.check()
     with _opened(source) as stream:
         digest = _sha256(stream)
-        codec = decide_encoding(stream, profile.encoding, _names_columns_beyond_ascii)
-        head = _head(stream, codec)
-        delimiter = profile.delimiter or _delimiter(head)
+        codec, delimiter = _kind(stream, profile)
         with closing(_records(stream, codec, delimiter, profile)) as records:
             header = _header(records)
             fields, unknown = map_columns(header, profile.columns)
@@ -130,6 +129,14 @@ def read_rows(source: Source, profile: Profile, surveyed: Survey | None = None) 
             raise ImportFileError("the file changed while it was read", reason="changed")
 
 
+def _kind(stream: BinaryIO, profile: Profile) -> tuple[str, str]:
+    """Give codec and delimiter of a file; a spreadsheet has no delimiter."""
+    if is_spreadsheet(stream):
+        return CODEC, ""
+    codec = decide_encoding(stream, profile.encoding, _names_columns_beyond_ascii)
+    return codec, profile.delimiter or _delimiter(_head(stream, codec))
+
+
 def _header(records: Iterator[_Record]) -> list[str]:
     cells, damage = next(records, ([], None))
     if not cells:
@@ -137,7 +144,8 @@ def _header(records: Iterator[_Record]) -> list[str]:
     if damage == "nul":
         raise ImportFileError("the header row has zero bytes, as UTF-16 would", reason="encoding")
     if damage is not None:
-        raise ImportFileError("the header row has misplaced quotation marks", reason="header")
+        what = "a formula" if damage == FORMULA else "misplaced quotation marks"
+        raise ImportFileError(f"the header row has {what}", reason="header")
     return cells
 
 
@@ -242,6 +250,9 @@ def _records(
     stream: BinaryIO, codec: str, delimiter: str, profile: Profile
 ) -> Generator[_Record, None, None]:
     """Yield the cells of every row that is not blank, the header included, and its damage."""
+    if codec == CODEC:
+        yield from sheet_records(stream, profile)
+        return
     with _decoded(stream, codec) as text:
         lines = _Lines(text, profile.max_row_chars)
         parser = csv.reader(lines, delimiter=delimiter, strict=True)

@@ -263,7 +263,7 @@ def clients_revoke(client: str, as_json: Json = False) -> None:
 
 @members_app.command("import")
 def members_import(
-    file: Annotated[Path, typer.Argument(help="A CSV file.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="A CSV or XLSX file.", exists=True, dir_okay=False)],
     brand: Brand = None,
     region: Annotated[
         str | None, typer.Option(help="Where its phone numbers ring: TH, TW …")

@@ -82,6 +82,9 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "GET /v1/audit/key",
         "GET /audit/log/checkpoint",
         "GET /audit/log/{path}",
+        "POST /v1/imports",
+        "GET /v1/imports/{import_id}",
+        "GET /v1/imports/{import_id}/quarantine",
         "GET /v1/duplicates",
         "POST /v1/duplicates/{duplicate}:merge",
         "POST /v1/duplicates/{duplicate}:dismiss",
@@ -263,6 +266,9 @@ STAGED = {
     ("post", "/v1/duplicates/{duplicate}:merge"),
     ("post", "/v1/duplicates/{duplicate}:dismiss"),
     ("post", "/v1/merges/{merge}:undo"),
+    ("post", "/v1/imports"),
+    ("get", "/v1/imports/{import_id}"),
+    ("get", "/v1/imports/{import_id}/quarantine"),
 }
 
 
