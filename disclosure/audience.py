@@ -7,7 +7,7 @@ chunk.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -55,6 +55,7 @@ class Selection:
 
     question: Question
     brand: str | None = None
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Audiences:
@@ -81,9 +82,43 @@ class Audiences:
     def selection(
         self, purpose: str, channel: str | None, where: Mapping[str, Any] | None = None
     ) -> Selection:
-        """Check a selection against the pack before anything is read."""
+        """Check a selection against the pack before anything is read.
+
+        `where` is what `AudienceWhere` holds. A tag that tells sensitive data (PDPA s.26, GDPR
+        art. 9) selects for its own purpose only.
+        """
+        question = self._disclosure.question(purpose, channel, None)
         where = where or {}
-        return Selection(self._disclosure.question(purpose, channel, None), where.get("brand"))
+        tags = where.get("tags") or {}
+        given = {name: where.get(name) for name in ("tier", "branch", "activity_class")}
+        given |= {f"tags_{how}": tags.get(how) for how in ("any", "all", "none")}
+        words = {name: tuple(found) for name, found in given.items() if found}
+        problems = [
+            FieldProblem(f"/where/{name.replace('_', '/', 1)}/{at}", code)
+            if name.startswith("tags_")
+            else FieldProblem(f"/where/{name}/{at}", code)
+            for name, found in words.items()
+            for at, word in enumerate(found)
+            if (code := self._fault(name, word, question)) is not None
+        ]
+        if problems:
+            raise InvalidRequestError(errors=problems, reason="where")
+        return Selection(question, where.get("brand"), words)
+
+    def _fault(self, name: str, word: str, question: Question) -> str | None:
+        rules = self._pack.loyalty
+        if name == "branch":
+            return None
+        if name == "tier":
+            return None if any(word == tier.key for tier in rules.tiers) else "unknown_tier"
+        if name == "activity_class":
+            known = any(word == one.key for one in rules.activity)
+            return None if known else "unknown_activity_class"
+        tag = rules.tags.get(word)
+        if tag is None:
+            return "unknown_tag"
+        own = tag.purpose == question.purpose.key
+        return "tag_of_another_purpose" if tag.sensitive and not own else None
 
     async def count(self, caller: Caller, selection: Selection) -> dict[str, Any]:
         """Count who may be reached now; one event, which holds what was told and nobody's token.
@@ -94,7 +129,7 @@ class Audiences:
         question = selection.question
         async with self._database.unit_of_work() as work:
             exact = await audience_repository.count(
-                work, self._shape(question), self._whom(caller, selection)
+                work, self._shape(selection), self._whom(caller, selection)
             )
             told = self._rules.told(exact)
             audit_id = await self._audit.record(
@@ -104,6 +139,7 @@ class Audiences:
                 purpose=question.purpose.key,
                 channel=question.channel,
                 decision="allow",
+                fields=tuple(sorted(selection.words)),
                 count=told,
                 reason="below_minimum" if told is None else None,
             )
@@ -127,7 +163,7 @@ class Audiences:
         The ids are drawn before the first page, so that the order of the lines is the order of
         random ids: two clients cannot find out by position who is the same person.
         """
-        whom, shape = self._whom(caller, selection), self._shape(selection.question)
+        whom, shape = self._whom(caller, selection), self._shape(selection)
         export = Export(self, caller, selection, under_epochs, after)
         async with self._database.unit_of_work() as work:
             await self._audit.record(
@@ -137,6 +173,7 @@ class Audiences:
                 purpose=selection.question.purpose.key,
                 channel=selection.question.channel,
                 resource=export.resource,
+                fields=tuple(sorted(selection.words)),
                 decision="allow",
             )
         last = ""
@@ -164,7 +201,7 @@ class Audiences:
         async with self._database.read() as session:
             named = await audience_repository.page(
                 session,
-                self._shape(selection.question),
+                self._shape(selection),
                 self._whom(caller, selection),
                 after=after,
                 most=repository.MOST_IN_BATCH,
@@ -207,10 +244,16 @@ class Audiences:
                 errors=[FieldProblem("/where/brand", "other_brand")],
             )
         question = selection.question
-        return Whom(caller.id, caller.brand, question.purpose.key, question.channel or "")
+        return Whom(
+            caller.id,
+            caller.brand,
+            question.purpose.key,
+            question.channel or "",
+            selection.words,
+        )
 
-    def _shape(self, question: Question) -> Shape:
-        purpose = question.purpose
+    def _shape(self, selection: Selection) -> Shape:
+        purpose = selection.question.purpose
         by_consent: list[str] = []
         otherwise: list[str] = []
         for code in sorted(self._pack.jurisdictions):
@@ -222,7 +265,7 @@ class Audiences:
             for notice in self._pack.notices.get(purpose.notice, ())
             if notice.outdated_us is None or notice.outdated_us > now_us
         )
-        return Shape(tuple(by_consent), tuple(otherwise), words)
+        return Shape(tuple(by_consent), tuple(otherwise), words, frozenset(selection.words))
 
 
 class Export:

@@ -4,8 +4,8 @@
 each other. Whatever leaves the registry passes `decide` again, with its gate held.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -15,9 +15,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from consent import GateState, Status, gate_source, state_source
 from kernel import ReadSession, Row, Statement
+from loyalty import loyalty_source
 from members import pairwise_source, registry_source
 from policies import AgeTier
 
+MOST_WORDS = 20
+NARROWING = ("tier", "branch", "activity_class", "tags_any", "tags_all", "tags_none")
 _MINORS = (AgeTier.MINOR_WITH_GUARDIAN.value, AgeTier.GUARDIAN_ONLY.value)
 _purpose = bindparam("purpose", type_=Text)
 _channel = bindparam("channel", type_=Text)
@@ -39,24 +42,35 @@ class Shape:
     by_consent: tuple[str, ...]
     otherwise: tuple[str, ...]
     words: tuple[str, ...]
+    narrowed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Whom:
-    """The parameters of a selection: a client, its brand, and what it asks for."""
+    """The parameters of a selection: a client, its brand, and what it asks for.
+
+    `words` maps a name of `NARROWING` to at most `MOST_WORDS` words.
+    """
 
     client_id: str
     brand: str
     purpose: str
     channel: str
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def parameters(self) -> dict[str, Any]:
-        """Give the named parts of a statement."""
+        """Give the named parts of a statement; fewer words than it has room for are repeated."""
+        named = {
+            f"{name}_{at}": _sought(name, words[min(at, len(words) - 1)])
+            for name, words in self.words.items()
+            for at in range(MOST_WORDS)
+        }
         return {
             "client_id": self.client_id,
             "brand": self.brand,
             "purpose": self.purpose,
             "channel": self.channel,
+            **named,
         }
 
 
@@ -69,13 +83,17 @@ def _parts(
     gate, gate_on, gate_columns = gate_source(member_id)
     state, state_on, state_columns = state_source(member_id, _purpose, _channel)
     pairwise, (named, client, of_member) = pairwise_source()
+    account, account_on, account_columns = loyalty_source(member_id)
     joined = member.join(gate, gate_on).outerjoin(state, state_on)
+    if shape.narrowed:
+        joined = joined.outerjoin(account, account_on)
     theirs = and_(of_member == member_id, client == _client)
     joined = joined.join(pairwise, theirs) if known else joined.outerjoin(pairwise, theirs)
     places = {"member_id": member_id, "pairwise_id": named}
     where = and_(
         brand == _brand,
         _eligible(shape, jurisdiction, gate_columns, state_columns),
+        *_narrowing(shape, {column.name: column for column in account_columns}),
     )
     return select(*(columns or (named,))).select_from(joined).where(where), places
 
@@ -99,6 +117,25 @@ def _eligible(
     silent = or_(status.is_(None), status != Status.OBJECTED.value)
     lawful = or_(consented, and_(_one_of(jurisdiction, shape.otherwise), silent))
     return and_(gate_state == GateState.ACTIVE.value, lawful)
+
+
+def _sought(name: str, word: str) -> str:
+    """Give a word as its column is compared: a tag is looked for in a list of quoted words."""
+    return word if not name.startswith("tags_") else '%"' + word.replace("_", "/_") + '"%'
+
+
+def _narrowing(
+    shape: Shape, account: Mapping[str, ColumnElement[Any]]
+) -> Iterator[ColumnElement[bool]]:
+    """Say what else must be so; who has no account has no tier, no class and no tag."""
+    for name in sorted(shape.narrowed):
+        words = [bindparam(f"{name}_{at}", type_=Text) for at in range(MOST_WORDS)]
+        if name in {"tier", "branch", "activity_class"}:
+            yield account[f"loyalty_{name}"].in_(words)
+            continue
+        tags = func.coalesce(account["loyalty_tags"], "[]")
+        has = [tags.like(word, escape="/") for word in words]
+        yield {"tags_any": or_(*has), "tags_all": and_(*has), "tags_none": not_(or_(*has))}[name]
 
 
 def _one_of(column: ColumnElement[str], words: Sequence[str]) -> ColumnElement[bool]:

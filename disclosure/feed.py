@@ -165,6 +165,8 @@ class Feed:
         )
         if not isinstance(decision, Denied) or decision.reason is Refusal.OTHER_BRAND:
             return None
+        if row["gate_state"] == GateState.MERGED.value:
+            return GateState.MERGED.value
         return decision.reason.value.removeprefix("consent_").removeprefix("member_")
 
     def _told(self, client_id: str, row: Row) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kernel.schemas import Answer, IdText, Key, RequestBody
+from kernel.schemas import Answer, IdText, Key, RequestBody, TypedText
 
 _FieldKeys = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100)]
 
@@ -94,10 +94,28 @@ class DisclosuresAnswer(Answer):
 # --- audiences, changes, suppressions -------------------------------------------------
 
 
+_Words = Annotated[list[Key], Field(min_length=1, max_length=20)]
+_Branches = Annotated[
+    list[Annotated[TypedText, Field(max_length=64)]], Field(min_length=1, max_length=20)
+]
+
+
+class TagsWhere(RequestBody):
+    """Tags of which a member has any, has all, or has none."""
+
+    any: _Words | None = Field(None, examples=[["event_guest"]])
+    all: _Words | None = None
+    none: _Words | None = None
+
+
 class AudienceWhere(RequestBody):
     """What narrows an audience down; what is left out narrows nothing."""
 
     brand: Annotated[str, Field(max_length=41)] | None = Field(None, examples=["main"])
+    branch: _Branches | None = None
+    tier: _Words | None = Field(None, examples=[["gold"]])
+    activity_class: _Words | None = None
+    tags: TagsWhere | None = None
 
 
 class AudienceBody(RequestBody):

@@ -1,11 +1,19 @@
 """Audiences: counts that single nobody out, exports that keep every promise of a single read."""
 
 import asyncio
+import itertools
 import json
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import bindparam, insert
 
-from disclosure import CountRules
+from consent import GateState, Status
+from consent.tables import consent_state, member_gate
+from disclosure import Allowed, CountRules, Snapshot, audience_repository, decide
+from kernel import Statement, new_id
+from members.tables import member as member_table
+from policies import AgeTier
 from tests.support.world import EVERYTHING, open_world
 
 pytestmark = pytest.mark.anyio
@@ -201,8 +209,6 @@ async def test_who_withdraws_while_an_export_runs_is_in_no_later_chunk(world):
 async def test_a_withdrawal_between_selecting_and_holding_is_seen(world, monkeypatch):
     crm = await world.app("crm", *AUDIENCES)
     members = await some_members(crm, 3)
-    from disclosure import audience_repository
-
     select_page = audience_repository.page
 
     async def then_withdraw(*arguments, **details):
@@ -282,3 +288,147 @@ async def test_when_the_trail_fails_an_export_discloses_nothing(settings):
         assert refused.status_code == 503
         assert "given_name" not in refused.text
         world.runtime.audit.unblock()
+
+
+# --- narrowing ------------------------------------------------------------------------
+
+
+async def account(world, member, **values):
+    """Give a member an account past the programme, as if it had been played for years."""
+    row = {"tier": "member", "activity_class": None, "branch": None, "tags": "[]", **values}
+    await world.execute(
+        "INSERT INTO loyalty_account (member_id, tier, points_balance, activity_class, branch, "
+        "tags, coupons, purchases, updated_us) VALUES "
+        "(:member, :tier, 0, :class, :branch, :tags, 0, 0, 0)",
+        member=await world.member_id(member),
+        tier=row["tier"],
+        **{"class": row["activity_class"]},
+        branch=row["branch"],
+        tags=row["tags"],
+    )
+
+
+async def test_an_audience_is_narrowed_by_what_the_programme_knows(world):
+    crm = await world.app("crm", *AUDIENCES)
+    gold, silver, tagged, none = await some_members(crm, 4)
+    await account(world, gold, tier="gold", activity_class="active", branch="siam")
+    await account(world, silver, tier="silver", activity_class="dormant")
+    await account(world, tagged, tags='["event_guest","gift_buyer"]')
+    for where, expected in (
+        ({}, [gold, silver, tagged, none]),
+        ({"brand": "main"}, [gold, silver, tagged, none]),
+        ({"tier": ["gold"]}, [gold]),
+        ({"tier": ["gold", "silver"]}, [gold, silver]),
+        ({"activity_class": ["dormant"]}, [silver]),
+        ({"tier": ["gold"], "activity_class": ["dormant"]}, []),
+        ({"branch": ["siam", "ari"]}, [gold]),
+        ({"branch": ["%"]}, []),
+        ({"tags": {"any": ["gift_buyer", "new_arrivals"]}}, [tagged]),
+        ({"tags": {"all": ["gift_buyer", "event_guest"]}}, [tagged]),
+        ({"tags": {"all": ["gift_buyer", "new_arrivals"]}}, []),
+        ({"tags": {"none": ["gift_buyer"]}}, [gold, silver, none]),
+        ({"tags": {"any": ["event_guest"], "none": ["gift_buyer"]}}, []),
+    ):
+        lines = await export(crm, where=where)
+        assert {line["id"] for line in lines[:-1]} == {one.id for one in expected}, where
+
+
+async def test_a_word_that_the_pack_does_not_know_is_never_left_out(world):
+    crm = await world.app("crm", *AUDIENCES)
+    for where, pointer in (
+        ({"tier": ["gold", "golden"]}, "/where/tier/1"),
+        ({"activity_class": ["asleep_"]}, "/where/activity_class/0"),
+        ({"tags": {"none": ["unheard_of"]}}, "/where/tags/none/0"),
+        ({"tiers": ["gold"]}, "/where"),
+        ({"tier": []}, "/where/tier"),
+    ):
+        refused = await crm.post("/v1/audiences:query", {**BODY, "where": where})
+        assert refused.status_code == 422, where
+        assert refused.json()["errors"][0]["pointer"] == pointer
+
+
+# --- what SQL says is what the decision says ------------------------------------------
+
+_MEMBER = Statement(
+    insert(member_table).values(
+        id=bindparam("id"),
+        brand=bindparam("brand"),
+        jurisdiction=bindparam("jurisdiction"),
+        cells=b"\x80",
+        provenance=b"\x80",
+        version=1,
+        created_us=0,
+        updated_us=0,
+    )
+)
+_GATE = Statement(
+    insert(member_gate).values(
+        member_id=bindparam("id"),
+        version=1,
+        state=bindparam("state"),
+        age_tier=bindparam("age_tier"),
+    )
+)
+_STATE = Statement(
+    insert(consent_state).values(
+        member_id=bindparam("id"),
+        purpose=bindparam("purpose"),
+        channel=bindparam("channel"),
+        status=bindparam("status"),
+        event_id="con_x",
+        notice_revision=None,
+        since_us=0,
+    )
+)
+
+
+async def test_in_every_state_there_is_sql_counts_exactly_those_whom_the_decision_allows(world):
+    crm = await world.app("crm", *AUDIENCES)
+    runtime, caller = world.runtime, world.caller(crm)
+    reached = [("marketing", "sms"), ("profiling", ""), ("membership", "")]
+    jurisdictions = [*runtime.pack.jurisdictions, "XX"]
+    everybody = {}
+    async with runtime.database.unit_of_work() as work:
+        for brand, law, state, tier, status in itertools.product(
+            ("main", "other"), jurisdictions, GateState, AgeTier, (None, *Status)
+        ):
+            identifier = new_id("mem")
+            await work.run(_MEMBER, id=identifier, brand=brand, jurisdiction=law)
+            await work.run(_GATE, id=identifier, state=state.value, age_tier=tier.value)
+            for purpose, channel in reached[:2] if status else ():
+                await work.run(
+                    _STATE, id=identifier, purpose=purpose, channel=channel, status=status.value
+                )
+            everybody[identifier] = Snapshot(
+                identifier,
+                brand,
+                law,
+                1,
+                state,
+                tier,
+                status,
+                "con_x",
+                None,
+                frozenset(),
+                frozenset(),
+            )
+    for purpose, channel in reached:
+        selection = runtime.audiences.selection(purpose, channel or None)
+        question = selection.question
+        allowed = set()
+        for identifier, found in everybody.items():
+            known = found if purpose != "membership" else replace(found, status=None)
+            decision = decide(
+                runtime.pack, runtime.access, caller, question.purpose, question.channel, (), known
+            )
+            if isinstance(decision, Allowed):
+                allowed.add(identifier)
+        shape = runtime.audiences._shape(selection)
+        whom = runtime.audiences._whom(caller, selection)
+        async with runtime.database.read() as session:
+            found = await audience_repository.unknown_members(
+                session, shape, whom, after="", most=100_000
+            )
+            assert await audience_repository.count(session, shape, whom) == len(allowed)
+        assert set(found) == allowed
+        assert 0 < len(allowed) < len(everybody)
