@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import bindparam, insert
@@ -376,50 +375,71 @@ _STATE = Statement(
         channel=bindparam("channel"),
         status=bindparam("status"),
         event_id="con_x",
-        notice_revision=None,
+        notice_revision=bindparam("revision"),
+        guardian_id=bindparam("guardian"),
         since_us=0,
     )
 )
+
+
+def every_state(jurisdictions):
+    """Every combination of what a decision looks at, words and guardian of a consent included."""
+    decisions = [(None, "", None)]
+    decisions += itertools.product(Status, ("current", "sha256:unheard-of"), (None, "grd_x"))
+    for law, state, tier, decided in itertools.product(
+        jurisdictions, GateState, AgeTier, decisions
+    ):
+        yield "main", law, state, tier, *decided
+    yield "other", "TH", GateState.ACTIVE, AgeTier.ADULT, Status.GIVEN, "current", None
 
 
 async def test_in_every_state_there_is_sql_counts_exactly_those_whom_the_decision_allows(world):
     crm = await world.app("crm", *AUDIENCES)
     runtime, caller = world.runtime, world.caller(crm)
     reached = [("marketing", "sms"), ("profiling", ""), ("membership", "")]
-    jurisdictions = [*runtime.pack.jurisdictions, "XX"]
+    current = {purpose: world.revision(purpose) for purpose, _ in reached}
     everybody = {}
     async with runtime.database.unit_of_work() as work:
-        for brand, law, state, tier, status in itertools.product(
-            ("main", "other"), jurisdictions, GateState, AgeTier, (None, *Status)
-        ):
+        for one in every_state([*runtime.pack.jurisdictions, "XX"]):
+            brand, law, state, tier, status, words, guardian = one
             identifier = new_id("mem")
+            everybody[identifier] = one
             await work.run(_MEMBER, id=identifier, brand=brand, jurisdiction=law)
             await work.run(_GATE, id=identifier, state=state.value, age_tier=tier.value)
-            for purpose, channel in reached[:2] if status else ():
+            for purpose, channel in reached if status else ():
                 await work.run(
-                    _STATE, id=identifier, purpose=purpose, channel=channel, status=status.value
+                    _STATE,
+                    id=identifier,
+                    purpose=purpose,
+                    channel=channel,
+                    status=status.value,
+                    revision=current[purpose] if words == "current" else words,
+                    guardian=guardian,
                 )
-            everybody[identifier] = Snapshot(
-                identifier,
-                brand,
-                law,
-                1,
-                state,
-                tier,
-                status,
-                "con_x",
-                None,
-                frozenset(),
-                frozenset(),
-            )
     for purpose, channel in reached:
         selection = runtime.audiences.selection(purpose, channel or None)
         question = selection.question
         allowed = set()
-        for identifier, found in everybody.items():
-            known = found if purpose != "membership" else replace(found, status=None)
+        for identifier, one in everybody.items():
+            brand, law, state, tier, status, words, guardian = one
+            revision = current[purpose] if words == "current" else words
+            found = Snapshot(
+                member_id=identifier,
+                brand=brand,
+                jurisdiction=law,
+                gate_version=1,
+                gate_state=state,
+                age_tier=tier,
+                status=status,
+                consent_id=None if status is None else "con_x",
+                notice_revision=revision,
+                guardian_id=guardian,
+                at_us=runtime.clock.now_us(),
+                held=frozenset(),
+                verified=frozenset(),
+            )
             decision = decide(
-                runtime.pack, runtime.access, caller, question.purpose, question.channel, (), known
+                runtime.pack, runtime.access, caller, question.purpose, question.channel, (), found
             )
             if isinstance(decision, Allowed):
                 allowed.add(identifier)
