@@ -2,6 +2,15 @@
 
 from consent.decision import Basis, BasisRefusal, Decided, decide_basis
 from consent.errors import ConsentError, GuardianRequiredError, NoLawfulBasisError
+from consent.guardian_rows import GuardianRow
+from consent.guardians import (
+    GUARDIAN_CODE_WANTED,
+    ContactForm,
+    GuardianContacts,
+    GuardianPoint,
+    Guardians,
+    Relation,
+)
 from consent.model import (
     NO_CHANNEL,
     ConsentEvent,
@@ -25,6 +34,7 @@ from consent.repository import (
 from consent.service import ConsentService
 
 __all__ = [
+    "GUARDIAN_CODE_WANTED",
     "NO_CHANNEL",
     "Basis",
     "BasisRefusal",
@@ -33,15 +43,21 @@ __all__ = [
     "ConsentRequest",
     "ConsentService",
     "ConsentState",
+    "ContactForm",
     "Decided",
     "Gate",
     "GateState",
+    "GuardianContacts",
+    "GuardianPoint",
     "GuardianRequiredError",
+    "GuardianRow",
+    "Guardians",
     "NoLawfulBasisError",
     "NoticeRecord",
     "ReceiptSigner",
     "Reconfirm",
     "ReconfirmReason",
+    "Relation",
     "Status",
     "consent_counts",
     "decide_basis",

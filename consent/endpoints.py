@@ -1,12 +1,13 @@
 """Consent over HTTP: record, withdraw, look at it now or as of a moment, fetch a receipt."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
 
 from consent.checking import evidence_problems
 from consent.errors import ConsentError
+from consent.members_port import MemberDirectory
 from consent.model import NO_CHANNEL, ConsentEvent, ConsentRequest, ConsentState, Status
 from consent.receipt import ReceiptSigner
 from consent.schemas import (
@@ -21,7 +22,6 @@ from consent.schemas import (
 )
 from consent.service import ConsentService
 from kernel import (
-    Caller,
     Clock,
     Database,
     FieldProblem,
@@ -37,7 +37,6 @@ from kernel.http import check_if_match, etag
 from kernel.schemas import problems
 from kernel.web import Gatekeeper, JSONBytes, idempotency_key, once, replayed
 from policies import AgeTier
-from vault import OwnerKey
 
 _SubId = Annotated[str, Path(max_length=40, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"])]
 _IfMatch = Annotated[
@@ -50,22 +49,6 @@ _IfMatch = Annotated[
     ),
 ]
 _YEAR_10000_US = 253_402_300_800_000_000
-
-
-class MemberDirectory(Protocol):
-    """Knows members by what clients call them; the members room has it."""
-
-    async def resolve(self, session: ReadSession, pairwise: str, caller: Caller) -> MemberId:
-        """Resolve a pairwise id inside the caller's brand, or raise."""
-        ...
-
-    async def pseudonym(self, session: ReadSession, member_id: MemberId) -> OwnerKey:
-        """Give the key under which the member appears in the trail, or raise."""
-        ...
-
-    async def is_known_to(self, session: ReadSession, member_id: MemberId, caller: Caller) -> bool:
-        """Say whether this caller knows the member."""
-        ...
 
 
 def request_of(body: DecisionBody) -> ConsentRequest:

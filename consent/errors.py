@@ -1,6 +1,6 @@
 """What can be wrong with a consent."""
 
-from kernel import InvalidRequestError, NotAllowedError
+from kernel import InvalidRequestError, NotAllowedError, NotFoundError
 
 
 class ConsentError(InvalidRequestError):
@@ -24,3 +24,18 @@ class GuardianRequiredError(NotAllowedError):
     slug = "guardian-required"
     title = "A guardian has to agree"
     remedy = "Register the consent of the holder of parental power."
+
+
+class GuardianUnknownError(NotFoundError):
+    """The member has no such guardian."""
+
+    slug = "guardian-unknown"
+    title = "No such guardian"
+
+
+class GuardianCodeError(InvalidRequestError):
+    """A guardian's one-time code was wrong, too old, or tried too often."""
+
+    slug = "guardian-code-refused"
+    title = "The guardian's code was not accepted"
+    remedy = "Name the guardian again for a new code; each is good for ten minutes."

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from consent.guardians import Relation
 from kernel.schemas import Answer, IdText, Key, RequestBody
 
 GuardianId = Annotated[str, Field(max_length=40, examples=["grd_01m834me8bfjwbgnk89sr02kdz"])]
@@ -39,6 +40,49 @@ class WithdrawBody(RequestBody):
     purpose: Key = Field(examples=["marketing"])
     channel: Key | None = Field(None, examples=["sms"])
     guardian: GuardianId | None = None
+
+
+class GuardianContactBody(RequestBody):
+    """How a guardian who is no member is reached."""
+
+    kind: Key = Field(examples=["phone"])
+    value: Annotated[str, Field(max_length=320)] = Field(examples=["089-876-5432"])
+    region: Annotated[str, Field(max_length=2)] | None = Field(None, examples=["TH"])
+
+
+class GuardianBody(RequestBody):
+    """A guardian of a minor: a contact of their own, or another member of age."""
+
+    relation: Relation = Field(examples=["parent"])
+    contact: GuardianContactBody | None = None
+    member: Annotated[str, Field(max_length=40)] | None = Field(
+        None, examples=["sub_52d26pfztp1nmz8kye4m2pcahc"]
+    )
+
+
+class GuardianCodeBody(RequestBody):
+    """The code that came back from the guardian."""
+
+    code: Annotated[str, Field(max_length=12)] = Field(examples=["123456"])
+
+
+class GuardianAnswer(Answer):
+    """A guardian: who stands in which relation, proven how and when; never how to reach them."""
+
+    id: IdText
+    relation: str = Field(examples=["parent"])
+    is_member: bool
+    kind: str = Field(examples=["phone"])
+    method: str = Field(examples=["otp"])
+    proven_at: str | None
+    ended_at: str | None
+
+
+class GuardiansAnswer(Answer):
+    """Every guardian a member ever had."""
+
+    id: IdText
+    guardians: list[GuardianAnswer]
 
 
 class ObjectBody(RequestBody):

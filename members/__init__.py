@@ -14,6 +14,7 @@ from members.errors import (
     MergeUnknownError,
 )
 from members.finding import find_members
+from members.guardian_contacts import MemberContacts
 from members.importing import PROFILES, ImportFileError, Profile, escaped
 from members.imports import ImportReport, Imports
 from members.merging import Merged, Merges
@@ -65,6 +66,7 @@ __all__ = [
     "ImportReport",
     "Imports",
     "Matching",
+    "MemberContacts",
     "MemberDataError",
     "MemberNotFoundError",
     "MemberRow",

@@ -12,6 +12,7 @@ from starlette.routing import Match
 
 import audit.endpoints
 import consent.endpoints
+import consent.guardian_endpoints
 import disclosure.endpoints
 import disclosure.feed_endpoints
 import disclosure.webhook_endpoints
@@ -133,6 +134,9 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         ),
         consent.endpoints.router(
             database, runtime.consent, runtime.receipts, runtime.members, gatekeeper, clock
+        ),
+        consent.guardian_endpoints.router(
+            database, runtime.guardians, runtime.members, gatekeeper, runtime.courier, clock
         ),
         policies.endpoints.router(runtime.pack, clock),
         audit.endpoints.router(database, runtime.audit, gatekeeper),

@@ -25,8 +25,10 @@ _OPEN = ("/livez", "/readyz", "/v1/purposes", "/v1/notices/", "/v1/audit/key",
 _MEMBER = "/v1/members/{member}"
 _POINTS = _MEMBER + "/contact-points"
 _VERIFY = _POINTS + "/{contact_point}:verify"
+_GUARDIANS = _MEMBER + "/guardians"
 _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
                _MEMBER + "/consents", _MEMBER + "/consents:withdraw", _MEMBER + "/objections",
+               _GUARDIANS, _GUARDIANS + "/{guardian}:verify", _GUARDIANS + "/{guardian}:end",
                "/v1/duplicates/{duplicate}:merge", "/v1/duplicates/{duplicate}:dismiss",
                "/v1/merges/{merge}:undo", "/v1/imports",
                "/v1/webhooks", "/v1/webhooks/{webhook}:replay",
@@ -270,7 +272,7 @@ def _link(paths: Json) -> None:
     about_member = {
         operation["operationId"]: {"member": "$response.body#/id"}
         for path, operations in paths.items()
-        if path.startswith(_MEMBER)
+        if path.startswith(_MEMBER) and "{guardian}" not in path
         for operation in operations.values()
     }
     verify = paths[_VERIFY]["post"]["operationId"]

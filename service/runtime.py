@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import AuditLog, RightsLedger, Sequencer, Signer
-from consent import ConsentService, ReceiptSigner
+from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, ReceiptSigner
 from disclosure import (
     FEED_TYPES,
     WEBHOOK_TYPES,
@@ -30,7 +30,17 @@ from kernel import (
     fact,
 )
 from loyalty import Loyalty
-from members import AgeTiers, Duplicates, Imports, Matching, Members, Merges, Partings, Uploads
+from members import (
+    AgeTiers,
+    Duplicates,
+    Imports,
+    Matching,
+    MemberContacts,
+    Members,
+    Merges,
+    Partings,
+    Uploads,
+)
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
@@ -91,6 +101,7 @@ class Runtime:
     rights: RightsLedger
     sequencer: Sequencer
     consent: ConsentService
+    guardians: Guardians
     receipts: ReceiptSigner
     loyalty: Loyalty
     members: Members
@@ -197,6 +208,9 @@ class Runtime:
         )
         courier.subscribe(CLAIM_CODE_WANTED, CodeDelivery(claims, sender, clock))
         worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
+        contacts = MemberContacts(pack, members.contact_points, clock)
+        guardians = Guardians(vault, audit, rights, consent, contacts)
+        courier.subscribe(GUARDIAN_CODE_WANTED, CodeDelivery(guardians, sender, clock))
         _tell_apps(courier, worker, feed, webhooks)
         rights_requests = wire_rights(
             settings.rights,
@@ -231,6 +245,7 @@ class Runtime:
                 poll_seconds=settings.audit.poll_ms / 1000,
             ),
             consent=consent,
+            guardians=guardians,
             receipts=ReceiptSigner(vault.signing_seed("receipt-signing"), vault.tenant),
             loyalty=loyalty,
             members=members,

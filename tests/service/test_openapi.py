@@ -63,6 +63,10 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "POST /v1/members/{member}/consents:withdraw",
         "GET /v1/members/{member}/objections",
         "POST /v1/members/{member}/objections",
+        "GET /v1/members/{member}/guardians",
+        "POST /v1/members/{member}/guardians",
+        "POST /v1/members/{member}/guardians/{guardian}:verify",
+        "POST /v1/members/{member}/guardians/{guardian}:end",
         "GET /v1/consents/{consent_id}/receipt",
         "POST /v1/decisions:check",
         "GET /v1/members/{member}/view",
@@ -263,6 +267,9 @@ class Walk:
 # An objection stays with the address that every other example uses: tests/consent walks it.
 STAGED = {
     ("post", "/v1/members/{member}/objections"),
+    ("post", "/v1/members/{member}/guardians"),
+    ("post", "/v1/members/{member}/guardians/{guardian}:verify"),
+    ("post", "/v1/members/{member}/guardians/{guardian}:end"),
     ("post", "/v1/duplicates/{duplicate}:merge"),
     ("post", "/v1/duplicates/{duplicate}:dismiss"),
     ("post", "/v1/merges/{merge}:undo"),
