@@ -16,6 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from audit import NotRecordedError, append_while_held
 from consent import gate_held, gate_source, state_source
 from kernel import IntegrityError, ReadSession, Row, Statement, UnitOfWork, epoch_value
+from loyalty import loyalty_source
 from members import member_source, pairwise_is
 from vault import ORDINARY, PSEUDONYM, key_source
 
@@ -33,9 +34,11 @@ def _select(which: ColumnElement[bool]) -> Select[Any]:
     )
     ordinary, ordinary_on, ordinary_columns = key_source(ORDINARY, member_id, "ordinary")
     pseudonym, pseudonym_on, pseudonym_columns = key_source(PSEUDONYM, member_id, "pseudonym")
+    account, account_on, account_columns = loyalty_source(member_id)
     joined = (
         source.join(gate, gate_on)
         .outerjoin(state, state_on)
+        .outerjoin(account, account_on)
         .outerjoin(ordinary, ordinary_on)
         .outerjoin(pseudonym, pseudonym_on)
     )
@@ -43,6 +46,7 @@ def _select(which: ColumnElement[bool]) -> Select[Any]:
         *member_columns,
         *gate_columns,
         *state_columns,
+        *account_columns,
         *ordinary_columns,
         *pseudonym_columns,
     ]

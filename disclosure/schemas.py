@@ -24,7 +24,9 @@ class ViewAnswer(Answer):
     id: IdText
     purpose: str = Field(examples=["marketing"])
     channel: str | None = Field(examples=["sms"])
-    data: dict[str, str] = Field(examples=[{"given_name": "สมหญิง", "phone": "+66812345678"}])
+    data: dict[str, str | int | list[str]] = Field(
+        examples=[{"given_name": "สมหญิง", "phone": "+66812345678"}]
+    )
     omitted: dict[str, str] = Field(examples=[{"birth_date": "not_in_purpose"}])
     basis: BasisAnswer
     audit_id: IdText

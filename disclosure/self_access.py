@@ -5,7 +5,7 @@ outlines: whoever takes over a signed-in browser learns little worth copying. Th
 reader as `self`, because a member's id may not stand in a log that cannot forget.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
@@ -16,6 +16,7 @@ from disclosure.decision import Denied, Refusal
 from disclosure.errors import GateMovedError, MemberUnknownError
 from disclosure.service import Epochs, StaleEpochError, refusal
 from kernel import Caller, Database, MemberId, RequestId, UnitOfWork
+from loyalty import plain_of
 from members import MEMBER_TABLE, MemberRow, Members
 from policies import VIEW, AccessSnapshot, CatalogueField, FieldKey, PolicyPack, mask
 from vault import ORDINARY, Vault
@@ -24,6 +25,7 @@ SELF = "self"
 ROLE = "member"
 VIEW_SELF = "member.view_self"
 COPY_SELF = "member.copy_self"
+LOYALTY = "loyalty"
 _ATTEMPTS = 8
 
 
@@ -90,6 +92,7 @@ class SelfCopy:
 class _Judged:
     row: MemberRow
     slots: tuple[str, ...]
+    plain: tuple[HeldValue, ...]
     event: AuditEvent
 
 
@@ -136,12 +139,12 @@ class SelfAccess:
         """
         judged = await self._judge(caller, member_id, epochs, road)
         opened = await self._open(member_id, judged)
-        return SelfView(tuple(self._held(judged.row, opened)), judged.event.id)
+        return SelfView((*self._held(judged.row, opened), *judged.plain), judged.event.id)
 
     async def copy(
         self, caller: Caller, member_id: MemberId, epochs: Epochs, *, resource: str
     ) -> SelfCopy:
-        """Give everything sealed in full, for the copy a member has a right to.
+        """Give every field in full, for the copy a member has a right to.
 
         Whoever asks for it has proven to be the member, or decided the request of somebody who
         has; `resource` names that request in the trail. Raises as `outline` does.
@@ -149,7 +152,7 @@ class SelfAccess:
         road = Road(COPY_SELF, VIEW, opens_restricted=True, resource=resource)
         judged = await self._judge(caller, member_id, epochs, road)
         opened = await self._open(member_id, judged)
-        values = tuple(
+        sealed = (
             CopiedValue(
                 self._pack.fields[_field_of(slot)],
                 slot,
@@ -160,7 +163,11 @@ class SelfAccess:
             )
             for slot in self._ordered(opened)
         )
-        return SelfCopy(values, judged.event.id)
+        plain = (
+            CopiedValue(one.field, one.slot, one.outline, one.source, one.collected_us, None)
+            for one in judged.plain
+        )
+        return SelfCopy((*sealed, *plain), judged.event.id)
 
     async def _judge(
         self, caller: Caller, member_id: MemberId, epochs: Epochs, road: Road
@@ -181,18 +188,19 @@ class SelfAccess:
                 raise StaleEpochError
             gate = await self._consent.gate(work, member_id)
             row = await self._members.read(work, member_id)
-            slots = tuple(self._readable(caller, row, road))
+            slots = tuple(self._readable(caller, row.cells, road))
             reason = _refusal(caller, gate.state, row, road, slots)
             if reason is not None:
                 refused = reason, await self._deny(work, caller, reason, road)
             else:
+                plain = await self._plain(work, caller, member_id, road)
                 event = self._audit.draft(
                     caller,
                     road.action,
                     resource=road.resource,
                     subject=await self._members.pseudonym(work, member_id),
                     purpose=road.purpose,
-                    fields=tuple(sorted(slots)),
+                    fields=tuple(sorted([*slots, *(value.slot for value in plain)])),
                     decision="allow",
                     legal_basis=road.legal_basis,
                 )
@@ -203,7 +211,7 @@ class SelfAccess:
                 parameters["policy_epoch"] = epochs.policy
                 if not await repository.record_if_unmoved(work, parameters):
                     return None
-                return _Judged(row, slots, event)
+                return _Judged(row, slots, plain, event)
         reason, event = refused
         raise refusal(Denied(reason), event.id)
 
@@ -216,8 +224,20 @@ class SelfAccess:
         await self._audit.record_many(work, [event])
         return event
 
-    def _readable(self, caller: Caller, row: MemberRow, road: Road) -> Iterator[str]:
-        for slot in row.cells:
+    async def _plain(
+        self, work: UnitOfWork, caller: Caller, member_id: MemberId, road: Road
+    ) -> tuple[HeldValue, ...]:
+        """Give the plain fields that are held, in the catalogue's order; no cell is opened."""
+        values, changed_us = await plain_of(work, member_id)
+        readable = set(self._readable(caller, values, road))
+        return tuple(
+            HeldValue(entry, key, mask(entry.mask, _text(values[key])), LOYALTY, changed_us, None)
+            for key, entry in self._pack.fields.items()
+            if key in readable
+        )
+
+    def _readable(self, caller: Caller, slots: Iterable[str], road: Road) -> Iterator[str]:
+        for slot in slots:
             entry = self._pack.fields.get(_field_of(slot))
             if entry is not None and self._access.allows(
                 caller.role, caller.brand, entry.category, road.access, road.purpose
@@ -259,6 +279,10 @@ class SelfAccess:
                 known.collected_us,
                 known.verified_us,
             )
+
+
+def _text(value: str | int | list[str]) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _field_of(slot: str) -> FieldKey:

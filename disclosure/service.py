@@ -32,6 +32,7 @@ from kernel import (
     Row,
     YinyomError,
 )
+from loyalty import plain_values
 from members import MEMBER_TABLE
 from policies import (
     VIEW,
@@ -40,9 +41,11 @@ from policies import (
     AgeTier,
     Channel,
     FieldKey,
+    MaskRule,
     PolicyPack,
     Purpose,
     PurposeKey,
+    Storage,
     mask,
 )
 from vault import ORDINARY, PSEUDONYM, AccessTicket, OwnerKey, Vault, WrappedKey, key_from_row
@@ -104,6 +107,7 @@ class DisclosureService:
         self._access = access
         kinds = {field: pack.own_key_class(field) for field in pack.fields}
         self._retained = {field: kept.key for field, kept in kinds.items() if kept is not None}
+        self._plain = {key for key, one in pack.fields.items() if one.storage is Storage.PLAIN}
 
     def question(
         self,
@@ -315,7 +319,7 @@ class DisclosureService:
         data = await self._open(judged, decision)
         if question.action == VIEW_MASKED:
             data = {
-                key: mask(self._pack.fields[FieldKey(key)].mask, value)
+                key: _outline(self._pack.fields[FieldKey(key)].mask, value)
                 for key, value in data.items()
             }
         return {
@@ -328,23 +332,34 @@ class DisclosureService:
             "audit_id": judged.event.id,
         }
 
-    async def _open(self, judged: _Judged, decision: Allowed) -> dict[str, str]:
-        if not decision.fields:
+    async def _open(self, judged: _Judged, decision: Allowed) -> dict[str, Any]:
+        """Give the values of the allowed fields; only sealed ones need a ticket and a key."""
+        plain = self._plain.intersection(decision.fields)
+        if not plain:
+            return dict(await self._open_cells(judged, decision.fields))
+        values: dict[str, Any] = {
+            **plain_values(judged.row),
+            **await self._open_cells(judged, [f for f in decision.fields if f not in plain]),
+        }
+        return {field: values[field] for field in decision.fields}
+
+    async def _open_cells(self, judged: _Judged, fields: Sequence[str]) -> Mapping[str, str]:
+        if not fields:
             return {}
         member_id = judged.found.member_id
         ticket = self._audit.ticket(judged.event, member_id)
         cells = msgpack.unpackb(judged.row["cells"])
-        if not self._retained or self._retained.keys().isdisjoint(decision.fields):
+        if not self._retained or self._retained.keys().isdisjoint(fields):
             key = await self._ordinary_key(judged)
-            chosen = {field: cells[field] for field in decision.fields}
+            chosen = {field: cells[field] for field in fields}
             return self._vault.open(ticket, key, MEMBER_TABLE, member_id, chosen)
-        return await self._open_by_kind(ticket, judged, decision, cells)
+        return await self._open_by_kind(ticket, judged, fields, cells)
 
     async def _open_by_kind(
         self,
         ticket: AccessTicket,
         judged: _Judged,
-        decision: Allowed,
+        fields: Sequence[str],
         cells: Mapping[str, bytes],
     ) -> dict[str, str]:
         """Open fields of which some are sealed under the key of a retention class."""
@@ -352,7 +367,7 @@ class DisclosureService:
         async with self._database.read() as session:
             keys = await self._vault.keys_of(session, member_id)
         opened: dict[str, str] = {}
-        for field in decision.fields:
+        for field in fields:
             key = keys.get(self._retained.get(FieldKey(field)) or ORDINARY)
             if key is None:
                 raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
@@ -394,6 +409,11 @@ def _is_hidden(denied: Denied) -> bool:
     return denied.reason in {Refusal.MEMBER_ERASED, Refusal.OTHER_BRAND}
 
 
+def _outline(rule: MaskRule, value: Any) -> Any:
+    """Mask a value; what a plain field shows unmasked keeps its type."""
+    return value if rule is MaskRule.NONE else mask(rule, str(value))
+
+
 def _snapshot(row: Row, now_us: int) -> Snapshot:
     provenance = msgpack.unpackb(row["provenance"])
     return Snapshot(
@@ -408,7 +428,7 @@ def _snapshot(row: Row, now_us: int) -> Snapshot:
         notice_revision=row["consent_notice_revision"],
         guardian_id=row["consent_guardian_id"],
         at_us=now_us,
-        held=frozenset(provenance),
+        held=frozenset(provenance).union(plain_values(row)),
         verified=frozenset(field for field, entry in provenance.items() if entry[2] is not None),
     )
 

@@ -11,7 +11,7 @@ from loyalty.errors import (
 )
 from loyalty.model import Account, EntryKind
 from loyalty.points import Posted
-from loyalty.repository import loyalty_source, plain_values
+from loyalty.repository import loyalty_source, plain_of, plain_values
 from loyalty.service import Loyalty
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "TagNotFoundError",
     "UnknownOfferError",
     "loyalty_source",
+    "plain_of",
     "plain_values",
 ]

@@ -39,10 +39,10 @@ class Accounts:
     async def share_gates(
         self, work: UnitOfWork, member_ids: Iterable[MemberId]
     ) -> dict[MemberId, GateState]:
-        """Give the gate states of members who are not erased, and hold them still."""
+        """Give the gate states of members who are still there, and hold them still."""
         found = await repository.share_gates(work, member_ids)
         states = {member_id: GateState(state) for member_id, state in found.items()}
-        return {one: state for one, state in states.items() if state is not GateState.ERASED}
+        return {one: state for one, state in states.items() if not state.is_closed}
 
     async def hold_many(
         self, work: UnitOfWork, member_ids: Iterable[MemberId], *, now_us: int

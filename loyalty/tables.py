@@ -87,10 +87,12 @@ Index("ix_coupon_expires", coupon.c.state, coupon.c.expires_us)
 loyalty_merge = Table(
     "loyalty_merge",
     metadata,
-    Column("into_id", Text, primary_key=True),
-    Column("merged_id", Text, primary_key=True),
+    Column("merge_id", Text, primary_key=True),
+    Column("into_id", Text, nullable=False),
+    Column("merged_id", Text, nullable=False),
     Column("moved", LargeBinary, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+Index("ix_loyalty_merge_into", loyalty_merge.c.into_id)
 Index("ix_loyalty_merge_merged", loyalty_merge.c.merged_id)

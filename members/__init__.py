@@ -29,6 +29,7 @@ from members.repository import (
     PairState,
     Provenance,
     count_members,
+    jurisdiction_of,
 )
 from members.service import Members
 from members.sources import (
@@ -89,6 +90,7 @@ __all__ = [
     "escaped",
     "find_members",
     "formats",
+    "jurisdiction_of",
     "member_source",
     "pairwise_is",
     "pairwise_source",

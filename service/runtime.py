@@ -167,7 +167,7 @@ class Runtime:
         audit = AuditLog(signer, clock, pack.digest)
         rights = RightsLedger(vault.ledger_tag_key(), clock)
         consent = ConsentService(pack, audit, rights, vault)
-        loyalty = Loyalty(database, pack, vault, audit, clock)
+        loyalty = Loyalty(database, pack, vault, audit, consent, clock)
         members = Members(
             pack, access, vault, audit, consent, rights, participants=(loyalty, Forgetting())
         )
@@ -181,6 +181,7 @@ class Runtime:
             undo_days=settings.members.merge_undo_days,
         )
         imports = Imports(database, pack, vault, audit, members, clock)
+        merges.join(loyalty)
         partings = Partings(database, vault, audit, consent, merges, clock)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         sender = OutboxFile(settings.outbox_file)
@@ -195,6 +196,7 @@ class Runtime:
             lambda _: loyalty.expire_due(system_caller("worker")),
             every_us=DAY_US,
         )
+        worker.on("loyalty_review", lambda _: loyalty.review_due(), every_us=DAY_US)
         clients = Clients(database, audit, pack, clock)
         feed = Feed(database, vault, audit, pack, access, consent, clock)
         targets = TargetRules(frozenset(settings.webhooks.hosts), settings.listens_here_only)

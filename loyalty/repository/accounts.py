@@ -107,6 +107,12 @@ _OPEN = Statement.for_dialect(
 _READ = Statement(
     select(loyalty_account).where(loyalty_account.c.member_id == bindparam("member_id"))
 )
+_PLAIN_OF = Statement(
+    select(
+        loyalty_account.c.updated_us,
+        *(loyalty_account.c[name].label(f"loyalty_{name}") for name in _PLAIN),
+    ).where(loyalty_account.c.member_id == bindparam("member_id"))
+)
 _HOLD = Statement(
     select(loyalty_account)
     .where(loyalty_account.c.member_id.in_(_names))
@@ -195,6 +201,14 @@ async def due_for_review(
     """Give members whose tier or class may have changed with time, from the one after `after`."""
     rows = await session.all(_DUE, now_us=now_us, after=after, most=most)
     return [MemberId(row["member_id"]) for row in rows]
+
+
+async def plain_of(
+    session: ReadSession, member_id: MemberId
+) -> tuple[dict[str, str | int | list[str]], int]:
+    """Give the plain fields that are held of one member, and when they last changed (µs)."""
+    row = await session.first(_PLAIN_OF, member_id=member_id)
+    return ({}, 0) if row is None else (plain_values(row), row["updated_us"])
 
 
 def plain_values(row: Mapping[str, Any]) -> dict[str, str | int | list[str]]:

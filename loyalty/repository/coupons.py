@@ -108,6 +108,7 @@ def _coupon(row: Row) -> Coupon:
 
 _ADD_MERGE = Statement(
     insert(loyalty_merge).values(
+        merge_id=bindparam("merge_id"),
         into_id=bindparam("into_id"),
         merged_id=bindparam("merged_id"),
         moved=bindparam("moved"),
@@ -116,17 +117,11 @@ _ADD_MERGE = Statement(
 )
 _MERGE = Statement(
     select(loyalty_merge.c.moved)
-    .where(
-        loyalty_merge.c.into_id == bindparam("into_id"),
-        loyalty_merge.c.merged_id == bindparam("merged_id"),
-    )
+    .where(loyalty_merge.c.merge_id == bindparam("merge_id"))
     .with_for_update()
 )
 _DROP_MERGE = Statement(
-    delete(loyalty_merge).where(
-        loyalty_merge.c.into_id == bindparam("into_id"),
-        loyalty_merge.c.merged_id == bindparam("merged_id"),
-    )
+    delete(loyalty_merge).where(loyalty_merge.c.merge_id == bindparam("merge_id"))
 )
 _DROP_MERGES = Statement(
     delete(loyalty_merge).where(
@@ -137,21 +132,31 @@ _DROP_MERGES = Statement(
 
 
 async def add_merge(
-    work: UnitOfWork, into: MemberId, merged: MemberId, moved: Mapping[str, Any], *, now_us: int
+    work: UnitOfWork,
+    merge_id: str,
+    into: MemberId,
+    merged: MemberId,
+    moved: Mapping[str, Any],
+    *,
+    now_us: int,
 ) -> None:
     """Remember what a merge moved, so that it can be undone."""
-    packed = msgpack.packb(moved)
-    await work.run(_ADD_MERGE, into_id=into, merged_id=merged, moved=packed, now_us=now_us)
+    await work.run(
+        _ADD_MERGE,
+        merge_id=merge_id,
+        into_id=into,
+        merged_id=merged,
+        moved=msgpack.packb(moved),
+        now_us=now_us,
+    )
 
 
-async def take_merge(
-    work: UnitOfWork, into: MemberId, merged: MemberId
-) -> Mapping[str, Any] | None:
-    """Give what a merge moved, and forget it; `None` when there was no such merge."""
-    row = await work.first(_MERGE, into_id=into, merged_id=merged)
+async def take_merge(work: UnitOfWork, merge_id: str) -> Mapping[str, Any] | None:
+    """Give what a merge moved, and forget it; `None` when there is no such merge."""
+    row = await work.first(_MERGE, merge_id=merge_id)
     if row is None:
         return None
-    await work.run(_DROP_MERGE, into_id=into, merged_id=merged)
+    await work.run(_DROP_MERGE, merge_id=merge_id)
     moved: Mapping[str, Any] = msgpack.unpackb(row["moved"])
     return moved
 

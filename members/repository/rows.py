@@ -58,6 +58,9 @@ _WRITE_MEMBER = Statement(
         updated_us=bindparam("now_us"),
     )
 )
+_JURISDICTION = Statement(
+    select(member.c.jurisdiction).where(member.c.id == bindparam("member_id"))
+)
 _COUNT = Statement(select(func.count().label("members")).select_from(member))
 _PAGE = Statement(
     select(member.c.id)
@@ -107,6 +110,12 @@ async def read_member(session: ReadSession, member_id: MemberId) -> MemberRow | 
     """Read a member's sealed row."""
     row = await session.first(_READ_MEMBER, member_id=member_id)
     return None if row is None else _member(row)
+
+
+async def jurisdiction_of(session: ReadSession, member_id: MemberId) -> str | None:
+    """Give the jurisdiction that a member is held under; `None` when there is no such member."""
+    row = await session.first(_JURISDICTION, member_id=member_id)
+    return None if row is None else str(row["jurisdiction"])
 
 
 async def hold_member(work: UnitOfWork, member_id: MemberId) -> MemberRow | None:

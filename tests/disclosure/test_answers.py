@@ -1,5 +1,6 @@
 """What reads answer: one event for each decision, the same face for all that is unknown."""
 
+import asyncio
 import contextlib
 import json
 import sqlite3
@@ -321,6 +322,8 @@ async def fill_the_disk(world):
     if world.settings.on_postgres:
         pytest.skip("a full disk is planted on SQLite; PostgreSQL has a table that refuses")
     writer = world.runtime.database._writer
+    while writer.in_transaction:  # the worker may be at its first round
+        await asyncio.sleep(0)
     writer.execute("VACUUM")
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count = {pages}")

@@ -100,13 +100,15 @@ def _create_tables() -> None:
     op.create_index("ix_coupon_expires", "coupon", ["state", "expires_us"])
     op.create_table(
         "loyalty_merge",
+        sa.Column("merge_id", sa.Text(), nullable=False),
         sa.Column("into_id", sa.Text(), nullable=False),
         sa.Column("merged_id", sa.Text(), nullable=False),
         sa.Column("moved", sa.LargeBinary(), nullable=False),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("into_id", "merged_id", name="pk_loyalty_merge"),
+        sa.PrimaryKeyConstraint("merge_id", name="pk_loyalty_merge"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_loyalty_merge_into", "loyalty_merge", ["into_id"])
     op.create_index("ix_loyalty_merge_merged", "loyalty_merge", ["merged_id"])
 
 
