@@ -32,6 +32,29 @@ class ViewAnswer(Answer):
     audit_id: IdText
 
 
+class CouponOfMember(Answer):
+    """One coupon of a member."""
+
+    id: IdText
+    offer: str = Field(examples=["welcome"])
+    state: str = Field(examples=["held"])
+    issued_at: str
+    expires_at: str
+    used_at: str | None = None
+
+
+class CouponsAnswer(Answer):
+    """The coupons of a member, as far as the purpose shows them."""
+
+    id: IdText
+    purpose: str = Field(examples=["membership"])
+    channel: str | None = None
+    coupons: list[CouponOfMember]
+    omitted: dict[str, str]
+    basis: BasisAnswer
+    audit_id: IdText
+
+
 class BatchBody(RequestBody):
     """Up to 100 members to read for one purpose."""
 

@@ -1,5 +1,6 @@
 """Loyalty: points, tiers, activity classes, purchases, coupons and tags of members."""
 
+from loyalty.coupons import COUPONS, coupon_answer
 from loyalty.errors import (
     CouponNotFoundError,
     CouponStateError,
@@ -15,6 +16,7 @@ from loyalty.repository import loyalty_source, plain_of, plain_values
 from loyalty.service import Loyalty
 
 __all__ = [
+    "COUPONS",
     "Account",
     "CouponNotFoundError",
     "CouponStateError",
@@ -26,6 +28,7 @@ __all__ = [
     "ReferenceReusedError",
     "TagNotFoundError",
     "UnknownOfferError",
+    "coupon_answer",
     "loyalty_source",
     "plain_of",
     "plain_values",

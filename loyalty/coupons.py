@@ -5,9 +5,10 @@ which offer was issued to whom, or used.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from consent import GateState
-from kernel import Caller, FieldProblem, MemberId, ReadSession, UnitOfWork, new_random_id
+from kernel import Caller, FieldProblem, MemberId, ReadSession, UnitOfWork, new_random_id, rfc3339
 from loyalty import repository
 from loyalty.accounts import Accounts
 from loyalty.errors import (
@@ -19,6 +20,9 @@ from loyalty.errors import (
 from loyalty.model import Account, Coupon, CouponState
 from loyalty.rules import DAY_US
 from policies import CouponOffer
+
+COUPONS = "coupons"
+"""The field of the catalogue that says how many coupons a member holds."""
 
 
 class Coupons:
@@ -115,3 +119,16 @@ def state_at(coupon: Coupon, now_us: int) -> CouponState:
     """Give where a coupon stands at a moment, whether or not a worker has looked since."""
     over = coupon.state is CouponState.HELD and coupon.expires_us <= now_us
     return CouponState.EXPIRED if over else coupon.state
+
+
+def coupon_answer(coupon: Coupon, now_us: int) -> dict[str, Any]:
+    """Tell of one coupon."""
+    used = {} if coupon.used_us is None else {"used_at": rfc3339(coupon.used_us)}
+    return {
+        "id": coupon.id,
+        "offer": coupon.offer,
+        "state": state_at(coupon, now_us).value,
+        "issued_at": rfc3339(coupon.issued_us),
+        "expires_at": rfc3339(coupon.expires_us),
+        **used,
+    }

@@ -41,6 +41,19 @@ class Tags:
             raise NotAllowedError(reason="scope_missing")
         return tag
 
+    async def refused(self, work: UnitOfWork, caller: Caller, key: str) -> str:
+        """Put on record that a caller may not handle a tag; gives the audit id."""
+        tag = self._pack.loyalty.tags[key]
+        return await self._accounts.audit.record(
+            work,
+            caller,
+            "tag.set",
+            purpose=tag.purpose,
+            resource=f"tag:{key}",
+            decision="deny",
+            reason="scope_missing",
+        )
+
     async def set(
         self, work: UnitOfWork, caller: Caller, tag: Tag, pairwise: Sequence[str], *, now_us: int
     ) -> tuple[list[RowResult], str | None]:

@@ -15,7 +15,9 @@ import consent.endpoints
 import consent.guardian_endpoints
 import disclosure.endpoints
 import disclosure.feed_endpoints
+import disclosure.loyalty_endpoints
 import disclosure.webhook_endpoints
+import loyalty.endpoints
 import members.duplicate_endpoints
 import members.endpoints
 import members.import_endpoints
@@ -111,6 +113,24 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             gatekeeper,
         ),
         disclosure.webhook_endpoints.router(database, runtime.webhooks, gatekeeper, clock),
+        disclosure.loyalty_endpoints.router(
+            database,
+            runtime.disclosure,
+            runtime.reader,
+            runtime.loyalty,
+            runtime.members,
+            runtime.pack,
+            gatekeeper,
+            clock,
+        ),
+        loyalty.endpoints.router(
+            database,
+            runtime.loyalty,
+            runtime.members,
+            runtime.pack,
+            gatekeeper,
+            clock,
+        ),
         members.endpoints.router(
             database,
             runtime.members,

@@ -26,7 +26,10 @@ from kernel import (
     Clock,
     ConfigurationError,
     Database,
+    MemberId,
+    Message,
     SystemClock,
+    UnitOfWork,
     fact,
 )
 from loyalty import Loyalty
@@ -228,6 +231,7 @@ class Runtime:
             Surroundings(gatekeeper, webhooks, {}),
         )
         work_on_rights(worker, rights_requests)
+        _drop_baseless_tags(courier, loyalty, clock)
         count_rules = CountRules(settings.audiences.minimum, settings.audiences.step)
         await gatekeeper.refresh()
         runtime = cls(
@@ -305,6 +309,21 @@ def _tell_apps(courier: OutboxCourier, worker: Worker, feed: Feed, webhooks: Web
         courier.subscribe(topic, webhooks.react)
     worker.on(CHANGE_RETENTION, lambda _: feed.sweep(), every_us=DAY_US)
     worker.on(DELIVERY_RETENTION, lambda _: webhooks.sweep(), every_us=DAY_US)
+
+
+def _drop_baseless_tags(courier: OutboxCourier, loyalty: Loyalty, clock: Clock) -> None:
+    """Take tags off members who no longer allow what the tags are for."""
+
+    async def react(work: UnitOfWork, message: Message) -> None:
+        await loyalty.tags.drop_baseless(
+            work,
+            system_caller("worker"),
+            MemberId(message.payload["member_id"]),
+            now_us=clock.now_us(),
+        )
+
+    for topic in ("consent.withdrawn", "consent.refused", "consent.expired", "objection.recorded"):
+        courier.subscribe(topic, react)
 
 
 def _locked(settings: Settings) -> DataDirLock:

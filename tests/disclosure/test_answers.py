@@ -322,7 +322,7 @@ async def fill_the_disk(world):
     if world.settings.on_postgres:
         pytest.skip("a full disk is planted on SQLite; PostgreSQL has a table that refuses")
     writer = world.runtime.database._writer
-    while writer.in_transaction:  # the worker may be at its first round
+    while writer.in_transaction:  # noqa: ASYNC110 (the worker may be at its first round)
         await asyncio.sleep(0)
     writer.execute("VACUUM")
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
