@@ -48,7 +48,23 @@ class PurchaseBody(RequestBody):
 class PurchasesBody(RequestBody):
     """Up to 1,000 purchases."""
 
-    purchases: list[PurchaseBody] = Field(min_length=1, max_length=MOST_ROWS)
+    purchases: list[PurchaseBody] = Field(
+        min_length=1,
+        max_length=MOST_ROWS,
+        examples=[
+            [
+                {
+                    "member": "sub_52d26pfztp1nmz8kye4m2pcahc",
+                    "at": "2026-11-20T10:15:00+07:00",
+                    "amount": "1250.00",
+                    "currency": "THB",
+                    "items": 3,
+                    "branch": "siam",
+                    "reference": "bill-0002",
+                }
+            ]
+        ],
+    )
 
 
 class RowAnswer(Answer):

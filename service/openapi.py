@@ -24,15 +24,20 @@ _OPEN = ("/livez", "/readyz", "/v1/purposes", "/v1/notices/", "/v1/audit/key",
          "/v1/audit/checkpoint", "/audit/log/")  # fmt: skip
 _MEMBER = "/v1/members/{member}"
 _POINTS = _MEMBER + "/contact-points"
+_COUPONS = _MEMBER + "/coupons"
 _VERIFY = _POINTS + "/{contact_point}:verify"
 _GUARDIANS = _MEMBER + "/guardians"
 _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
                _MEMBER + "/consents", _MEMBER + "/consents:withdraw", _MEMBER + "/objections",
                _GUARDIANS, _GUARDIANS + "/{guardian}:verify", _GUARDIANS + "/{guardian}:end",
+               _MEMBER + "/points", "/v1/purchases", _COUPONS, _COUPONS + "/{coupon}:use",
+               "/v1/tags/{tag}:set", "/v1/tags/{tag}:clear",
                "/v1/duplicates/{duplicate}:merge", "/v1/duplicates/{duplicate}:dismiss",
                "/v1/merges/{merge}:undo", "/v1/imports",
                "/v1/webhooks", "/v1/webhooks/{webhook}:replay",
                "/v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge")  # fmt: skip
+# A registration does not lead to these: they need an id that another request gives.
+_OTHER_IDS = ("{guardian}", "{coupon}")
 _TAGGED = (
     ("get", _MEMBER),
     ("patch", _MEMBER),
@@ -121,9 +126,9 @@ def _describe(path: str, method: str, operation: Json, pack: PolicyPack) -> None
         success.setdefault("headers", {})["Idempotency-Replayed"] = _REPLAYED
     if (method, path) in _TAGGED:
         success.setdefault("headers", {})["ETag"] = _ETAG
-    if method == "get" and path in {_MEMBER, _MEMBER + "/view"}:
+    if method == "get" and path in {_MEMBER, _MEMBER + "/view", _MEMBER + "/loyalty", _COUPONS}:
         operation["parameters"] = [
-            _reading_parameter(parameter, pack, masked=path == _MEMBER)
+            _reading_parameter(parameter, pack, masked=path != _MEMBER + "/view")
             for parameter in operation["parameters"]
         ]
 
@@ -172,6 +177,7 @@ def _name_what_the_pack_has(schemas: Json, pack: PolicyPack) -> None:
             "purpose": consented if decided else _objectionable(pack, name),
             "channel": list(pack.channels),
             "jurisdiction": list(pack.jurisdictions),
+            "offer": list(pack.loyalty.coupons),
         }
         for field, known in words.items():
             if field in properties:
@@ -272,7 +278,7 @@ def _link(paths: Json) -> None:
     about_member = {
         operation["operationId"]: {"member": "$response.body#/id"}
         for path, operations in paths.items()
-        if path.startswith(_MEMBER) and "{guardian}" not in path
+        if path.startswith(_MEMBER) and not any(other in path for other in _OTHER_IDS)
         for operation in operations.values()
     }
     verify = paths[_VERIFY]["post"]["operationId"]

@@ -56,6 +56,15 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "POST /v1/members/{member}:introduce",
         "POST /v1/members/{member}/contact-points",
         "POST /v1/members/{member}/contact-points/{contact_point}:verify",
+        "GET /v1/members/{member}/loyalty",
+        "POST /v1/members/{member}/points",
+        "POST /v1/purchases",
+        "GET /v1/members/{member}/coupons",
+        "POST /v1/members/{member}/coupons",
+        "POST /v1/members/{member}/coupons/{coupon}:use",
+        "GET /v1/tags",
+        "POST /v1/tags/{tag}:set",
+        "POST /v1/tags/{tag}:clear",
         "GET /v1/purposes",
         "GET /v1/notices/{key}",
         "POST /v1/members/{member}/consents",
@@ -304,8 +313,14 @@ def test_every_documented_example_is_accepted(document, registry):
         "consent_id": registered["consents"][0]["id"],
         "key": "marketing",
         "path": "checkpoint",
+        "tag": "event_guest",
     }
-    called = {("post", "/v1/webhooks"), ("post", "/v1/members")}
+    walk.ids["coupon"] = walk.call("post", "/v1/members/{member}/coupons").json()["id"]
+    called = {
+        ("post", "/v1/webhooks"),
+        ("post", "/v1/members"),
+        ("post", "/v1/members/{member}/coupons"),
+    }
     last = [
         ("post", "/v1/members/{member}/consents:withdraw"),
         ("delete", "/v1/webhooks/{webhook}"),

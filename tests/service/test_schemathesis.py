@@ -32,6 +32,9 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("POST", "/v1/members/{member}/consents"): "the revision is of words that were published",
     ("POST", "/v1/members/{member}/consents:withdraw"): "the purpose has the channel",
     ("GET", "/v1/members/{member}/view"): "the purpose has the channel, or has none",
+    ("GET", "/v1/members/{member}/loyalty"): "the purpose has the channel, or has none",
+    ("GET", "/v1/members/{member}/coupons"): "the purpose has the channel, or has none",
+    ("POST", "/v1/members/{member}/points"): "nobody redeems more than there is",
     ("GET", "/v1/members/{member}"): "the purpose has the channel, or has none",
     ("POST", "/v1/members:view"): "the purpose has the channel, or has none",
     ("POST", "/v1/decisions:check"): "the purpose has the channel, or has none",
@@ -118,6 +121,7 @@ def known_ids(registry) -> dict[str, str]:
         "contact_point": member["contact_points"][0]["id"],
         "consent_id": member["consents"][0]["id"],
         "key": "marketing",
+        "tag": "event_guest",
     }
 
 

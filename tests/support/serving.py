@@ -39,10 +39,11 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
         "changes:read",
         "suppressions:read",
         "webhooks:manage",
+        "loyalty:write",
         "purpose:membership",
         "purpose:marketing",
     ),
-    "till": ("purpose:membership",),
+    "till": ("purpose:membership", "loyalty:write"),
     "sender": ("purpose:marketing",),
     "cdp": ("purpose:analytics", "purpose:profiling"),
 }
