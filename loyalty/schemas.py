@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from kernel.schemas import Answer, IdText, Key, RequestBody
 from loyalty.purchases import MOST_ROWS
 from loyalty.tags import MOST_MEMBERS
 
-_Scalar = Annotated[str, Field(max_length=200)] | int | float | bool | None
+_Scalar = Annotated[str, Field(max_length=200)] | StrictInt | StrictFloat | StrictBool | None
 _Reference = Annotated[
     str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", examples=["bill-0001"])
 ]
