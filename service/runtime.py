@@ -228,7 +228,7 @@ class Runtime:
             consent,
             members,
             rights,
-            Surroundings(gatekeeper, webhooks, {}),
+            Surroundings(gatekeeper, webhooks, {"loyalty": loyalty}),
         )
         work_on_rights(worker, rights_requests)
         _drop_baseless_tags(courier, loyalty, clock)

@@ -93,7 +93,9 @@ async def test_a_batch_keeps_its_good_rows_and_names_each_bad_one(world):
         0,
         len(BAD_ROWS),
     )
-    stored = await world.fetch("SELECT reference, amount_milli, points FROM purchase ORDER BY reference")
+    stored = await world.fetch(
+        "SELECT reference, amount_milli, points FROM purchase ORDER BY reference"
+    )
     assert [tuple(one.values()) for one in stored] == [("first", 100_000, 4), ("last", 25_500, 1)]
     assert (await account(world, member)).points_balance == 5
     (event,) = await world.events("purchase.record")
