@@ -25,7 +25,7 @@ from disclosure.self_access import (
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
 from disclosure.staff_access import StaffAccess, StaffFound
 from disclosure.webhook import Retries, TargetRules
-from disclosure.webhooks import Acknowledgement, Answer, Consumers, Poster, Webhooks
+from disclosure.webhooks import Acknowledgement, Answer, ClientDirectory, Poster, Webhooks
 
 __all__ = [
     "AUTH_EPOCH",
@@ -36,7 +36,7 @@ __all__ = [
     "Allowed",
     "Answer",
     "Audiences",
-    "Consumers",
+    "ClientDirectory",
     "CopiedValue",
     "CountRules",
     "Denied",

@@ -76,7 +76,8 @@ class Feed:
     async def react(self, work: UnitOfWork, message: Message) -> Callable[[], None] | None:
         """Note a message of the outbox as a change, in the courier's own transaction."""
         happened = await happening(work, self._consent, message)
-        await feed_repository.note(work, happened, now_us=self._clock.now_us())
+        if happened is not None:
+            await feed_repository.note(work, happened, now_us=self._clock.now_us())
         return None
 
     async def changes(self, caller: Caller, cursor: str | None, *, most: int) -> Page:
@@ -87,12 +88,14 @@ class Feed:
 
         Raises:
             InvalidRequestError: the cursor was not made for this client.
-            CursorExpiredError: retention took changes away that the client has not seen.
+            CursorExpiredError: retention took changes away that the client has not seen, or
+                the registry was put back to a moment before the cursor.
         """
         after = 0 if cursor is None else self._position(caller.id, cursor)
         purposes = _purposes(caller)
         async with self._database.unit_of_work() as work:
-            if cursor is not None and after < await feed_repository.dropped(work):
+            dropped, head = await feed_repository.bounds(work)
+            if cursor is not None and not dropped <= after <= head:
                 raise CursorExpiredError(reason="cursor_expired")
             found = await feed_repository.page(work, caller.id, purposes, after=after, most=most)
             if found:

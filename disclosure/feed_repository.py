@@ -113,10 +113,10 @@ async def page(
     )
 
 
-async def dropped(session: ReadSession) -> int:
-    """Give the newest position that retention has taken away; 0 when none was."""
+async def bounds(session: ReadSession) -> tuple[int, int]:
+    """Give the newest position that retention has taken away, and the newest one there is."""
     row = await session.first(_HEAD)
-    return 0 if row is None else int(row["dropped"])
+    return (0, 0) if row is None else (int(row["dropped"]), int(row["position"]))
 
 
 async def drop_before(work: UnitOfWork, before_us: int) -> bool:

@@ -5,11 +5,12 @@ into the change feed and into webhooks.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from consent import ConsentService
-from kernel import Message, ReadSession, id_moment_us
+from kernel import Message, NotFoundError, ReadSession, id_moment_us
 
 CONSENT_TYPES = frozenset(
     {"consent.given", "consent.refused", "consent.withdrawn", "consent.expired"}
@@ -41,24 +42,22 @@ class Happening:
     at_us: int
 
 
-async def happening(session: ReadSession, consent: ConsentService, message: Message) -> Happening:
-    """Read a happening from a message of the outbox."""
+async def happening(
+    session: ReadSession, consent: ConsentService, message: Message
+) -> Happening | None:
+    """Read a happening from a message of the outbox; None when it is about no member.
+
+    A consent event that is not there any more is told without its purpose: a receiver then asks
+    again, and the outbox goes on.
+    """
     payload = message.payload
+    member_id = payload.get("member_id")
+    if member_id is None:
+        return None
+    purpose, channel = payload.get("purpose"), payload.get("channel")
+    at_us = id_moment_us(message.id)
     if message.topic in CONSENT_TYPES:
-        event = await consent.event(session, payload["event_id"])
-        return Happening(
-            message.id,
-            message.topic,
-            payload["member_id"],
-            event.purpose,
-            event.channel or None,
-            event.at_us,
-        )
-    return Happening(
-        message.id,
-        message.topic,
-        payload["member_id"],
-        payload.get("purpose") or None,
-        payload.get("channel") or None,
-        id_moment_us(message.id),
-    )
+        with suppress(NotFoundError):
+            event = await consent.event(session, payload["event_id"])
+            purpose, channel, at_us = event.purpose, event.channel, event.at_us
+    return Happening(message.id, message.topic, member_id, purpose or None, channel or None, at_us)

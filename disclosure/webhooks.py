@@ -1,4 +1,4 @@
-"""Webhooks: every consumer that ever received a member is told, and the ledger says who heard.
+"""Webhooks: every client that ever received a member is told, and the ledger says who heard.
 
 A reaction of the outbox puts deliveries in line, in the courier's transaction; sending happens
 outside every request and every transaction, each webhook by itself, so that one that hangs
@@ -84,7 +84,7 @@ class Poster(Protocol):
         ...
 
 
-class Consumers(Protocol):
+class ClientDirectory(Protocol):
     """Knows what a client may be told of; the service has it."""
 
     async def scopes_of(self, session: ReadSession, client_id: str) -> frozenset[str] | None:
@@ -94,9 +94,9 @@ class Consumers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Whether one consumer of a member has heard of something (moments in µs).
+    """Whether one client of a member has heard of something (moments in µs).
 
-    `state` is `acknowledged`, `waiting`, `failed`, `cancelled`, or `no_webhook` for a consumer
+    `state` is `acknowledged`, `waiting`, `failed`, `cancelled`, or `no_webhook` for a client
     that learns of it from the change feed only.
     """
 
@@ -117,7 +117,7 @@ class Webhooks:
         audit: AuditLog,
         pack: PolicyPack,
         consent: ConsentService,
-        consumers: Consumers,
+        clients: ClientDirectory,
         poster: Poster,
         clock: Clock,
         rules: TargetRules,
@@ -130,7 +130,7 @@ class Webhooks:
         self._audit = audit
         self._pack = pack
         self._consent = consent
-        self._consumers = consumers
+        self._clients = clients
         self._poster = poster
         self._clock = clock
         self._rules = rules
@@ -221,7 +221,7 @@ class Webhooks:
     async def acknowledgements(
         self, session: ReadSession, member_id: MemberId, kind: str = "member.erased"
     ) -> list[Acknowledgement]:
-        """Say of every consumer that knows a member whether it has heard of an erasure.
+        """Say of every client that knows a member whether it has heard of an erasure.
 
         One entry for each webhook that was to be told, and one for each client that has an id
         for the member and no such webhook.
@@ -247,10 +247,12 @@ class Webhooks:
     async def react(self, work: UnitOfWork, message: Message) -> Callable[[], None] | None:
         """Put a delivery in line for every webhook of a client that knows the member."""
         happened = await happening(work, self._consent, message)
+        if happened is None:
+            return None
         scopes: dict[str, frozenset[str] | None] = {}
         for hook, pairwise_id in await repository.concerned(work, happened.member_id):
             if hook.client_id not in scopes:
-                scopes[hook.client_id] = await self._consumers.scopes_of(work, hook.client_id)
+                scopes[hook.client_id] = await self._clients.scopes_of(work, hook.client_id)
             if happened.type in hook.types and _may_hear(scopes[hook.client_id], happened):
                 await repository.add_delivery(work, self._delivery(hook, pairwise_id, happened))
         return None
@@ -348,7 +350,7 @@ class Webhooks:
             if claimed is None:
                 return False
             delivery, hook = claimed
-            scopes = await self._consumers.scopes_of(work, delivery.client_id)
+            scopes = await self._clients.scopes_of(work, delivery.client_id)
             if hook is None or scopes is None:
                 await self._settle(work, delivery, CANCELLED, Answer(None, "client_gone"))
                 return True

@@ -6,7 +6,7 @@ import pytest
 
 from disclosure.feed_repository import note
 from disclosure.happening import Happening
-from kernel import new_id
+from kernel import new_id, put_message
 from tests.support.world import EVERYTHING, JumpingClock, open_world
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +186,35 @@ async def test_changes_go_when_the_pseudonym_would_and_an_older_cursor_is_told_s
         assert expired.status_code == 410
         assert expired.json()["reason"] == "cursor_expired"
         assert (await changes(crm, end))["changes"] == []
+
+
+async def test_a_cursor_from_after_the_moment_that_a_restore_went_back_to_is_told_so(world):
+    crm = await world.app("crm", *FEEDS)
+    await crm.register(consents={"marketing": "sms", "profiling": None})
+    await settled(world)
+    cursor = (await changes(crm))["next_cursor"]
+    await world.execute("DELETE FROM change WHERE position > 1")
+    await world.execute("UPDATE change_head SET position = 1")
+    assert (await crm.get("/v1/changes", params={"cursor": cursor})).status_code == 410
+
+
+async def test_a_message_about_nobody_or_about_a_lost_event_stops_no_courier(world):
+    crm = await world.app("crm", *FEEDS)
+    member = await crm.register()
+    member_id = await world.member_id(member)
+    async with world.runtime.database.unit_of_work() as work:
+        now_us = world.runtime.clock.now_us()
+        lost = {"member_id": member_id, "event_id": new_id("con")}
+        await put_message(work, "consent.withdrawn", lost, now_us=now_us)
+        nobody = {"request_id": new_id("rrq"), "member_id": None, "state": "received"}
+        await put_message(work, "rights_request.updated", nobody, now_us=now_us)
+        later_us = now_us + 1_000
+        await put_message(work, "member.erased", {"member_id": member_id}, now_us=later_us)
+    await settled(world)
+    assert [(c["type"], c["purpose"]) for c in (await changes(crm))["changes"]] == [
+        ("consent.withdrawn", None),
+        ("member.erased", None),
+    ]
 
 
 # --- suppressions ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Webhooks end to end: each consumer is told, nobody else, and the ledger says who has heard."""
+"""Webhooks end to end: each client is told, nobody else, and the ledger says who has heard."""
 
 import asyncio
 import base64
@@ -127,7 +127,7 @@ async def deliveries(app, made):
 # --- what is told, and to whom --------------------------------------------------------
 
 
-async def test_each_consumer_is_told_by_its_own_id_and_a_foreign_library_verifies_it(settings):
+async def test_each_client_is_told_by_its_own_id_and_a_foreign_library_verifies_it(settings):
     async with quiet_world(settings) as world, receiving() as first, receiving() as second:
         crm, sender = await world.app("crm", *HOOKS), await world.app("sender", *HOOKS)
         stranger = await world.app("stranger", *HOOKS)
@@ -196,7 +196,7 @@ async def test_a_revoked_client_is_sent_nothing_more(settings):
         assert [(row["type"], row["state"]) for row in rows] == [("consent.given", "cancelled")]
 
 
-async def test_after_an_erasure_every_consumer_is_in_the_ledger_with_what_it_said(settings):
+async def test_after_an_erasure_every_client_is_in_the_ledger_with_what_it_said(settings):
     async with (
         quiet_world(settings) as world,
         receiving() as good,
