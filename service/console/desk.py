@@ -170,6 +170,12 @@ class Console:
             put_cookie(answer, request, visit.token)
         return answer
 
+    @staticmethod
+    def file(text: str, media_type: str, disposition: str) -> Response:
+        """Answer with a file to keep."""
+        headers = {**PAGE_HEADERS, "Content-Disposition": disposition}
+        return Response(text, 200, headers, media_type)
+
     def text(self, desk: Desk, key: str, **values: object) -> str:
         """Give a text in the reader's language."""
         return self.catalogue.text(desk.language, key, **values)
@@ -217,11 +223,13 @@ class Console:
             known = self.catalogue.has(f"{error.i18n_key}.title")
             other = "error.internal" if error.status >= _SERVER_ERROR else "error.not-found"
             reason = f"reason.{error.reason}"
+            code = error.reason if error.status < _SERVER_ERROR else None
             return self._pages.answer(
                 "console/error.html",
                 status=error.status,
                 key=error.i18n_key if known else other,
                 reason=reason if self.catalogue.has(reason) else None,
+                code=code,
                 audit_id=error.audit_id,
                 request_id=request_id(request),
                 desk=None,

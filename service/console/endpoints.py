@@ -12,17 +12,34 @@ from service.console import (
     door,
     duplicates,
     event,
+    handling,
     inbox,
     lookup,
     people,
     purposes,
+    refusals,
+    requests,
     start,
     trail,
 )
 from service.console.desk import HOME, Console, go_to
 from service.runtime import Runtime
 
-_ROOMS = (door, start, inbox, duplicates, lookup, trail, event, consents, purposes, people)
+_ROOMS = (
+    door,
+    start,
+    handling,
+    requests,
+    refusals,
+    inbox,
+    duplicates,
+    lookup,
+    trail,
+    event,
+    consents,
+    purposes,
+    people,
+)
 
 
 def router(runtime: Runtime) -> APIRouter:

@@ -8,10 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from disclosure import SelfAccess, SelfView, StaffAccess, StaleEpochError
+from dsar import CHECKS
 from kernel import MemberId, UnavailableError, to_date
 from members import MemberDataError, formats
 from policies import IndexKind, MaskRule
 from service.console.desk import Console, Desk
+from service.console.handling import OPENED_AT_COUNTER, counter_choices
 from service.portal.moments import year_text
 
 _PLACE = "members"
@@ -50,6 +52,8 @@ def routes(console: Console) -> APIRouter:
     access = staff_access(console)
 
     def page(request: Request, desk: Desk, status: int = 200, **found: Any) -> Response:
+        note = desk.session.note or ""
+        is_note = note.startswith(OPENED_AT_COUNTER)
         context = {
             "is_faulty": False,
             "members": None,
@@ -67,6 +71,10 @@ def routes(console: Console) -> APIRouter:
             kinds=[kind.value for kind in IndexKind],
             regions=REGIONS,
             may_search=console.may(desk, "audit", "read"),
+            may_request=console.may(desk, "rights_request", "open"),
+            rights=counter_choices(),
+            checks=sorted(CHECKS),
+            opened=note.removeprefix(OPENED_AT_COUNTER) if is_note else None,
             **{"kind": "", "region": "", **context, **found},
         )
 

@@ -25,6 +25,7 @@ class Place:
 
 
 _PLACES = (
+    Place("requests", "requests", "rights", (("rights_request", "read", None),)),
     Place("approvals", "approvals", "rights", (
         ("rights_request", "handle", None), ("backup", "manage", None), ("staff", "manage", None),
         ("audience", "export", "marketing"),
@@ -33,6 +34,7 @@ _PLACES = (
     Place("members", "members", "rights", (("member", "lookup", MEMBERSHIP),)),
     Place("trail", "trail", "proof", (("audit", "read", None),)),
     Place("consents", "consents", "proof", (("governance", "read", None),)),
+    Place("refusals", "refusals", "proof", (("governance", "read", None),)),
     Place("purposes", "purposes", "proof", (("policy", "read", None),)),
     Place("staff", "staff", "keep", (("staff", "manage", None), ("governance", "read", None))),
 )  # fmt: skip

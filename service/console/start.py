@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from dsar import OPEN
 from members import PairState
 from service.console.desk import Console, Desk
 from service.console.places import PLACES, may_open
@@ -34,6 +35,13 @@ async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:
     now_us = runtime.clock.now_us()
     counts: dict[str, int] = {}
     async with runtime.database.read() as session:
+        if console.may(desk, "rights_request", "read"):
+            open_states = {state.value for state in OPEN}
+            counts["requests"] = sum(
+                count
+                for _, state, count in await runtime.rights_requests.counts(session)
+                if state in open_states
+            )
         waiting = await runtime.approvals.open(session, desk.account.brand, now_us=now_us)
         counts["approvals"] = sum(
             one.state == "waiting"

@@ -155,6 +155,33 @@ class Approvals:
             work, caller, approval_id, shown_hash, ApprovalState.DECLINED, now_us
         )
 
+    async def settle(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        kind: ApprovalKind,
+        request_hash: bytes,
+        requested_by: str,
+        *,
+        now_us: int,
+    ) -> Approval:
+        """Approve and use up in one step, where the second person's yes is the act itself.
+
+        `ApprovalRefusedError` when nothing of the kind waits, or for what `approve` refuses.
+        """
+        held = await repository.approval_of_request(
+            work, kind.value, request_hash, requested_by, now_us=now_us
+        )
+        if held is None:
+            raise ApprovalRefusedError(reason="expired")
+        await self._answer(work, caller, held.id, request_hash, ApprovalState.APPROVED, now_us)
+        approved = await repository.hold_approval(work, held.id)
+        if approved is None or not await repository.decide_approval(
+            work, approved, ApprovalState.USED, caller.id, now_us
+        ):
+            raise ApprovalRefusedError(reason="already_decided")
+        return held
+
     async def require(
         self,
         work: UnitOfWork,

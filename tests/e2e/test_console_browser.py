@@ -20,8 +20,12 @@ def officer(registry):
     """A data protection officer with a one-time password, and what they look at."""
     settings = registry.server.settings
     answer = subprocess.run(
-        [*COMMAND, "--data-dir", str(settings.data_dir), "staff", "add", "kanya"]
-        + ["--role", "dpo", "--json"],
+        [
+            *COMMAND,
+            "--data-dir",
+            str(settings.data_dir),
+            *["staff", "add", "kanya", "--role", "dpo", "--json"],
+        ],
         capture_output=True,
         env=environment(),
         check=True,

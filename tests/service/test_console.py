@@ -18,6 +18,8 @@ from tests.support.world import JumpingClock
 pytestmark = pytest.mark.anyio
 
 OPENS = {
+    "requests": {"dpo"},
+    "refusals": {"dpo", "auditor"},
     "approvals": {"dpo", "operator", "admin", "marketer"},
     "duplicates": {"dpo"},
     "members": {"dpo", "clerk"},
