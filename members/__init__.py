@@ -19,12 +19,14 @@ from members.importing import PROFILES, ImportFileError, Profile, escaped
 from members.imports import ImportReport, Imports
 from members.merging import Merged, Merges
 from members.normalise import DATE_ERAS, Formats
+from members.notes import NOTES_WANTED, Findings, Notes
 from members.participants import Erased, EraseParticipant, Forgotten, MergeParticipant
 from members.parting import Parted, Partings
 from members.registration import Prepared, formats, prepare
 from members.repository import (
     ContactPoint,
     DuplicatePair,
+    Finding,
     MemberRow,
     PairState,
     Provenance,
@@ -47,6 +49,7 @@ __all__ = [
     "IMPORT_WANTED",
     "MATCH_WANTED",
     "MEMBER_TABLE",
+    "NOTES_WANTED",
     "PROFILES",
     "AgeTiers",
     "CodeRefusedError",
@@ -59,6 +62,8 @@ __all__ = [
     "Duplicates",
     "EraseParticipant",
     "Erased",
+    "Finding",
+    "Findings",
     "Forgotten",
     "Formats",
     "Found",
@@ -77,6 +82,7 @@ __all__ = [
     "MergeUnknownError",
     "Merged",
     "Merges",
+    "Notes",
     "PairState",
     "Parted",
     "Partings",

@@ -251,6 +251,7 @@ class Merges:
                 work, duplicate_id, PairState.MERGED, merge_id, caller.id, now_us=now_us
             )
             await repository.forget_open_pairs(work, gone.row.id)
+            await repository.forget_findings(work, gone.row.id)
             audit_id = await self._audit.record(
                 work,
                 caller,

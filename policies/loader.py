@@ -41,6 +41,7 @@ from policies.model import (
     Storage,
 )
 from policies.notices import read_notices
+from policies.pii import read_special_words
 from policies.reading import PackReader, Table
 
 DEFAULT_BASIS = "default"
@@ -80,6 +81,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
     channels, purposes = _purposes(reader)
     notices = read_notices(reader)
     loyalty = read_loyalty(reader)
+    special_words = read_special_words(reader)
     name, version, exclusive = _about(reader)
     pack = PolicyPack(
         name=name,
@@ -95,6 +97,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
         notices=_frozen(notices),
         notices_by_revision=_frozen({n.revision: n for group in notices.values() for n in group}),
         loyalty=loyalty,
+        special_words=special_words,
         exclusive_roles=exclusive,
         access_model=_access_model(reader),
         access_policy=_access_policy(reader),

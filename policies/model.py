@@ -426,6 +426,15 @@ class LoyaltyRules:
 
 
 @dataclass(frozen=True, slots=True)
+class SpecialWords:
+    """The words of one special category of data; `score` says how sure a finding is (0 to 100)."""
+
+    kind: str
+    words: tuple[str, ...]
+    score: int
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyPack:
     """A whole checked pack; `digest` names it in decisions, approvals and the audit log.
 
@@ -446,6 +455,7 @@ class PolicyPack:
     notices: Mapping[NoticeKey, tuple[Notice, ...]]
     notices_by_revision: Mapping[NoticeRevision, Notice]
     loyalty: LoyaltyRules
+    special_words: Mapping[str, SpecialWords]
     exclusive_roles: frozenset[frozenset[str]]
     access_model: str
     access_policy: str

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kernel import MemberId, Message, UnitOfWork, enqueue_job
-from members import IMPORT_WANTED, MATCH_WANTED
+from members import IMPORT_WANTED, MATCH_WANTED, NOTES_WANTED
 from service.tasks import DAY_US, system_caller
 
 if TYPE_CHECKING:
@@ -22,12 +22,23 @@ def follow_members(runtime: "Runtime") -> None:
             now_us = runtime.clock.now_us()
             await enqueue_job(work, MATCH_WANTED, {"member_id": member_id}, now_us=now_us)
 
+    async def look_into_notes(work: UnitOfWork, message: Message) -> None:
+        member_id = message.payload["member_id"]
+        if await runtime.notes.is_wanted(work, member_id):
+            now_us = runtime.clock.now_us()
+            await enqueue_job(work, NOTES_WANTED, {"member_id": member_id}, now_us=now_us)
+
+    async def scan_notes(payload: Mapping[str, Any]) -> None:
+        await runtime.notes.scan(system_caller("worker"), MemberId(payload["member_id"]))
+
     async def match(payload: Mapping[str, Any]) -> None:
         await runtime.matching.match_one(system_caller("worker"), MemberId(payload["member_id"]))
 
     for topic in ("member.created", "member.rectified", "member.merged"):
         runtime.courier.subscribe(topic, look_for_duplicates)
+        runtime.courier.subscribe(topic, look_into_notes)
     runtime.worker.on(MATCH_WANTED, match)
+    runtime.worker.on(NOTES_WANTED, scan_notes)
 
     async def import_file(payload: Mapping[str, Any]) -> None:
         await runtime.uploads.work_off(system_caller("worker"), payload["import_id"])

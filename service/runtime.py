@@ -36,11 +36,13 @@ from loyalty import Loyalty
 from members import (
     AgeTiers,
     Duplicates,
+    Findings,
     Imports,
     Matching,
     MemberContacts,
     Members,
     Merges,
+    Notes,
     Partings,
     Uploads,
 )
@@ -112,6 +114,8 @@ class Runtime:
     partings: Partings
     duplicates: Duplicates
     matching: Matching
+    notes: Notes
+    findings: Findings
     imports: Imports
     uploads: Uploads
     disclosure: DisclosureService
@@ -257,6 +261,8 @@ class Runtime:
             members=members,
             merges=merges,
             partings=partings,
+            notes=Notes(database, pack, vault, audit, consent, clock),
+            findings=Findings(access),
             matching=Matching(database, pack, vault, audit, consent, clock),
             duplicates=Duplicates(database, access, audit, merges, partings, clock),
             imports=imports,
