@@ -34,10 +34,9 @@ from kernel import (
     rfc3339,
 )
 from members import Forgotten
-from policies import Fact, PurposeKey
+from policies import BasisKind, Fact, PurposeKey
 
 CARRY_OUT = "rights_carry_out"
-MARKETING_TERM = "DirectMarketing"
 _DECIDABLE = (RequestState.VERIFIED, RequestState.IN_PROGRESS)
 _COPIES = frozenset({Right.ACCESS, Right.PORTABILITY})
 
@@ -240,13 +239,25 @@ class Decisions:
         now_us: int,
     ) -> RightsRequest:
         pseudonym = await self._desk.members.pseudonym(work, member_id)
-        results = []
-        for purpose in self._objected(seen):
-            await self._desk.consent.withdraw(
-                work, caller, member_id, pseudonym, purpose, None, now_us=now_us
+        marketing = [p.key for p in self._desk.pack.purposes.values() if p.direct_marketing]
+        named = seen.details.get("purpose")
+        if named is None or PurposeKey(named) in marketing:
+            events = await self._desk.consent.object(
+                work, caller, member_id, pseudonym, named or marketing[0], now_us=now_us
             )
-            results.append(FieldResult(purpose, "stopped", None, decided.law))
-        return await self._done(work, caller, seen, decided, tuple(results), seen.outcome, now_us)
+            stopped = sorted({event.purpose for event in events} or {named or marketing[0]})
+            results = tuple(FieldResult(one, "stopped", None, decided.law) for one in stopped)
+        elif BasisKind.CONSENT in self._bases(named):
+            await self._desk.consent.withdraw(
+                work, caller, member_id, pseudonym, named, None, now_us=now_us
+            )
+            results = (FieldResult(named, "stopped", None, decided.law),)
+        else:  # no consent to take back: the data is kept and not used
+            await self._restrictions.begin(
+                work, caller, member_id, "objection_pending", request_id=seen.id, now_us=now_us
+            )
+            results = (FieldResult(named, "restricted", None, decided.law),)
+        return await self._done(work, caller, seen, decided, results, seen.outcome, now_us)
 
     async def _erase(
         self,
@@ -279,8 +290,15 @@ class Decisions:
             subject=subject,
             decision="allow",
         )
+        objected = await self._desk.consent.objections(work, member_id)
+        suppressed = [FieldResult("suppression", "kept_as_tag")] if objected else []
         erased = await self._desk.members.erase(work, caller, member_id, now_us=now_us)
-        results = (*plan.fields, *plan.beside, *map(_forgotten, erased.forgotten))
+        results = (
+            *plan.fields,
+            *plan.beside,
+            *suppressed,
+            *map(_forgotten, erased.forgotten),
+        )
         outcome: dict[str, Any] = {
             **seen.outcome,
             "erased_at": rfc3339(now_us),
@@ -327,16 +345,9 @@ class Decisions:
             local_day(clock, now_us),
         )
 
-    def _objected(self, request: RightsRequest) -> list[str]:
-        """Name the purpose objected to; without one, all direct marketing (PDPA s.32(2))."""
-        named = request.details.get("purpose")
-        if named is not None:
-            return [self._desk.pack.purposes[PurposeKey(named)].key]
-        return [
-            purpose.key
-            for purpose in self._desk.pack.purposes.values()
-            if purpose.dpv_term == MARKETING_TERM
-        ]
+    def _bases(self, purpose: str) -> set[BasisKind]:
+        found = self._desk.pack.purposes[PurposeKey(purpose)]
+        return {found.default_basis, *found.basis.values()}
 
     def _ground(self, request: RightsRequest, reason: str) -> Fact:
         """Find the law behind a reason, or refuse to refuse: the default answer is to comply."""

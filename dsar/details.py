@@ -23,6 +23,7 @@ ERASURE_GROUNDS = frozenset({"no_longer_needed", "consent_withdrawn", "objected"
 CHECKS = frozenset({"id_document_seen", "known_in_person", "signature_compared", "called_back"})
 _FIELDS = "fields"
 _FORMATS = "formats"
+_OUR_TIME = range(2000, 3000)
 _ALLOWED: Mapping[Right, frozenset[str]] = {
     Right.ACCESS: frozenset({"lang"}),
     Right.PORTABILITY: frozenset({"lang"}),
@@ -87,7 +88,7 @@ def _code(pack: PolicyPack, right: Right, key: str, value: Any) -> list[FieldPro
     elif key == "ground":
         known = RESTRICTION_GROUNDS if right is Right.RESTRICTION else ERASURE_GROUNDS
     elif key == "until":
-        return [] if _is_day(value) else [FieldProblem(place, "date", "a day as YYYY-MM-DD")]
+        return [] if is_day(value) else [FieldProblem(place, "date", "a day as YYYY-MM-DD")]
     else:
         return []
     if isinstance(value, str) and value in known:
@@ -110,11 +111,13 @@ def _declared(given: Any, today: date) -> Formats:
     return formats(known["phone_region"], known["date_era"], known["id_country"], today)
 
 
-def _is_day(value: Any) -> bool:
+def is_day(value: Any) -> bool:
+    """Say whether this is a day of our time, written `YYYY-MM-DD`."""
     try:
-        return isinstance(value, str) and date.fromisoformat(value).isoformat() == value
+        day = date.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return False
+    return day is not None and day.isoformat() == value and day.year in _OUR_TIME
 
 
 def _one_of(known: frozenset[str]) -> str:

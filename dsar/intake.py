@@ -360,6 +360,10 @@ class Intake:
         """Give the law's numbers for a request, with their sources and how they were read."""
         return self._desk.clock(request.jurisdiction, request.right)
 
+    def clock_for(self, jurisdiction: str, right: Right) -> Clock:
+        """Give the law's numbers for a right in a jurisdiction of the pack."""
+        return self._desk.clock(jurisdiction, right)
+
     # --- helpers ----------------------------------------------------------------------
 
     async def _ask_for_code(

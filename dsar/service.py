@@ -1,8 +1,8 @@
 """Rights requests as the other rooms and the service use them: one door for the whole path.
 
 Intake and clocks come from `dsar.intake`; this adds deciding, carrying out, proving and what runs
-in the background. An objection is never kept waiting: it is obeyed in the unit of work in which
-identity is proven, for the law allows no balancing (PDPA s.32, GDPR art. 21(3)).
+in the background. An objection to direct marketing is never kept waiting: it is obeyed in the
+unit of work in which identity is proven, for the law allows no weighing (PDPA s.32, GDPR 21(3)).
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ from kernel import (
     enqueue_job,
     rfc3339,
 )
+from policies import PurposeKey
 
 TELL_CONSUMERS = "rights_consumers"
 NO_BACKUPS = "no backups configured"
@@ -138,7 +139,7 @@ class Rights(Intake):
             now_us=now_us,
             received_us=received_us,
         )
-        if opened.right is Right.OBJECTION and opened.identity_proven:
+        if self._is_absolute(opened) and opened.identity_proven:
             return await self._decisions.fulfil(work, caller, opened.id, now_us=now_us)
         return opened
 
@@ -156,7 +157,7 @@ class Rights(Intake):
         reason = await super().verify(work, caller, request_id, contact_point, code, now_us=now_us)
         if reason is None:
             request = await self.read(work, request_id, caller.brand)
-            if request.right is Right.OBJECTION and not request.state.final:
+            if self._is_absolute(request) and not request.state.final:
                 await self._decisions.fulfil(work, caller, request_id, now_us=now_us)
         return reason
 
@@ -265,6 +266,13 @@ class Rights(Intake):
         return Flagged(counts["due_soon"], counts["late"], len(ended), dropped)
 
     # --- helpers ----------------------------------------------------------------------
+
+    def _is_absolute(self, request: RightsRequest) -> bool:
+        """Say whether a request is an objection to direct marketing, which nobody weighs."""
+        named = request.details.get("purpose")
+        return request.right is Right.OBJECTION and (
+            named is None or self._desk.pack.purposes[PurposeKey(named)].direct_marketing
+        )
 
     async def _flag(self, caller: Caller, request_id: str, flag: str, now_us: int) -> int:
         async with self._database.unit_of_work() as work:

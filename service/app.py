@@ -17,6 +17,7 @@ import disclosure.endpoints
 import disclosure.feed_endpoints
 import disclosure.loyalty_endpoints
 import disclosure.webhook_endpoints
+import dsar.endpoints
 import loyalty.endpoints
 import members.duplicate_endpoints
 import members.endpoints
@@ -162,6 +163,16 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         audit.endpoints.router(database, runtime.audit, gatekeeper),
         service.auth.endpoints.router(
             runtime.clients, token_minutes=runtime.settings.server.token_minutes
+        ),
+        dsar.endpoints.router(
+            database,
+            runtime.rights_requests,
+            runtime.members,
+            runtime.pack,
+            gatekeeper,
+            runtime.courier,
+            runtime.sequencer,
+            clock,
         ),
         service.health.router(runtime),
         service.docs_page.router(lambda: _openapi(app, runtime)),

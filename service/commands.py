@@ -18,6 +18,7 @@ from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, i
 from members import PROFILES, ImportReport, Profile, count_members
 from service.health import readiness
 from service.members_commands import MEMBERS_COMMANDS
+from service.rights_commands import RIGHTS_COMMANDS
 from service.runtime import RECOVERY_KIT_FILE, RING_BACKUP_FILE, Runtime
 from service.settings import NAME_PATTERN
 from service.staff_commands import STAFF_COMMANDS
@@ -289,5 +290,6 @@ COMMANDS: Mapping[str, Command] = {
     "vault.status": vault_status,
     "doctor": doctor,
     **MEMBERS_COMMANDS,
+    **RIGHTS_COMMANDS,
     **STAFF_COMMANDS,
 }

@@ -27,6 +27,8 @@ _POINTS = _MEMBER + "/contact-points"
 _COUPONS = _MEMBER + "/coupons"
 _VERIFY = _POINTS + "/{contact_point}:verify"
 _GUARDIANS = _MEMBER + "/guardians"
+_REQUESTS = "/v1/rights-requests"
+_STEPS = ("verify", "extend", "pause", "resume", "fulfil", "refuse")
 _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
                _MEMBER + "/consents", _MEMBER + "/consents:withdraw", _MEMBER + "/objections",
                _GUARDIANS, _GUARDIANS + "/{guardian}:verify", _GUARDIANS + "/{guardian}:end",
@@ -35,7 +37,9 @@ _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
                "/v1/duplicates/{duplicate}:merge", "/v1/duplicates/{duplicate}:dismiss",
                "/v1/merges/{merge}:undo", "/v1/imports",
                "/v1/webhooks", "/v1/webhooks/{webhook}:replay",
-               "/v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge")  # fmt: skip
+               "/v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge",
+               "/v1/restrictions", _REQUESTS,
+               *(f"{_REQUESTS}/{{request_id}}:{step}" for step in _STEPS))  # fmt: skip
 # A registration does not lead to these: they need an id that another request gives.
 _OTHER_IDS = ("{guardian}", "{coupon}")
 _TAGGED = (

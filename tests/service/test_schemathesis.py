@@ -47,6 +47,12 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("POST", "/v1/webhooks"): "the target is one that webhooks go to, and the types are known",
     ("POST", "/v1/webhooks/{webhook}:replay"): "since is a moment of our time with its offset",
     ("GET", "/v1/webhooks/{webhook}/deliveries"): "a cursor is one that the listing gave out",
+    ("POST", "/v1/rights-requests"): "the details are those of the right",
+    ("POST", "/v1/rights-requests/{request_id}:verify"): "a code comes with its contact point",
+    ("POST", "/v1/rights-requests/{request_id}:refuse"): "the reason is one of the law's",
+    ("GET", "/v1/rights-requests"): "a cursor is one that the listing gave out",
+    ("GET", "/v1/refusals"): "a cursor is one that the register gave out",
+    ("POST", "/v1/restrictions"): "the last day has not passed",
     ("GET", "/v1/audit/events"): "a cursor is one that the listing gave out",
 }
 
@@ -116,12 +122,14 @@ def judge(registry, folder: Path, *options: str, known: dict[str, str] | None = 
 
 def known_ids(registry) -> dict[str, str]:
     member = registry.crm.register(registry.crm.decision())
+    asked = registry.crm.post("/v1/rights-requests", {"member": member["id"], "right": "access"})
     return {
         "member": member["id"],
         "contact_point": member["contact_points"][0]["id"],
         "consent_id": member["consents"][0]["id"],
         "key": "marketing",
         "tag": "event_guest",
+        "request_id": asked.json()["id"],
     }
 
 
