@@ -1,7 +1,6 @@
 """`yinyom dsar …`: the queue, the copy, the erasure, the certificate; exit codes for programs."""
 
 import io
-import os
 import stat
 import zipfile
 
@@ -76,7 +75,7 @@ def test_a_copy_is_written_once_to_a_file_of_its_own(registry, tmp_path):
     out = tmp_path / "copy.zip"
     made = cli("dsar", "export", request_id, "--out", out, "--json")
     assert made.code == 0, made.said
-    assert stat.S_IMODE(os.stat(out).st_mode) == 0o600
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
     with zipfile.ZipFile(io.BytesIO(out.read_bytes())) as archive:
         assert "index.html" in archive.namelist()
     again = tmp_path / "again.zip"
