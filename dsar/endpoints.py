@@ -11,11 +11,11 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from dsar.answers import request_answer, restriction_answer
 from dsar.deadlines import end_of_day_us
 from dsar.details import is_day
 from dsar.errors import IdentityNotProvenError
 from dsar.model import FieldResult, RequestState, Right, RightsRequest, Via
-from dsar.repository import Restriction
 from dsar.schemas import (
     STATES,
     ExtendBody,
@@ -38,13 +38,12 @@ from kernel import (
     InvalidRequestError,
     ReadSession,
     UnitOfWork,
-    rfc3339,
 )
 from kernel.http import decode_id_cursor, encode_cursor
 from kernel.schemas import problems
 from kernel.web import NO_STORE, Gatekeeper, JSONBytes, idempotency_key, once, replayed
 from members import Members
-from policies import JurisdictionCode, PolicyPack
+from policies import PolicyPack
 
 _RequestId = Annotated[str, Path(max_length=40, examples=["rrq_01m834me6af2pbfz0y2mwcs81r"])]
 _RestrictionId = Annotated[str, Path(max_length=40, examples=["rst_01m834me6af2pbfz0y2mwcs81r"])]
@@ -93,7 +92,7 @@ def router(
         return await members.pairwise_for(work, caller.id, member_id, now_us=clock.now_us())
 
     def shown(request: RightsRequest, member: str | None) -> dict[str, Any]:
-        return _shown(rights, pack, request, member)
+        return request_answer(rights, pack, request, member)
 
     async def step(
         request: Request,
@@ -267,7 +266,7 @@ def router(
         async with database.read() as session:
             found = await rights.read(session, request_id, caller.brand)
             planned = await rights.plan(session, found, now_us=clock.now_us())
-        results = [_result(one) for one in (*planned.fields, *planned.beside)]
+        results = [one.as_dict() for one in (*planned.fields, *planned.beside)]
         return JSONBytes({"id": found.id, "whole": planned.whole, "results": results})
 
     # --- deciding ---------------------------------------------------------------------
@@ -400,7 +399,7 @@ def router(
                     until_us=_end_of(rights, row.jurisdiction, body.until),
                     now_us=now_us,
                 )
-                return _restricted(made, body.member)
+                return restriction_answer(made, body.member)
 
             answer, replay = await once(work, key, act, now_us=now_us, status=201)
         return JSONBytes(answer, 201, replayed(replay=replay))
@@ -416,7 +415,7 @@ def router(
         caller = await gatekeeper.require(request, "restriction", "write")
         async with database.unit_of_work() as work:
             found = await rights.restrictions.end(work, caller, restriction, now_us=clock.now_us())
-        return JSONBytes(_restricted(found, None) | {"ended": True})
+        return JSONBytes(restriction_answer(found, None) | {"ended": True})
 
     return routes
 
@@ -442,60 +441,3 @@ def _end_of(rights: Rights, jurisdiction: str, until: str | None) -> int | None:
 
 def _result(one: FieldResult) -> dict[str, str | None]:
     return one.as_dict()
-
-
-def _restricted(made: Restriction, member: str | None) -> dict[str, Any]:
-    return {
-        "id": made.id,
-        "member": member,
-        "ground": made.ground,
-        "begun_at": rfc3339(made.begun_us),
-        "until": None if made.until_us is None else rfc3339(made.until_us),
-        "ended": made.ended_us is not None,
-    }
-
-
-def _shown(
-    rights: Rights, pack: PolicyPack, request: RightsRequest, member: str | None
-) -> dict[str, Any]:
-    """Tell of a request in states, days and codes; never a value of anybody."""
-    clock = rights.clock(request)
-    refusal = None
-    if request.state is RequestState.REFUSED and request.reason is not None:
-        authority = pack.jurisdictions[JurisdictionCode(request.jurisdiction)].authority
-        refusal = {
-            "reason": request.reason,
-            "law": request.law,
-            "evidence": request.outcome.get("evidence"),
-            "complain_to": authority.as_dict(),
-        }
-    return {
-        "id": request.id,
-        "member": member,
-        "right": request.right.value,
-        "state": request.state.value,
-        "via": request.via.value,
-        "received_at": rfc3339(request.received_us),
-        "identity": request.verified_by,
-        "acknowledge_due": None
-        if request.acknowledge_due is None
-        else request.acknowledge_due.isoformat(),
-        "target": request.target.isoformat(),
-        "safe_due": request.safe_due.isoformat(),
-        "legal_due": request.legal_due.isoformat(),
-        "law": {
-            "source": clock.period.source,
-            "evidence": clock.period.evidence.value,
-            "unverified": clock.unverified,
-            "weekends_only": clock.holidays is None,
-        },
-        "extended": request.extension_reason,
-        "paused_days": request.paused_days,
-        "flagged": request.flagged,
-        "refusal_proposed": None
-        if request.state.final or request.proposed_us is None
-        else request.reason,
-        "decided_at": None if request.decided_us is None else rfc3339(request.decided_us),
-        "refusal": refusal,
-        "results": [_result(one) for one in request.results],
-    }
