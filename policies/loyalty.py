@@ -18,12 +18,16 @@ from policies.model import (
     LoyaltyRules,
     PolicyPack,
     PurposeKey,
+    Storage,
     Tag,
     Tier,
 )
 from policies.reading import KEY, PackReader, Table
 
 LOYALTY_FILE = "loyalty.toml"
+LOYALTY_FIELDS = frozenset(
+    {"tier", "points_balance", "activity_class", "branch", "tags", "coupons"}
+)
 MILLI = 1000
 MAX_DAYS = 36_500
 
@@ -68,6 +72,10 @@ def check_loyalty(pack: PolicyPack, fault: Fault) -> None:
         wrong("tiers.steps", "has no tier from 0 points", "Say where everybody begins")
     if len(set(starts)) != len(starts):
         wrong("tiers.steps", "has two tiers from the same points", "Give each its own beginning")
+    for field in pack.fields.values():
+        if field.key in LOYALTY_FIELDS and field.storage is not Storage.PLAIN:
+            place = f"fields.{field.key}.storage"
+            fault("fields.toml", place, "is not plain", "The programme keeps it beside the cells")
     _check_activity(rules, wrong)
     for tag in rules.tags.values():
         _check_tag(pack, tag, wrong)

@@ -317,6 +317,15 @@ def _tell_apps(courier: OutboxCourier, worker: Worker, feed: Feed, webhooks: Web
     worker.on(DELIVERY_RETENTION, lambda _: webhooks.sweep(), every_us=DAY_US)
 
 
+_MAY_END_A_BASIS = (
+    "consent.withdrawn",
+    "consent.refused",
+    "consent.expired",
+    "objection.recorded",
+    "member.merged",
+)
+
+
 def _drop_baseless_tags(courier: OutboxCourier, loyalty: Loyalty, clock: Clock) -> None:
     """Take tags off members who no longer allow what the tags are for."""
 
@@ -328,7 +337,7 @@ def _drop_baseless_tags(courier: OutboxCourier, loyalty: Loyalty, clock: Clock) 
             now_us=clock.now_us(),
         )
 
-    for topic in ("consent.withdrawn", "consent.refused", "consent.expired", "objection.recorded"):
+    for topic in _MAY_END_A_BASIS:
         courier.subscribe(topic, react)
 
 
