@@ -9,6 +9,7 @@ from policies.errors import Finding, PackError
 from policies.grants import FIELD_ACTIONS, RESOURCE_ACTIONS, VIEW, VIEW_MASKED
 from policies.jurisdictions import age_tier, completed_years, lawful_basis, period_end
 from policies.loader import check, load_pack
+from policies.loyalty import loyalty_words
 from policies.masking import mask
 from policies.model import (
     ActivityClass,
@@ -108,6 +109,7 @@ __all__ = [
     "completed_years",
     "lawful_basis",
     "load_pack",
+    "loyalty_words",
     "mask",
     "parse_scopes",
     "period_end",

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 
+from kernel.i18n import Language
 from policies.model import (
     ActivityClass,
     BasisKind,
     CouponOffer,
     EarningRule,
+    LocalText,
     LoyaltyRules,
     PolicyPack,
     PurposeKey,
@@ -79,6 +81,19 @@ def check_loyalty(pack: PolicyPack, fault: Fault) -> None:
     _check_activity(rules, wrong)
     for tag in rules.tags.values():
         _check_tag(pack, tag, wrong)
+
+
+def loyalty_words(rules: LoyaltyRules, field: str, text: str, language: Language) -> str:
+    """Write the outline of a loyalty field in the words of its titles, for people to read."""
+    titles: Mapping[str, LocalText] = {
+        "tier": {tier.key: tier.title for tier in rules.tiers},
+        "activity_class": {entry.key: entry.title for entry in rules.activity},
+        "tags": {key: tag.title for key, tag in rules.tags.items()},
+    }.get(field, {})
+    if not titles:
+        return text
+    known = [titles[key].in_language(language) if key in titles else key for key in text.split()]
+    return ", ".join(known)
 
 
 def _check_activity(rules: LoyaltyRules, wrong: Callable[[str, str, str], None]) -> None:

@@ -17,7 +17,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 SOURCE = re.compile(
-    r"`((?:kernel|vault|audit|policies|consent|members|disclosure|dsar|service)/[\w/]+\.py)`"
+    r"`((?:kernel|vault|audit|policies|consent|members|loyalty|disclosure|dsar|service)/[\w/]+\.py)`"
 )
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -11,7 +11,7 @@ from disclosure import SelfAccess, SelfView, StaffAccess, StaleEpochError
 from dsar import CHECKS
 from kernel import MemberId, UnavailableError, to_date
 from members import MemberDataError, formats
-from policies import IndexKind, MaskRule
+from policies import IndexKind, MaskRule, loyalty_words
 from service.console.desk import Console, Desk
 from service.console.handling import OPENED_AT_COUNTER, counter_choices
 from service.portal.moments import year_text
@@ -128,7 +128,9 @@ def shown(console: Console, desk: Desk, member_id: MemberId, view: SelfView) -> 
     """Prepare one member's outlines for a page."""
     values = []
     for value in view.values:
-        text: str | None = value.outline
+        text: str | None = loyalty_words(
+            console.runtime.pack.loyalty, value.field.key, value.outline, desk.language
+        )
         if value.field.mask is MaskRule.FULL:
             text = None
         elif value.field.mask is MaskRule.YEAR and value.outline.isdecimal():

@@ -12,7 +12,15 @@ from kernel import Caller, Clock, Database, MemberId, NotFoundError, ReadSession
 from kernel.http import decode_cursor, encode_cursor
 from kernel.i18n import Catalogue, Language
 from members import Members
-from policies import AgeTier, Channel, MaskRule, PolicyPack, Purpose, PurposeKey
+from policies import (
+    AgeTier,
+    Channel,
+    MaskRule,
+    PolicyPack,
+    Purpose,
+    PurposeKey,
+    loyalty_words,
+)
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
 from service.auth.repository import PortalSession
@@ -117,6 +125,7 @@ class Account:
         rule, outline = value.field.mask, value.outline
         if rule is MaskRule.YEAR and outline.isdecimal():
             outline = year_text(int(outline), language)
+        outline = loyalty_words(self._pack.loyalty, value.field.key, outline, language)
         source = f"source.{value.source.partition(':')[0]}"
         return {
             "title": value.field.title.in_language(language),
