@@ -1,6 +1,6 @@
 """Consent: notices, decisions of members, their state, and the gate before every disclosure."""
 
-from consent.decision import Basis, BasisRefusal, Decided, decide_basis
+from consent.decision import Basis, BasisRefusal, Decided, decide_basis, find_reconfirm
 from consent.errors import ConsentError, GuardianRequiredError, NoLawfulBasisError
 from consent.guardian_rows import GuardianRow
 from consent.guardians import (
@@ -61,6 +61,7 @@ __all__ = [
     "Status",
     "consent_counts",
     "decide_basis",
+    "find_reconfirm",
     "gate_held",
     "gate_source",
     "history_of",

@@ -36,6 +36,7 @@ from service.portal.words import Words, blocks
 READINGS_A_PAGE = 20
 UNDO = "undo:"
 DONE = "done:"
+STOPPED = "stopped:"
 _REFRESHES = 3
 
 
@@ -105,6 +106,8 @@ class Account:
             "needs_guardian": choices.needs_guardian,
             "needs_age": choices.needs_age,
             "open_questions": any(row.is_unasked for row in rows),
+            "can_stop": any(row.can_be_stopped for row in rows),
+            "can_restart": (member.session.note or "").startswith(f"{STOPPED}con_"),
             "is_restricted": member.gate.state is GateState.RESTRICTED,
             "note": note,
             "when": self._when(member, language),
@@ -142,7 +145,7 @@ class Account:
     ) -> dict[str, Any] | None:
         """Tell of the last decision, as long as it is the last one on its purpose and channel."""
         kind, _, event_id = (member.session.note or "").rpartition(":")
-        if not kind:
+        if not kind or f"{kind}:" == STOPPED:
             return None
         event = await self._consent.event(reader, event_id)
         for row in rows:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from consent import NO_CHANNEL, ConsentState, Status
+from consent import NO_CHANNEL, ConsentState, Status, find_reconfirm
 from kernel import to_datetime
 from kernel.i18n import Language
 from policies import (
@@ -35,6 +35,7 @@ class Standing(StrEnum):
     REFUSED = "refused"
     EXPIRED = "expired"
     OBJECTED = "objected"
+    RECONFIRM = "reconfirm"
     UNASKED = "unasked"
 
 
@@ -45,7 +46,8 @@ _STANDINGS = {
     Status.EXPIRED: Standing.EXPIRED,
     Status.OBJECTED: Standing.OBJECTED,
 }
-_GLYPHS = {Standing.ALLOWED: "on", Standing.GUARDIAN: "half"}
+_GLYPHS = {Standing.ALLOWED: "on", Standing.GUARDIAN: "half", Standing.RECONFIRM: "half"}
+_OPEN = frozenset({Standing.UNASKED, Standing.RECONFIRM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ class Choice:
         """Whether there is a yes to take back."""
         return self.standing in {Standing.ALLOWED, Standing.GUARDIAN}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a question waits: never answered, or answered on words that changed since."""
+        return self.standing in _OPEN
+
 
 @dataclass(frozen=True, slots=True)
 class PurposeRow:
@@ -88,6 +95,7 @@ class PurposeRow:
     section: str
     section_kind: str
     revision: str
+    is_marketing: bool
     choices: tuple[Choice, ...]
 
     @property
@@ -100,6 +108,13 @@ class PurposeRow:
         """Whether it rests on consent and no channel of it was ever answered."""
         return bool(self.choices) and all(
             choice.standing is Standing.UNASKED for choice in self.choices
+        )
+
+    @property
+    def can_be_stopped(self) -> bool:
+        """Whether it is direct marketing that an objection does not stop everywhere yet."""
+        return self.is_marketing and any(
+            choice.standing is not Standing.OBJECTED for choice in self.choices
         )
 
 
@@ -117,7 +132,9 @@ class Choices:
         self._pack = pack
         self._rules = pack.jurisdictions.get(JurisdictionCode(jurisdiction))
         self._language = language
+        self._now_us = now_us
         self._now = to_datetime(now_us)
+        self._tier = age_tier
         self.needs_guardian = age_tier in _NEEDS_GUARDIAN
         self.needs_age = age_tier is AgeTier.UNKNOWN
 
@@ -145,6 +162,7 @@ class Choices:
             basis.section.removeprefix(_SECTION),
             "section" if basis.section.startswith(_SECTION) else "article",
             current,
+            purpose.direct_marketing,
             tuple(
                 self._choice(purpose, channel, known.get((purpose.key, channel)), current)
                 for channel in (channels if by_consent else ())
@@ -159,8 +177,11 @@ class Choices:
         if state is None:
             return Choice(purpose.key, channel, title, Standing.UNASKED, None, current)
         standing = _STANDINGS[state.status]
-        if standing is Standing.ALLOWED and self.needs_guardian and state.guardian_id is None:
-            standing = Standing.GUARDIAN
+        if standing is Standing.ALLOWED:
+            if self.needs_guardian and state.guardian_id is None:
+                standing = Standing.GUARDIAN
+            elif find_reconfirm(self._pack, self._tier, [state], self._now_us):
+                standing = Standing.RECONFIRM
         return Choice(
             purpose.key,
             channel,

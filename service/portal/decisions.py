@@ -116,7 +116,9 @@ class Decisions:
         ):
             raise AgeUnknownError(reason="age_unknown")
         standing = None if state is None else state.status
-        if standing is (Status.GIVEN if allow else Status.REFUSED):
+        if not allow and standing in {Status.REFUSED, Status.OBJECTED}:
+            return None
+        if allow and state is not None and _stands(state, notice):
             return None
         if not allow and standing is Status.GIVEN:
             return await self.withdraw(work, caller, member_id, topic, now_us=now_us)
@@ -132,6 +134,66 @@ class Decisions:
         return Recorded(
             await self._record(work, caller, member_id, request, now_us), undoable=allow
         )
+
+    async def stop_marketing(
+        self, work: UnitOfWork, caller: Caller, member_id: MemberId, *, now_us: int
+    ) -> list[ConsentEvent]:
+        """Object to direct marketing; gives the yeses that it ended, to undo it by.
+
+        It takes one click, is never weighed, and outlasts a new registration of the same address
+        (PDPA s.32 para 2, GDPR art. 21(2)-(3)).
+        """
+        ended = [
+            await self._consent.event(work, state.event_id)
+            for state in await self._consent.states(work, member_id)
+            if state.status is Status.GIVEN and self._is_marketing(state.purpose)
+        ]
+        key = next(p.key for p in self._pack.purposes.values() if p.direct_marketing)
+        await self._consent.object(
+            work,
+            caller,
+            member_id,
+            await self._members.pseudonym(work, member_id),
+            key,
+            now_us=now_us,
+            evidence=_evidence("object", now_us),
+        )
+        return ended
+
+    async def allow_again(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        member_id: MemberId,
+        event_ids: Sequence[str],
+        *,
+        now_us: int,
+    ) -> int:
+        """Undo an objection: say yes again to what it ended, where the words still stand."""
+        allowed = 0
+        for event_id in event_ids:
+            event = await self._consent.event(work, event_id)
+            if event.member_id != member_id:
+                raise NotFoundError(reason="consent_unknown")
+            agreed = self._pack.notice_of(event.notice_revision or "")
+            state = await self._state(work, member_id, Topic(event.purpose, event.channel))
+            objected = state is not None and state.status is Status.OBJECTED
+            if objected and agreed is not None and self._in_force(agreed, now_us):
+                request = ConsentRequest(
+                    event.purpose,
+                    event.channel,
+                    Status.GIVEN,
+                    agreed.revision,
+                    agreed.lang.value,
+                    _evidence("undo", now_us),
+                )
+                await self._record(work, caller, member_id, request, now_us)
+                allowed += 1
+        return allowed
+
+    def _is_marketing(self, purpose: str) -> bool:
+        found = self._pack.purposes.get(PurposeKey(purpose))
+        return found is not None and found.direct_marketing
 
     async def undo(
         self, work: UnitOfWork, caller: Caller, member_id: MemberId, event_id: str, *, now_us: int
@@ -203,6 +265,12 @@ class Decisions:
             if (state.purpose, state.channel) == (topic.purpose, topic.channel):
                 return state
         return None
+
+
+def _stands(state: ConsentState, notice: Notice) -> bool:
+    """Say whether a yes on these words would say nothing new."""
+    is_same = state.notice_revision == notice.revision and state.guardian_id is None
+    return state.status is Status.GIVEN and is_same
 
 
 def _needs_guardian(age_tier: str) -> bool:

@@ -13,7 +13,7 @@ from kernel import NotFoundError
 from kernel.i18n import Language, negotiate
 from service.pages import PAGE_HEADERS
 from service.portal import data_routes, history_routes, join_routes
-from service.portal.account import DONE, UNDO
+from service.portal.account import DONE, STOPPED, UNDO
 from service.portal.decisions import Recorded, Topic
 from service.portal.forms import read_form
 from service.portal.parts import REGIONS, Portal, address_of, home_of, request_id
@@ -187,6 +187,36 @@ def _in(language: Language, portal: Portal) -> APIRouter:
             if isinstance(undone, Recorded):
                 await portal.sessions.leave_note(work, member.session, _note(undone))
         return go_to(home + _place(undone) if isinstance(undone, Topic) else home)
+
+    @routes.post("/stop-marketing")
+    async def stop_marketing(request: Request) -> Response:
+        member, _ = await portal.form_of_member(request)
+        if member is None:
+            return go_to(home)
+        async with portal.database.unit_of_work() as work:
+            ended = await portal.decisions.stop_marketing(
+                work, member.caller, member.id, now_us=portal.clock.now_us()
+            )
+            note = STOPPED + ",".join(event.id for event in ended)
+            await portal.sessions.leave_note(work, member.session, note)
+        return go_to(f"{home}?said=stopped")
+
+    @routes.post("/stop-marketing/undo")
+    async def allow_again(request: Request) -> Response:
+        member, _ = await portal.form_of_member(request)
+        note = "" if member is None else member.session.note or ""
+        if member is None or not note.startswith(f"{STOPPED}con_"):
+            return go_to(home)
+        async with portal.database.unit_of_work() as work:
+            count = await portal.decisions.allow_again(
+                work,
+                member.caller,
+                member.id,
+                note.removeprefix(STOPPED).split(","),
+                now_us=portal.clock.now_us(),
+            )
+            await portal.sessions.leave_note(work, member.session, None)
+        return go_to(f"{home}?said=restarted" if count else home)
 
     async def purpose_page(request: Request, topic: Topic) -> Response:
         visit = await portal.sessions.visit(request)

@@ -14,7 +14,7 @@ from kernel.i18n import Language
 from members import Members
 from policies import AgeTier, Channel, PolicyPack, PurposeKey
 from service.portal.account import Member
-from service.portal.choices import Choice, Choices, PurposeRow, Standing
+from service.portal.choices import Choice, Choices, PurposeRow
 from service.portal.decisions import Decisions, ShownWords, Topic
 from service.portal.errors import WordsMovedError
 from service.portal.words import Words, blocks
@@ -105,10 +105,10 @@ class Questions:
         return recorded
 
     def _is_open(self, choice: Choice, held: frozenset[str]) -> bool:
-        """Ask what was never answered, on channels by which the member can be reached."""
+        """Ask what waits for an answer, on channels by which the member can be reached."""
         rule = self.pack.channels.get(Channel(choice.channel))
         contact = None if rule is None else rule.contact_field
-        return choice.standing is Standing.UNASKED and (contact is None or contact in held)
+        return choice.is_open and (contact is None or contact in held)
 
     def _question(
         self,

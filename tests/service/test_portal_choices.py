@@ -5,7 +5,7 @@ import pytest
 from consent import Status
 from policies import AgeTier
 from service.portal.decisions import Decisions
-from tests.support.portal import FIELDS, Browser, portal_world
+from tests.support.portal import FIELDS, PHONE, Browser, portal_world
 from tests.support.world import JumpingClock
 
 pytestmark = pytest.mark.anyio
@@ -301,3 +301,40 @@ async def test_who_receives_and_since_when_stands_at_each_choice(browser):
 async def test_the_words_behind_a_yes_are_one_link_away(world, browser):
     digest = world.revision("marketing", "th").removeprefix("sha256:")
     assert f"/en/words/{digest}" in browser.page.links
+
+
+# --- stopping all marketing -----------------------------------------------------------
+
+
+async def test_one_click_stops_all_marketing_and_outlasts_a_registration(world, browser):
+    page = await browser.send("stop-marketing")
+    assert "All marketing is stopped" in page.text
+    answer = await world.crm.view(world.member, "marketing", "sms")
+    assert answer.json()["reason"] == "objected"
+    again = await world.crm.register({"phone": PHONE}, consents={"marketing": "sms"})
+    assert (await world.crm.view(again, "marketing", "sms")).json()["reason"] == "objected"
+    assert not page.has_form("/stop-marketing")
+
+
+async def test_undo_brings_back_what_was_allowed_and_nothing_more(world, browser):
+    await browser.send("stop-marketing")
+    page = await browser.send("stop-marketing/undo")
+    assert "Undone" in page.text
+    assert await sms(world) == 200
+    answer = await world.crm.view(world.member, "marketing", "email")
+    assert answer.json()["reason"] == "objected"
+
+
+async def test_after_an_objection_a_yes_still_needs_the_words(world, browser):
+    await browser.send("stop-marketing")
+    await browser.open(f"/en/{SMS}")
+    page = await browser.send(SMS, decision="given")
+    assert "Allowed:" in page.text
+    assert await sms(world) == 200
+
+
+@pytest.mark.parametrize("action", ["stop-marketing", "stop-marketing/undo"])
+async def test_a_stranger_stops_nothing(world, browser, action):
+    page = await Browser(world).post(f"/en/{action}", {})
+    assert page.answer.status_code == 403
+    assert await sms(world) == 200

@@ -31,7 +31,15 @@ MEMBER_PAGES = (
     *("data", "data-restricted", "correct", "correct-faulty", "corrected", "born", "born-faulty"),
     *("contact", "contact-replace", "contact-faulty", "contact-code", "contact-proven"),
     *("history", "history-none", "history-older", "receipt"),
-    *("home", "home-withdrawn", "home-given", "home-refused", "home-minor", "home-restricted"),
+    *(
+        "home",
+        "home-stopped",
+        "home-withdrawn",
+        "home-given",
+        "home-refused",
+        "home-minor",
+        "home-restricted",
+    ),
     *("purpose", "purpose-given", "purpose-contract", "purpose-whole", "readers", "readers-older"),
     *("words", "signed-out", "not-found", "refused-form", "words-moved", "unavailable"),
 )
@@ -81,6 +89,10 @@ PLACES = {
 
 async def _withdrawn(browser, _lang):
     return await browser.send("withdraw")
+
+
+async def _stopped(browser, _lang):
+    return await browser.send("stop-marketing")
 
 
 async def _given(browser, lang):
@@ -192,6 +204,7 @@ async def _unavailable(browser, lang):
 
 WAYS = {
     "home-withdrawn": _withdrawn,
+    "home-stopped": _stopped,
     "home-given": _given,
     "home-refused": _refused,
     "home-minor": _minor,
