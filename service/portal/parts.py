@@ -15,6 +15,7 @@ from service.portal.forms import read_form
 from service.portal.history import History
 from service.portal.joining import Home, Joining
 from service.portal.questions import Questions
+from service.portal.rights import Requests
 from service.portal.screens import Screens
 from service.portal.sessions import Sessions, State, Visit
 from service.portal.sign_in import SignIn
@@ -88,6 +89,16 @@ class Portal:
             runtime.members,
             self.decisions,
             self.shown,
+            runtime.clock,
+        )
+        self.requests = Requests(
+            runtime.database,
+            runtime.pack,
+            runtime.members,
+            runtime.rights_requests,
+            self.sessions,
+            self.corrections,
+            catalogue,
             runtime.clock,
         )
         self.history = History(

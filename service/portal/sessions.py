@@ -30,11 +30,16 @@ _TOKEN = re.compile(rf"[{_STORED}{_STRANGER}][A-Za-z0-9_-]{{43}}")
 
 
 class State(StrEnum):
-    """How far a stored session has come."""
+    """How far a stored session has come.
+
+    What a session is about stands in its `contact_point_id`: the point that gets the code or let
+    the member in, the claim of somebody who joins, the request of somebody who was erased.
+    """
 
     WAITING = "waiting"
     JOINING = "joining"
     SIGNED_IN = "signed_in"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True)
