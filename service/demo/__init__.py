@@ -12,7 +12,8 @@ from pathlib import Path
 from kernel.logging import configure_logging
 from service.asgi import Service
 from service.control import ControlServer
-from service.demo import business, joining, rights, trail
+from service.demo import business, campaign, joining, rights, trail
+from service.demo.receiver import Receiver
 from service.demo.scene import Scene, set_the_scene
 from service.demo.stage import HOST, DemoError, Stage
 from service.schema import has_schema
@@ -97,6 +98,14 @@ async def _play(scene: Scene, credentials_file: Path) -> None:
     await joining.refuse(scene, till)
     await joining.withdraw(scene, crm, sender, member, for_sender)
     await business.import_the_old_list(scene)
+    friends = await campaign.member_day(scene, crm)
+    await campaign.buy(scene, crm, till, friends)
+    reached = await campaign.reach(scene, sender)
+    receiver = Receiver()
+    try:
+        await campaign.hear(scene, crm, sender, receiver, friends, reached)
+    finally:
+        receiver.close()
     await rights.who_read(scene, crm, member)
     await rights.erase(scene, crm, sender, member, for_sender)
     await trail.verify_log(scene)

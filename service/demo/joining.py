@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import orjson
-
 from service.demo.scene import Scene
 from service.demo.stage import Api, expect, view_path
 
@@ -51,8 +49,7 @@ async def register(scene: Scene, crm: Api) -> tuple[str, dict[str, Any]]:
 async def verify(scene: Scene, crm: Api, member: str, point: dict[str, Any]) -> None:
     """Answer the code that went out."""
     scene.stage.step("She proves that the phone is hers")
-    codes = [orjson.loads(line) for line in scene.settings.outbox_file.read_bytes().splitlines()]
-    code = next(c["code"] for c in reversed(codes) if c["contact_point"] == point["id"])
+    code = scene.code_for(point["id"])
     scene.stage.done(f"the code that went out by SMS: {code}")
     path = f"/v1/members/{member}/contact-points/{point['id']}:verify"
     answer = expect(await crm.call("POST", path, {"code": code}), 200, "verify")

@@ -10,6 +10,7 @@ import orjson
 from service.demo.stage import HOST, Api, Stage
 from service.runtime import Runtime
 from service.settings import Settings
+from service.staff import make_staff
 from service.tasks import system_caller
 from vault import write_private
 
@@ -19,12 +20,19 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
         "members:introduce",
         "duplicates:read",
         "audit:read",
+        "rights-requests:open",
         "purpose:membership",
         "purpose:marketing",
     ),
-    "till": ("purpose:membership",),
-    "sender": ("purpose:marketing",),
-    "cdp": ("purpose:analytics", "purpose:profiling"),
+    "till": ("loyalty:write", "purpose:membership"),
+    "sender": (
+        "audiences:export",
+        "changes:read",
+        "suppressions:read",
+        "webhooks:manage",
+        "purpose:marketing",
+    ),
+    "cdp": ("audiences:query", "changes:read", "purpose:analytics", "purpose:profiling"),
 }
 
 
@@ -37,16 +45,27 @@ class Scene:
     settings: Settings
     port: int
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
+    staff: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def api(self, name: str) -> Api:
         """Give a client for one of the internal apps."""
         return Api(self.port, self.clients[name])
 
+    def code_for(self, contact_point: str) -> str:
+        """Give the code that went out last to a contact point."""
+        lines = self.settings.outbox_file.read_bytes().splitlines()
+        codes = [orjson.loads(line) for line in lines]
+        return str(next(c["code"] for c in reversed(codes) if c["contact_point"] == contact_point))
+
 
 async def set_the_scene(scene: Scene, credentials_file: Path) -> None:
     """Make the internal apps, or take those of an earlier demo in the same place."""
     scene.stage.step("Four internal apps, each with the purposes its work needs")
-    scene.clients = _known_clients(credentials_file)
+    scene.clients, scene.staff = _known(credentials_file)
+    if not scene.staff:
+        scene.staff = await make_staff(
+            scene.runtime.staff, system_caller("cli"), brand=scene.settings.brand
+        )
     if not scene.clients:
         for name, scopes in CLIENTS.items():
             scene.clients[name] = await scene.runtime.clients.add(
@@ -58,7 +77,7 @@ async def set_the_scene(scene: Scene, credentials_file: Path) -> None:
             {
                 "base_url": f"http://{HOST}:{scene.port}",
                 "clients": scene.clients,
-                "staff": {},
+                "staff": scene.staff,
                 "outbox": str(scene.settings.outbox_file),
             },
             option=orjson.OPT_INDENT_2,
@@ -69,11 +88,12 @@ async def set_the_scene(scene: Scene, credentials_file: Path) -> None:
         ["app", "scopes"],
         [[name, " ".join(c["scopes"])] for name, c in scene.clients.items()],
     )
+    scene.stage.done(f"and one account for each role of the staff: {', '.join(scene.staff)}")
 
 
-def _known_clients(credentials_file: Path) -> dict[str, dict[str, Any]]:
-    """Give the clients of an earlier demo in the same place."""
+def _known(credentials_file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the apps and the staff of an earlier demo in the same place."""
     if not credentials_file.exists():
-        return {}
-    known: dict[str, dict[str, Any]] = orjson.loads(credentials_file.read_bytes())["clients"]
-    return known
+        return {}, {}
+    known: dict[str, Any] = orjson.loads(credentials_file.read_bytes())
+    return known["clients"], known["staff"]

@@ -48,6 +48,28 @@ class Api:
             headers["Content-Type"] = "application/json"
         return await asyncio.to_thread(self._send, method, path, data, headers)
 
+    async def lines(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Post and give every line of an NDJSON answer."""
+        if self._token is None:
+            self._token = await self._fetch_token()
+        headers = {
+            "Authorization": f"Bearer {self._token}",
+            "Content-Type": "application/json",
+        }
+        return await asyncio.to_thread(self._stream, path, orjson.dumps(body), headers)
+
+    def _stream(self, path: str, data: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=30)
+        try:
+            connection.request("POST", path, data, dict(headers))
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        if answer.status != http.client.OK:
+            raise DemoError(f"{path}: status {answer.status}")
+        return [orjson.loads(line) for line in text.splitlines()]
+
     async def _fetch_token(self) -> str:
         pair = f"{self._credentials['client_id']}:{self._credentials['client_secret']}"
         headers = {
