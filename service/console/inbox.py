@@ -49,6 +49,12 @@ def routes(console: Console) -> APIRouter:
     return inbox
 
 
+def _place_of(held: Approval) -> str | None:
+    """Say where a request is decided, when that is on a page of its own."""
+    room, _, identifier = held.about.partition(":")
+    return f"{HOME}requests/{identifier}" if room == "rights_request" and identifier else None
+
+
 def _described(console: Console, desk: Desk, held: Approval, *, requester: Any) -> dict[str, Any]:
     now_us = console.runtime.clock.now_us()
     hours = max(0, held.expires_us - now_us) // 3_600_000_000
@@ -56,6 +62,7 @@ def _described(console: Console, desk: Desk, held: Approval, *, requester: Any) 
         "id": held.id,
         "kind": held.kind,
         "about": held.about,
+        "place": _place_of(held),
         "bound": held.request_hash.hex(),
         "by": held.requested_by if requester is None else requester.name,
         "role": "" if requester is None else requester.role,

@@ -174,7 +174,8 @@ class Approvals:
         )
         if held is None:
             raise ApprovalRefusedError(reason="expired")
-        await self._answer(work, caller, held.id, request_hash, ApprovalState.APPROVED, now_us)
+        if held.state != ApprovalState.APPROVED or held.decided_by != caller.id:
+            await self._answer(work, caller, held.id, request_hash, ApprovalState.APPROVED, now_us)
         approved = await repository.hold_approval(work, held.id)
         if approved is None or not await repository.decide_approval(
             work, approved, ApprovalState.USED, caller.id, now_us

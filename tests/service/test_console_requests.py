@@ -111,6 +111,7 @@ async def test_a_refusal_needs_a_second_person_and_stands_in_the_register(at):
     assert own.answer.status_code == 409
     assert "Nobody approves their own request" in own.text
     other = await at.sign_in("second")
+    assert f"/console/requests/{request.id}" in (await other.open("/console/approvals")).links
     assert "A refusal was proposed" in (await page_of(other, request)).text
     wrong = await step(other, request, "refuse", reason="legal_obligation")
     assert wrong.answer.status_code == 409

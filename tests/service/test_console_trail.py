@@ -233,7 +233,7 @@ async def test_an_approval_is_given_for_what_was_shown_and_never_by_the_asker(at
             work,
             asker,
             ApprovalKind.REFUSAL,
-            f"rights_request:{new_id('req')}",
+            "export",
             hashlib.sha256(b"x").digest(),
             now_us=at.runtime.clock.now_us(),
         )
