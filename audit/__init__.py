@@ -1,11 +1,13 @@
 """Audit: the trail that nothing slips past, and the log in which strangers can check it."""
 
-from audit.errors import AuditError, NotRecordedError, RightsEntryError
+from audit.errors import AuditError, NoteError, NotRecordedError, RightsEntryError
 from audit.event import AuditEvent, Decision, value_digest
-from audit.note import Signer
+from audit.note import Signer, Verifier, open_note, sign_note, split_note
 from audit.proof import InclusionProof
+from audit.rebuild import log_bodies, log_head, rebuild_log
 from audit.repository import append_while_held, pending
 from audit.rights import (
+    GENESIS,
     Announcer,
     PlacedEntry,
     RightsEntry,
@@ -20,6 +22,7 @@ from audit.service import AuditLog
 from audit.stored import export_log, verify_stored_log
 
 __all__ = [
+    "GENESIS",
     "Announcer",
     "AuditError",
     "AuditEvent",
@@ -30,6 +33,7 @@ __all__ = [
     "InclusionProof",
     "LogDamagedError",
     "NotRecordedError",
+    "NoteError",
     "PlacedEntry",
     "RightsEntry",
     "RightsEntryError",
@@ -37,11 +41,18 @@ __all__ = [
     "RightsLedger",
     "Sequencer",
     "Signer",
+    "Verifier",
     "append_while_held",
     "export_log",
     "link_of",
+    "log_bodies",
+    "log_head",
+    "open_note",
     "pending",
     "read_entry",
+    "rebuild_log",
+    "sign_note",
+    "split_note",
     "value_digest",
     "verify_stored_log",
 ]

@@ -10,7 +10,7 @@ to the backup store is a port (docs/adr/0015-rights-before-done.md).
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -120,9 +120,7 @@ class RightsLedger:
         """
         moment_us = self._clock.now_us() if now_us is None else now_us
         entry = make_entry(kind, self.tag(member_id), detail, moment_us)
-        await repository.add_rights(
-            work, entry.id, entry.kind, entry.subject, entry.at_us, entry.body
-        )
+        await _add(work, entry)
         if kind is RightsKind.ERASURE and self._announcer is not None:
             await self._announcer.announce(work, entry)
         if self._nudge is not None:
@@ -164,11 +162,19 @@ class RightsLedger:
         """Say whether an entry's transaction has committed."""
         return await repository.has_rights(session, entry_id)
 
-    async def bring_back(self, work: UnitOfWork, entry: RightsEntry) -> None:
-        """Write an entry of an earlier life again, after a restore; it waits for its place."""
-        await repository.add_rights(
-            work, entry.id, entry.kind, entry.subject, entry.at_us, entry.body
-        )
+    async def bring_back(
+        self, work: UnitOfWork, placed: Iterable[PlacedEntry], unplaced: Iterable[RightsEntry]
+    ) -> None:
+        """Write entries of an earlier life again, after a restore, those with places in them."""
+        for one in placed:
+            await _add(work, one.entry)
+            await repository.place_rights(work, one.entry.id, one.position, one.link)
+        for entry in unplaced:
+            await _add(work, entry)
+
+
+async def _add(work: UnitOfWork, entry: RightsEntry) -> None:
+    await repository.add_rights(work, entry.id, entry.kind, entry.subject, entry.at_us, entry.body)
 
 
 def make_entry(

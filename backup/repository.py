@@ -1,11 +1,14 @@
 """All SQL of the backup room: what was shipped, and which backups were made."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, select, update
+from sqlalchemy import BigInteger, Boolean, bindparam, func, insert, select, update
 
 from backup.tables import backup_progress, backup_set
-from kernel import ReadSession, Statement, UnitOfWork
+from kernel import ReadSession, Statement, UnitOfWork, metadata
 
 _PROGRESS = Statement(
     select(backup_progress.c.value).where(backup_progress.c.name == bindparam("name"))
@@ -118,3 +121,47 @@ async def newest_set(session: ReadSession, *, verified: bool = False) -> BackupS
         row["stored_bytes"],
         row["row_count"],
     )
+
+
+# --- whole tables ---------------------------------------------------------------------
+
+
+@cache
+def rows_of(table: str) -> Statement:
+    """Select every row of a table in the order of its primary key."""
+    described = metadata.tables[table]
+    return Statement(select(described).order_by(*described.primary_key.columns))
+
+
+async def count_rows(session: ReadSession, table: str) -> int:
+    """Count the rows of a table."""
+    row = await session.first(_counting(table))
+    return 0 if row is None else int(row["n"])
+
+
+async def put_rows(
+    work: UnitOfWork, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """Write rows as they were read, whatever engine they were read from."""
+    flags = {c.name for c in metadata.tables[table].columns if isinstance(c.type, Boolean)}
+    await work.run_many(_inserting(table, tuple(columns)), _named(columns, rows, flags))
+
+
+@cache
+def _counting(table: str) -> Statement:
+    return Statement(select(func.count().label("n")).select_from(metadata.tables[table]))
+
+
+@cache
+def _inserting(table: str, columns: tuple[str, ...]) -> Statement:
+    return Statement(insert(metadata.tables[table]).values({c: bindparam(c) for c in columns}))
+
+
+def _named(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], flags: set[str]
+) -> list[dict[str, Any]]:
+    """SQLite gives a flag back as a number, which PostgreSQL does not take for one."""
+    named = [dict(zip(columns, row, strict=True)) for row in rows]
+    for row in named:
+        row.update((flag, bool(row[flag])) for flag in flags if row.get(flag) is not None)
+    return named

@@ -24,6 +24,7 @@ from consent.model import (
     Status,
 )
 from consent.receipt import ReceiptSigner
+from consent.replay import replay_right
 from consent.repository import (
     consent_counts,
     gate_held,
@@ -65,5 +66,6 @@ __all__ = [
     "gate_held",
     "gate_source",
     "history_of",
+    "replay_right",
     "state_source",
 ]

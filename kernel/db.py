@@ -7,7 +7,7 @@ changes something asks for a `UnitOfWork`, which commits once, with its audit ev
 outbox messages, or leaves nothing behind.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -124,6 +124,14 @@ class UnitOfWork(ReadSession, Protocol):
         ...
 
 
+class Snapshot(ReadSession, Protocol):
+    """One moment of the database, read whole while others go on writing."""
+
+    def stream(self, statement: Statement, /, *, most: int) -> AsyncIterator[Sequence[Row]]:
+        """Give every row of a statement without parameters, `most` at a time."""
+        ...
+
+
 class Database(Protocol):
     """An engine: SQLite for one process, PostgreSQL for several."""
 
@@ -145,6 +153,10 @@ class Database(Protocol):
         transaction; on SQLite they join the running group commit. On both, what the block
         wrote is durable when it has ended well.
         """
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Open one moment of the database on a connection of its own, for long reading."""
         ...
 
     async def drain(self) -> None:

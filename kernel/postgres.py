@@ -7,13 +7,14 @@ for every session: an audit event that is not on disk has not happened.
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
 
 import asyncpg
 
-from kernel.db import IntegrityError, Row, Statement
+from kernel.db import IntegrityError, Row, Snapshot, Statement
 from kernel.errors import ConfigurationError, UnavailableError
 
 POOL_SIZE = 10
@@ -112,6 +113,21 @@ class _Session:
             reaction()
 
 
+class _Snapshot(_Session):
+    """One repeatable-read transaction; long statements come through a cursor."""
+
+    __slots__ = ()
+
+    async def stream(self, statement: Statement, /, *, most: int) -> AsyncIterator[Sequence[Row]]:
+        compiled = statement.compiled("postgresql")
+        try:
+            cursor = await self._connection.cursor(compiled.sql, *compiled.bind({}))
+            while rows := await cursor.fetch(most):
+                yield rows  # type: ignore[misc]
+        except _FAILURES as error:
+            raise _translated(error) from error
+
+
 class _Lease:
     """Borrows a connection for one block, with or without a transaction around it."""
 
@@ -181,6 +197,21 @@ class PostgresDatabase:
     def each_on_its_own(self) -> _Lease:
         """Open a session without a transaction around its statements."""
         return _Lease(self, None)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Open a repeatable-read transaction on a connection of its own, without time limit."""
+        try:
+            connection = await asyncpg.connect(
+                self._dsn, server_settings={"application_name": f"{_APPLICATION}-snapshot"}
+            )
+        except _FAILURES as error:
+            raise _translated(error) from error
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                yield _Snapshot(connection)
+        finally:
+            connection.terminate()
 
     async def drain(self) -> None:
         """Wait until whatever was under way at this moment, in any process, has ended."""

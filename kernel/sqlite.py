@@ -9,13 +9,14 @@ cost more. Long reads belong on a thread of their own with `connect_read_only`.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from kernel.db import IntegrityError, ReadSession, Row, Statement, UnitOfWork
+from kernel.db import IntegrityError, ReadSession, Row, Snapshot, Statement, UnitOfWork
 from kernel.errors import UnavailableError
 
 MINIMUM_VERSION = (3, 35, 0)  # RETURNING
@@ -131,6 +132,22 @@ class _UnitOfWork(_Session):
         self.reactions.append(reaction)
 
 
+class _Snapshot(_Session):
+    """A read transaction of its own; long statements are stepped through on a thread."""
+
+    __slots__ = ()
+
+    async def stream(self, statement: Statement, /, *, most: int) -> AsyncIterator[Sequence[Row]]:
+        cursor = self._execute(statement, {})
+        try:
+            while rows := await asyncio.to_thread(cursor.fetchmany, most):
+                yield rows
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        finally:
+            cursor.close()
+
+
 class _Reading:
     """The context manager behind `SqliteDatabase.read`."""
 
@@ -204,6 +221,17 @@ class SqliteDatabase:
     def each_on_its_own(self) -> _Writing:
         """Take a turn without a savepoint: what a statement did stays done if a later one fails."""
         return _Writing(self, savepoint=False)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Open a read transaction on a connection of its own."""
+        connection = connect_read_only(self.path)
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()  # it begins here
+            yield _Snapshot(connection)
+        finally:
+            connection.close()
 
     async def drain(self) -> None:
         """Return once the units of work that came before this call have ended."""

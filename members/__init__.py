@@ -5,6 +5,7 @@ from members.answers import Duplicate, Found, Registered
 from members.candidates import MATCH_WANTED, Matching, Scanned
 from members.contact import CODE_WANTED, ContactPoints, removable
 from members.duplicates import Decided, Duplicates
+from members.erasure import Erasure
 from members.errors import (
     CodeRefusedError,
     ContactPointNotFoundError,
@@ -23,6 +24,7 @@ from members.notes import NOTES_WANTED, Findings, Notes
 from members.participants import Erased, EraseParticipant, Forgotten, MergeParticipant
 from members.parting import Parted, Partings
 from members.registration import Prepared, formats, prepare
+from members.reindex import Reindex
 from members.repository import (
     ContactPoint,
     DuplicatePair,
@@ -32,6 +34,7 @@ from members.repository import (
     Provenance,
     count_members,
     jurisdiction_of,
+    member_ids,
 )
 from members.service import Members
 from members.sources import (
@@ -62,6 +65,7 @@ __all__ = [
     "Duplicates",
     "EraseParticipant",
     "Erased",
+    "Erasure",
     "Finding",
     "Findings",
     "Forgotten",
@@ -90,6 +94,7 @@ __all__ = [
     "Profile",
     "Provenance",
     "Registered",
+    "Reindex",
     "Scanned",
     "Uploads",
     "count_members",
@@ -97,6 +102,7 @@ __all__ = [
     "find_members",
     "formats",
     "jurisdiction_of",
+    "member_ids",
     "member_source",
     "pairwise_is",
     "pairwise_source",

@@ -16,10 +16,12 @@ from audit import LogDamagedError, export_log, pending, verify_stored_log
 from consent import consent_counts
 from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id
 from members import PROFILES, ImportReport, Profile, count_members
+from service.backup_commands import BACKUP_COMMANDS
+from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
 from service.health import readiness
 from service.members_commands import MEMBERS_COMMANDS
 from service.rights_commands import RIGHTS_COMMANDS
-from service.runtime import RECOVERY_KIT_FILE, RING_BACKUP_FILE, Runtime
+from service.runtime import Runtime
 from service.settings import NAME_PATTERN
 from service.staff_commands import STAFF_COMMANDS
 from service.tasks import system_caller
@@ -247,6 +249,8 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         _check("policy_pack", "ok", runtime.pack.digest),
         _check("schema", "ok", "up to date"),
     ]
+    backups = await runtime.backups.status()
+    checks.append(_check("backup", "warn" if backups["state"] != "ok" else "ok", backups["says"]))
     report, misleading = await verify_stored_log(runtime.database, runtime.audit)
     sound = report.ok and not misleading
     checks.append(
@@ -277,6 +281,7 @@ def _check(name: str, state: str, says: str) -> dict[str, str]:
 
 
 COMMANDS: Mapping[str, Command] = {
+    **BACKUP_COMMANDS,
     "clients.add": clients_add,
     "clients.list": clients_list,
     "clients.rotate": clients_rotate,

@@ -48,7 +48,10 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
             checks["audit_queue"] = "behind"
     if not runtime.sequencer.running:
         checks["sequencer"] = "stopped"
-    return {"ready": all(state == "ok" for state in checks.values()), "checks": checks}
+    ready = all(state == "ok" for state in checks.values())
+    # Shown, and no reason to stop answering: a withdrawal never waits for the backup store.
+    checks["rights_ledger"] = runtime.shipping.state.reason or "ok"
+    return {"ready": ready, "checks": checks}
 
 
 def router(runtime: Runtime) -> APIRouter:

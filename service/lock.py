@@ -21,6 +21,11 @@ class DataDirLock:
         self._path = data_dir / LOCK_FILE
         self._handle: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the lock file."""
+        return self._path.name
+
     def acquire(self) -> bool:
         """Take the lock; False when another process has it."""
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import AuditLog, RightsLedger, Sequencer, Signer
+from backup import Backups, LedgerShipping
 from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, ReceiptSigner
 from disclosure import (
     FEED_TYPES,
@@ -49,8 +50,10 @@ from members import (
 from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
+from service.backups import wire_backups
 from service.claims import CLAIM_CODE_WANTED, Claims
 from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
+from service.files import KEY_RING_FILE, KMS_ROOT_FILE
 from service.lock import DataDirLock
 from service.matching import follow_members
 from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
@@ -62,10 +65,7 @@ from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
 from service.webhook_poster import WebhookPoster
 from vault import FileKeyProvider, KeyRing, Vault, open_key_ring
 
-KMS_ROOT_FILE = "kms-root"
-KEY_RING_FILE = "key-ring.json"
-RING_BACKUP_FILE = "ring-backup.age"
-RECOVERY_KIT_FILE = "recovery-kit.txt"
+BACKUP = "backup"
 CHANGE_RETENTION = "change_retention"
 DELIVERY_RETENTION = "delivery_retention"
 CLAIMS = "claims"
@@ -105,6 +105,8 @@ class Runtime:
     audit: AuditLog
     rights: RightsLedger
     sequencer: Sequencer
+    backups: Backups
+    shipping: LedgerShipping
     consent: ConsentService
     guardians: Guardians
     receipts: ReceiptSigner
@@ -221,6 +223,16 @@ class Runtime:
         guardians = Guardians(vault, audit, rights, consent, contacts)
         courier.subscribe(GUARDIAN_CODE_WANTED, CodeDelivery(guardians, sender, clock))
         _tell_apps(courier, worker, feed, webhooks)
+        sequencer = Sequencer(
+            database,
+            signer,
+            clock,
+            batch_size=settings.audit.batch_size,
+            poll_seconds=settings.audit.poll_ms / 1000,
+        )
+        backups, shipping = wire_backups(
+            settings, database, vault, audit, rights, sequencer, clock, pack.digest
+        )
         rights_requests = wire_rights(
             settings.rights,
             database,
@@ -232,10 +244,15 @@ class Runtime:
             consent,
             members,
             rights,
-            Surroundings(gatekeeper, webhooks, {"loyalty": loyalty}),
+            Surroundings(gatekeeper, webhooks, {"loyalty": loyalty}, backups),
         )
         work_on_rights(worker, rights_requests)
         _drop_baseless_tags(courier, loyalty, clock)
+        worker.on(
+            BACKUP,
+            lambda _: backups.create_when_due(system_caller("worker")),
+            every_us=HOUR_US,
+        )
         count_rules = CountRules(settings.audiences.minimum, settings.audiences.step)
         await gatekeeper.refresh()
         runtime = cls(
@@ -247,13 +264,9 @@ class Runtime:
             access=access,
             audit=audit,
             rights=rights,
-            sequencer=Sequencer(
-                database,
-                signer,
-                clock,
-                batch_size=settings.audit.batch_size,
-                poll_seconds=settings.audit.poll_ms / 1000,
-            ),
+            sequencer=sequencer,
+            backups=backups,
+            shipping=shipping,
             consent=consent,
             guardians=guardians,
             receipts=ReceiptSigner(vault.signing_seed("receipt-signing"), vault.tenant),
@@ -293,6 +306,7 @@ class Runtime:
             self.audit.block(f"audit_{self.sequencer.state.reason}")
         if background:
             self.courier.start()
+            self.shipping.start()
             self.worker.start()
             self.webhooks.start()
 
@@ -302,6 +316,7 @@ class Runtime:
         await self.worker.stop()
         await self.courier.stop()
         await self.sequencer.stop()
+        await self.shipping.stop()
         await self.database.close()
         if self.lock is not None:
             self.lock.release()

@@ -41,12 +41,18 @@ async def migrate(settings: Settings) -> None:
 
 
 async def _migrate_postgres(settings: Settings) -> None:
+    from sqlalchemy import make_url
     from sqlalchemy.ext.asyncio import create_async_engine
 
     from kernel.postgres import driver_dsn
 
     url = driver_dsn(settings.database.url).replace("postgresql://", "postgresql+asyncpg://", 1)
-    engine = create_async_engine(url)
+    address = make_url(url)
+    path = address.query.get("search_path")  # a restore builds in a schema of its own
+    if path is not None:
+        address = address.difference_update_query(["search_path"])
+    options = {} if path is None else {"server_settings": {"search_path": path}}
+    engine = create_async_engine(address, connect_args=options)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from kernel.settings import Section, SettingsRoot, load_settings
 
@@ -102,6 +102,23 @@ class WebhookSettings(Section):
     retry_hours: int = Field(72, ge=1, le=720)
 
 
+class BackupSettings(Section):
+    """The pace of backups, and how this machine reaches an S3 store.
+
+    The store itself is agreed on with `yinyom backup init`. Without an access key the usual AWS
+    sources are asked. `keep_days` and `ring_days` together stay within the 90 days in which an
+    erasure must have reached every copy (docs/formats/backup.md).
+    """
+
+    every_hours: int = Field(24, ge=0, le=168)
+    ring_days: int = Field(15, ge=1, le=15)
+    keep_days: int = Field(75, ge=1, le=75)
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr | None = None
+
+
 class Settings(SettingsRoot):
     """The root of all settings; frozen, passed in, never a global."""
 
@@ -117,6 +134,7 @@ class Settings(SettingsRoot):
     members: MemberSettings = MemberSettings()
     log: LogSettings = LogSettings()
     messages: MessageSettings = MessageSettings()
+    backup: BackupSettings = BackupSettings()
     rights: RightsSettings = RightsSettings()
     audiences: AudienceSettings = AudienceSettings()
     webhooks: WebhookSettings = WebhookSettings()

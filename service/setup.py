@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import AuditLog, RightsLedger, Signer
+from backup import Recipients
 from consent import ConsentService
 from disclosure import AUTH_EPOCH, POLICY_EPOCH
 from kernel import (
@@ -19,16 +20,11 @@ from kernel import (
     set_fact,
 )
 from policies import PackError, PolicyPack, check_succession, load_pack
-from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING, FACT_TENANT
+from service.backups import kit_recipients, kit_remark
+from service.facts import FACT_KIT, FACT_ORIGIN, FACT_POLICY, FACT_RING, FACT_TENANT
+from service.files import KEY_RING_FILE, KMS_ROOT_FILE, RECOVERY_KIT_FILE, RING_BACKUP_FILE
 from service.lock import DataDirLock
-from service.runtime import (
-    KEY_RING_FILE,
-    KMS_ROOT_FILE,
-    RECOVERY_KIT_FILE,
-    RING_BACKUP_FILE,
-    open_database,
-    open_ring,
-)
+from service.runtime import open_database, open_ring
 from service.schema import migrate
 from service.settings import Settings
 from service.tasks import system_caller
@@ -70,12 +66,13 @@ async def set_up(settings: Settings, *, clock: Clock | None = None) -> Setup:
         backup = settings.keys_dir / RING_BACKUP_FILE
         kit_is_new = not backup.exists()
         if kit_is_new:
-            write_recovery_kit(kit, backup, ring)
+            write_recovery_kit(kit, backup, ring, kit_remark(ring))
         elif kit.exists():
             open_ring_backup(kit, backup)
         await migrate(settings)
         signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
         await _record(settings, ring, pack, AuditLog(signer, clock, pack.digest))
+        await _remember(settings, kit_recipients(kit))
     finally:
         lock.release()
     return Setup(
@@ -158,5 +155,17 @@ async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: Au
                 await consent.publish_notices(work)
                 await audit.record(work, system_caller("cli"), "policy.activate")
         await database.drain()
+    finally:
+        await database.close()
+
+
+async def _remember(settings: Settings, recipients: Recipients | None) -> None:
+    """Keep the public half of the kit, so that backups can be sealed to it when it has gone."""
+    if recipients is None:
+        return
+    database = open_database(settings)
+    try:
+        async with database.unit_of_work() as work:
+            await set_fact(work, FACT_KIT, " ".join(recipients.texts))
     finally:
         await database.close()

@@ -25,6 +25,7 @@ from vault.repository import (
     key_from_row,
     key_source,
 )
+from vault.ring_backup import RingBackup, RingKey, read_ring
 from vault.service import ARCHIVE, ORDINARY, PSEUDONYM, OwnerKey, Vault
 from vault.ticket import AccessTicket
 
@@ -39,6 +40,8 @@ __all__ = [
     "KeyRing",
     "KeyRingError",
     "OwnerKey",
+    "RingBackup",
+    "RingKey",
     "StoredTag",
     "UnreadableError",
     "Vault",
@@ -52,6 +55,7 @@ __all__ = [
     "open_key_ring",
     "open_ring_backup",
     "read_private",
+    "read_ring",
     "write_private",
     "write_recovery_kit",
 ]

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 
 import orjson
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from kernel import new_random_id
 from vault.cell import NONCE_BYTES, length_prefixed
@@ -144,6 +146,15 @@ class KeyRing:
         """Give a 32-byte secret of the ring, such as `index` or `audit-signing`."""
         return self._secrets[name]
 
+    def secrets(self) -> dict[str, bytes]:
+        """Give every secret of the ring by name, for a ring backup."""
+        return dict(self._secrets)
+
+    def backup_seed(self) -> bytes:
+        """Give the Ed25519 seed that signs backups: a key of its own, derived."""
+        info = b"backup-signing0"
+        return HKDFExpand(hashes.SHA256(), KEY_BYTES, info).derive(self._secrets["audit-signing"])
+
     def wrap(self, secret: bytes, context: bytes) -> bytes:
         """Wrap a key under the newest ring root."""
         return wrap(self._ciphers[self.version], secret, context)
@@ -175,23 +186,36 @@ def _context(ring_id: str, tenant: str, name: str) -> bytes:
 
 def create_key_ring(path: Path, provider: KeyProvider, tenant: str) -> KeyRing:
     """Make a key ring with fresh random keys and write it, wrapped, to `path`."""
-    ring_id = new_random_id("ring")
+    secrets = {name: os.urandom(KEY_BYTES) for name in SECRETS}
+    return renew_key_ring(path, provider, new_random_id("ring"), tenant, 1, secrets)
+
+
+def renew_key_ring(
+    path: Path,
+    provider: KeyProvider,
+    ring_id: str,
+    tenant: str,
+    version: int,
+    secrets: dict[str, bytes],
+) -> KeyRing:
+    """Write a key ring of known secrets under a fresh ring root, as a restore does."""
     root = os.urandom(KEY_BYTES)
     cipher = AESGCM(root)
-    secrets = {name: os.urandom(KEY_BYTES) for name in SECRETS}
     document = {
         "format": FORMAT,
         "id": ring_id,
         "tenant": tenant,
         "kms": provider.name,
-        "roots": {"1": _text(provider.wrap(root, _context(ring_id, tenant, "root/1")))},
+        "roots": {
+            str(version): _text(provider.wrap(root, _context(ring_id, tenant, f"root/{version}")))
+        },
         "secrets": {
             name: _text(wrap(cipher, secret, _context(ring_id, tenant, name)))
             for name, secret in secrets.items()
         },
     }
     write_private(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    return KeyRing(ring_id, tenant, 1, {1: root}, {1: cipher}, secrets)
+    return KeyRing(ring_id, tenant, version, {version: root}, {version: cipher}, secrets)
 
 
 def open_key_ring(path: Path, provider: KeyProvider) -> KeyRing:

@@ -18,20 +18,25 @@ _KIT_TEXT = """\
 # Print it or put it on two USB sticks, keep them in two places, and delete it from here.
 # Whoever holds this kit AND the ring backup AND the database can read every member.
 # Recipient: {recipient}
+{remark}
 {identity}
 """
 
 
-def write_recovery_kit(kit: Path, backup: Path, ring: KeyRing) -> None:
+def write_recovery_kit(kit: Path, backup: Path, ring: KeyRing, remark: str = "#") -> None:
     """Make a kit and a ring backup, then open the backup with the written kit to prove both.
 
     The kit is written first, and one that is there already is used: an interrupted run must
-    not leave a backup that nobody can open.
+    not leave a backup that nobody can open. `remark` is one more line for people and programs.
     """
     if not kit.exists():
         identity = pyrage.x25519.Identity.generate()
         text = _KIT_TEXT.format(
-            tenant=ring.tenant, ring_id=ring.id, recipient=identity.to_public(), identity=identity
+            tenant=ring.tenant,
+            ring_id=ring.id,
+            recipient=identity.to_public(),
+            identity=identity,
+            remark=remark,
         )
         write_private(kit, text.encode())
     recipients = [identity.to_public() for identity in _identities(kit)]

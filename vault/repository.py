@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -49,6 +60,27 @@ _KEYS = Statement(
         vault_key.c.bucket_version,
         vault_key.c.wrapped,
     ).where(vault_key.c.owner_id == bindparam("owner_id"))
+)
+_EVERY_KEY = Statement(
+    select(
+        vault_key.c.owner_id,
+        vault_key.c.kind,
+        vault_key.c.version,
+        vault_key.c.bucket,
+        vault_key.c.bucket_version,
+        vault_key.c.wrapped,
+        vault_key.c.destroy_after_us,
+    )
+    .where(
+        tuple_(vault_key.c.owner_id, vault_key.c.kind, vault_key.c.version)
+        > tuple_(
+            bindparam("owner_id", type_=Text),
+            bindparam("kind", type_=Text),
+            bindparam("version", type_=Integer),
+        )
+    )
+    .order_by(vault_key.c.owner_id, vault_key.c.kind, vault_key.c.version)
+    .limit(bindparam("most", type_=BigInteger))
 )
 _DESTROY = Statement(
     delete(vault_key).where(
@@ -226,6 +258,29 @@ async def keys_of(session: ReadSession, owner_id: str) -> list[WrappedKey]:
             r["bucket"],
             r["bucket_version"],
             bytes(r["wrapped"]),
+        )
+        for r in rows
+    ]
+
+
+async def every_key(
+    session: ReadSession, after: tuple[str, str, int], most: int
+) -> list[tuple[WrappedKey, int | None]]:
+    """Give keys of all owners in order, from the one after (owner, kind, version)."""
+    rows = await session.all(
+        _EVERY_KEY, owner_id=after[0], kind=after[1], version=after[2], most=most
+    )
+    return [
+        (
+            WrappedKey(
+                r["owner_id"],
+                r["kind"],
+                r["version"],
+                r["bucket"],
+                r["bucket_version"],
+                bytes(r["wrapped"]),
+            ),
+            r["destroy_after_us"],
         )
         for r in rows
     ]

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
@@ -27,6 +27,7 @@ from vault.errors import UnreadableError
 from vault.index import INDEX_VERSION, BlindIndex
 from vault.keyring import KEY_BYTES, KeyRing, unwrap, wrap
 from vault.repository import StoredTag, WrappedKey
+from vault.ring_backup import KEYS_A_PAGE, RingKey, first_page, key_page
 from vault.ticket import AccessTicket
 
 ORDINARY = "ordinary"
@@ -101,6 +102,10 @@ class Vault:
         """Give the Ed25519 seed for `audit-signing` or `receipt-signing`."""
         return self._ring.secret(name)
 
+    def backup_seed(self) -> bytes:
+        """Give the Ed25519 seed that signs backups."""
+        return self._ring.backup_seed()
+
     def ledger_tag_key(self) -> bytes:
         """Give the key under which the rights ledger names members."""
         return self._ring.secret("ledger-tag")
@@ -169,6 +174,51 @@ class Vault:
         )
         secret = unwrap(held.cipher, key.wrapped, context)
         return OwnerKey(key.owner_id, key.kind, key.version, secret)
+
+    async def sealed_ring(
+        self, session: ReadSession, seal: Callable[[bytes], bytes]
+    ) -> AsyncIterator[bytes]:
+        """Give the pages of a ring backup, each sealed before it leaves the vault.
+
+        `seal` encrypts to public recipients only. Inside are the ring's secrets and every key
+        that lives at this moment, unwrapped: no ring root is needed to bring them back, and no
+        ring root, destroyed or stolen, opens a page.
+        """
+        yield seal(first_page(self._ring))
+        after = ("", "", 0)
+        while keys := await repository.every_key(session, after, KEYS_A_PAGE):
+            page: list[RingKey] = []
+            for wrapped, destroy_after_us in keys:
+                await self.ensure_bucket(session, wrapped)
+                opened = self.unwrap(wrapped)
+                page.append(
+                    RingKey(
+                        wrapped.owner_id,
+                        wrapped.kind,
+                        wrapped.version,
+                        opened._key,  # noqa: SLF001 (one room)
+                        destroy_after_us,
+                    )
+                )
+            yield seal(key_page(page))
+            last = keys[-1][0]
+            after = (last.owner_id, last.kind, last.version)
+
+    async def adopt_keys(self, work: UnitOfWork, keys: Iterable[RingKey]) -> int:
+        """Wrap keys of a ring backup under this ring's own bucket keys; gives how many."""
+        adopted = 0
+        for key in keys:
+            bucket = self._bucket(key.owner_id)
+            version, kek = await self._newest_kek(work, bucket)
+            context = _key_context(
+                self._tenant, key.owner_id, key.kind, key.version, bucket, version
+            )
+            wrapped = WrappedKey(
+                key.owner_id, key.kind, key.version, bucket, version, wrap(kek, key.key, context)
+            )
+            await repository.add_key(work, wrapped, key.destroy_after_us)
+            adopted += 1
+        return adopted
 
     # --- cells ------------------------------------------------------------------------
 

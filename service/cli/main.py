@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from service.cli.audit import audit_app
+from service.cli.backup import backup_app
 from service.cli.dsar import dsar_app
 from service.cli.members import members_dedupe
 from service.cli.shell import (
@@ -46,6 +47,7 @@ app.add_typer(members_app, name="members")
 members_app.command("dedupe")(members_dedupe)
 app.add_typer(audit_app, name="audit")
 app.add_typer(dsar_app, name="dsar")
+app.add_typer(backup_app, name="backup")
 app.add_typer(policies_app, name="policies")
 app.add_typer(vault_app, name="vault")
 

@@ -1,0 +1,62 @@
+"""What the command line asks of an open registry about its backups."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from backup import Recipients
+from kernel import InvalidRequestError, fact
+from service.facts import FACT_KIT
+from service.runtime import Runtime
+from service.tasks import system_caller
+
+Progress = Callable[[int, int], None]
+
+
+async def backup_init(
+    runtime: Runtime, _progress: Progress, *, store: str, recipients: list[str]
+) -> dict[str, Any]:
+    """Agree on a store; without recipients, on the recovery kit's."""
+    if not recipients:
+        async with runtime.database.read() as session:
+            recipients = (await fact(session, FACT_KIT) or "").split()
+    if not recipients:
+        raise InvalidRequestError(
+            "this registry does not know its recovery kit", remedy="Give --recipient age1…"
+        )
+    settings = runtime.settings
+    return await runtime.backups.init(
+        system_caller("cli"),
+        store,
+        Recipients(recipients),
+        private=[settings.data_dir, settings.keys_dir],
+    )
+
+
+async def backup_create(runtime: Runtime, progress: Progress) -> dict[str, Any]:
+    """Make a backup now."""
+    return await runtime.backups.create(system_caller("cli"), progress)
+
+
+async def backup_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Say how backups stand."""
+    return await runtime.backups.status()
+
+
+async def backup_note(
+    runtime: Runtime, _progress: Progress, *, generation: int, level: int, seconds: float
+) -> dict[str, Any]:
+    """Note what the command line found by reading the store; level 3 is a drill."""
+    caller = system_caller("cli")
+    await runtime.backups.note_verified(caller, generation, level)
+    if level == _DRILL:
+        await runtime.backups.note_drill(caller, generation, seconds)
+    return {"noted": True}
+
+
+_DRILL = 3
+BACKUP_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "backup.init": backup_init,
+    "backup.create": backup_create,
+    "backup.status": backup_status,
+    "backup.note": backup_note,
+}

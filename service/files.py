@@ -1,0 +1,6 @@
+"""The names of the files that hold keys, in the data directory and its folder of keys."""
+
+KMS_ROOT_FILE = "kms-root"
+KEY_RING_FILE = "key-ring.json"
+RING_BACKUP_FILE = "ring-backup.age"
+RECOVERY_KIT_FILE = "recovery-kit.txt"

@@ -1,0 +1,239 @@
+"""Reading a store without a registry: listing, verifying, planning, restoring, drilling.
+
+All a new machine needs is the store's address and the recovery kit; the key that signs the
+backups comes from the kit, or from the registry while there is one.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from audit import AuditLog
+from backup import (
+    Chosen,
+    Identities,
+    Progress,
+    Restore,
+    Restored,
+    Shelf,
+    check_hashes,
+    check_presence,
+    find_log,
+    log_portions,
+    read_ledger,
+    read_newest_ring,
+    read_rows,
+)
+from consent import ConsentService
+from kernel import Database, SystemClock, rfc3339
+from loyalty import Loyalty
+from members import EraseParticipant
+from policies import load_pack
+from service.backups import PostgresStaging, SqliteStaging, open_shelf, pinned_key
+from service.settings import Settings
+from service.tasks import system_caller
+from vault import Vault
+
+_SPREAD = 6
+"""A restored registry takes at most so many times the stored bytes, indexes included."""
+
+
+async def list_backups(settings: Settings, address: str, signer: str | None) -> dict[str, Any]:
+    """Name every backup of a store, the newest first."""
+    shelf = await open_shelf(settings, address, signer)
+    return {
+        "store": address,
+        "store_id": shelf.store_id,
+        "signer": shelf.vkey,
+        "backups": [
+            {
+                "generation": m.generation,
+                "set": m.id,
+                "created": rfc3339(m.created_us),
+                "rows": m.rows,
+                "stored_bytes": m.stored_bytes,
+                "engine": m.engine,
+                "schema": m.schema,
+                "audit_size": m.audit_size,
+                "rights_position": m.rights_position,
+                "recipients": list(m.recipients),
+            }
+            for m in reversed(shelf.manifests)
+        ],
+    }
+
+
+async def verify_backup(
+    settings: Settings,
+    address: str,
+    *,
+    level: int,
+    generation: int | None,
+    kit: Path | None,
+    signer: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Verify a backup: 0 signatures and presence, 1 hashes, 2 contents; 3 is `drill_backup`."""
+    shelf = await open_shelf(settings, address, signer or pinned_key(kit))
+    manifest = shelf.generation(generation, allow_older=True)
+    answer: dict[str, Any] = {
+        "ok": True,
+        "level": level,
+        "generation": manifest.generation,
+        "set": manifest.id,
+        "manifests": len(shelf.backups),
+        "objects": await check_presence(shelf, manifest, progress),
+    }
+    if level > 0:
+        answer["bytes"] = await check_hashes(shelf, manifest, progress)
+    if level > 1:
+        identities = Identities.of_kit(_kit(kit))
+        answer |= await _check_contents(Chosen(shelf, manifest, identities), progress)
+    return answer
+
+
+async def _check_contents(chosen: Chosen, progress: Progress) -> dict[str, Any]:
+    shelf, manifest, identities = chosen.shelf, chosen.manifest, chosen.identities
+    rows = 0
+    for table, objects in manifest.tables.items():
+        for index in range(len(objects)):
+            _, found = await read_rows(shelf, manifest, identities, table, index)
+            rows += len(found)
+            progress(rows, manifest.rows)
+    ring = await read_newest_ring(shelf, identities)
+    ledger = await read_ledger(shelf.store, identities, shelf.vkey, shelf.newest)
+    log = await find_log(shelf, identities)
+    events = 0
+    async for portion in log_portions(shelf, identities, log):
+        events += len(portion)
+    return {
+        "rows": rows,
+        "keys": len(ring),
+        "ledger_entries": len(ledger.placed) + len(ledger.unplaced),
+        "events": events,
+    }
+
+
+async def plan_restore(
+    settings: Settings,
+    address: str,
+    *,
+    generation: int | None,
+    allow_older: bool,
+    kit: Path | None,
+    signer: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Say what a restore would do, having checked all that can be checked without a target."""
+    chosen = await _choose(settings, address, generation, kit, signer, allow_older=allow_older)
+    manifest = chosen.manifest
+    objects = await check_presence(chosen.shelf, manifest, progress)
+    ring = await read_newest_ring(chosen.shelf, chosen.identities)
+    ledger = await read_ledger(
+        chosen.shelf.store, chosen.identities, chosen.shelf.vkey, chosen.shelf.newest
+    )
+    since = [p.entry for p in ledger.placed if p.position > manifest.rights_position]
+    kinds = [entry.kind for entry in (*since, *ledger.unplaced)]
+    log = await find_log(chosen.shelf, chosen.identities)
+    return {
+        "generation": manifest.generation,
+        "set": manifest.id,
+        "created": rfc3339(manifest.created_us),
+        "schema": manifest.schema,
+        "rows": manifest.rows,
+        "bytes": manifest.stored_bytes,
+        "objects": objects,
+        "keys": len(ring),
+        "recipients": list(manifest.recipients),
+        "rights_to_replay": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "log_grows_from": manifest.audit_size,
+        "log_grows_to": log.size,
+        "needs_free_bytes": manifest.stored_bytes * _SPREAD,
+    }
+
+
+async def restore_backup(
+    settings: Settings,
+    address: str,
+    *,
+    into: Path,
+    database_url: str,
+    generation: int | None,
+    allow_older: bool,
+    kit: Path | None,
+    signer: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Restore into an empty folder, or into an empty PostgreSQL database with keys in one."""
+    chosen = await _choose(settings, address, generation, kit, signer, allow_older=allow_older)
+    needed = chosen.manifest.stored_bytes * _SPREAD
+    staging = (
+        PostgresStaging(settings, database_url, into, needed)
+        if database_url
+        else SqliteStaging(settings, into, needed)
+    )
+    restored = await _restore(settings, chosen).run(staging, progress)
+    return _told(restored) | {"into": str(into), "origin": chosen.manifest.origin}
+
+
+async def drill_backup(
+    settings: Settings, address: str, *, kit: Path | None, signer: str | None, progress: Progress
+) -> dict[str, Any]:
+    """Restore the newest backup into a throw-away place, check it, and measure how long it took."""
+    began = time.monotonic()
+    chosen = await _choose(settings, address, None, kit, signer)
+    folder = Path(tempfile.mkdtemp(prefix="yinyom-drill-"))
+    try:
+        needed = chosen.manifest.stored_bytes * _SPREAD
+        staging = SqliteStaging(settings, folder / "restored", needed)
+        restored = await _restore(settings, chosen).run(staging, progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _told(restored) | {"ok": True, "seconds": round(time.monotonic() - began, 3)}
+
+
+async def _choose(
+    settings: Settings,
+    address: str,
+    generation: int | None,
+    kit: Path | None,
+    signer: str | None,
+    *,
+    allow_older: bool = False,
+) -> Chosen:
+    identities = Identities.of_kit(_kit(kit))
+    shelf: Shelf = await open_shelf(settings, address, signer or pinned_key(kit))
+    return Chosen(shelf, shelf.generation(generation, allow_older=allow_older), identities)
+
+
+def _restore(settings: Settings, chosen: Chosen) -> Restore:
+    clock = SystemClock()
+    pack = load_pack(settings.policies.pack_dir)
+
+    def participants(
+        database: Database, vault: Vault, audit: AuditLog, consent: ConsentService
+    ) -> Sequence[EraseParticipant]:
+        return (Loyalty(database, pack, vault, audit, consent, clock),)
+
+    return Restore(
+        chosen,
+        pack,
+        clock,
+        system_caller("cli"),
+        participants,
+        bucket_bits=settings.vault.bucket_bits,
+    )
+
+
+def _kit(kit: Path | None) -> Path:
+    return Path("recovery-kit.txt") if kit is None else kit
+
+
+def _told(restored: Restored) -> dict[str, Any]:
+    told = asdict(restored)
+    created_us = told.pop("created_us")
+    return told | {"created": rfc3339(created_us)}

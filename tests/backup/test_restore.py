@@ -1,0 +1,83 @@
+"""A restore goes back in data and never in rights: whole, or not at all."""
+
+import pytest
+
+from audit import verify_stored_log
+from tests.support.stores import begin, create
+from tests.support.world import open_world
+
+pytestmark = pytest.mark.anyio
+
+
+async def lookup(app, phone):
+    return await app.post(
+        "/v1/members:lookup",
+        {"kind": "phone", "value": phone, "region": "TH", "purpose": "membership"},
+    )
+
+
+async def test_who_was_erased_after_the_backup_stays_erased(stored_settings, kept, restore):
+    async with open_world(stored_settings) as world:
+        crm = await world.app()
+        gone = await crm.register(phone="081-234-5678", consents={"marketing": "sms"})
+        stays = await crm.register({"given_name": "ชัย"}, phone="082-345-6789")
+        await crm.verify(stays)
+        await begin(world, kept)
+        await create(world)
+        gone_id = await world.erase(gone)
+        vkey = world.runtime.audit.vkey
+        token = crm.token
+    made, told = await restore(stored_settings, kept)
+    assert told["erased_again"] == 1
+    async with open_world(made) as world:
+        again = type(crm)(world, world.http, {"client_id": crm.id, "client_secret": crm.secret})
+        again.token = token  # a token is in no backup
+        assert (await again.view(stays)).status_code == 401
+        await again.sign_in()
+        assert (await again.view(gone)).status_code == 404
+        assert (await lookup(again, "081-234-5678")).status_code == 404
+        read = await again.view(stays)
+        assert read.json()["data"]["given_name"] == "ชัย"
+        assert (await lookup(again, "082-345-6789")).json() == {"id": stays.id}
+        keys = await world.fetch("SELECT kind FROM vault_key WHERE owner_id = :id", id=gone_id)
+        assert "ordinary" not in {row["kind"] for row in keys}
+        assert not await world.fetch("SELECT 1 FROM vault_tag WHERE owner_id = :id", id=gone_id)
+        assert not await world.fetch(
+            "SELECT 1 FROM contact_point WHERE member_id = :id", id=gone_id
+        )
+        points = await world.fetch(
+            "SELECT sign_in_tag FROM contact_point WHERE verified_us IS NOT NULL"
+        )
+        assert [row for row in points if row["sign_in_tag"] is not None]
+        assert world.runtime.audit.vkey == vkey
+        await world.runtime.sequencer.drain()
+        report, misleading = await verify_stored_log(world.runtime.database, world.runtime.audit)
+        assert report.ok, report.findings
+        assert misleading == []
+        assert [event["action"] for event in await world.events()].count("backup.restore") == 1
+        assert [event["action"] for event in await world.events("member.erase")] == ["member.erase"]
+
+
+async def test_who_withdrew_after_the_backup_is_denied_after_the_restore(
+    stored_settings, kept, restore
+):
+    async with open_world(stored_settings) as world:
+        crm = await world.app()
+        member = await crm.register(phone="081-234-5678", consents={"marketing": "sms"})
+        await crm.verify(member)
+        other = await crm.register(phone="082-345-6789", consents={"marketing": "sms"})
+        await crm.verify(other)
+        await begin(world, kept)
+        await create(world)
+        assert (await crm.view(member, "marketing", "sms")).status_code == 200
+        assert (await crm.withdraw(member, channel="sms")).status_code == 200
+        await world.restrict(other)
+    made, told = await restore(stored_settings, kept)
+    assert told["replayed"] == {"withdrawal": 1, "restriction": 1}
+    async with open_world(made) as world:
+        again = type(crm)(world, world.http, {"client_id": crm.id, "client_secret": crm.secret})
+        await again.sign_in()
+        denied = await again.view(member, "marketing", "sms")
+        assert denied.status_code == 403
+        assert denied.json()["reason"] == "consent_withdrawn"
+        assert (await again.view(other, "marketing", "sms")).status_code == 423
