@@ -45,7 +45,7 @@ from kernel.web import NO_STORE, Gatekeeper, JSONBytes, idempotency_key, once, r
 from members import Members
 from policies import PolicyPack
 
-_RequestId = Annotated[str, Path(max_length=40, examples=["rrq_01m834me6af2pbfz0y2mwcs81r"])]
+_RequestId = Annotated[str, Path(max_length=40, examples=["rr_01m834me6af2pbfz0y2mwcs81r"])]
 _RestrictionId = Annotated[str, Path(max_length=40, examples=["rst_01m834me6af2pbfz0y2mwcs81r"])]
 _Cursor = Annotated[str | None, Query(max_length=200)]
 _PAGE = 50
@@ -193,7 +193,7 @@ def router(
         cursor: str | None,
         find: Callable[[ReadSession, str | None], Awaitable[Any]],
     ) -> JSONBytes:
-        before = decode_id_cursor("rrq", cursor)
+        before = decode_id_cursor("rr", cursor)
         async with database.unit_of_work() as work:
             found = list(await find(work, before))
             answers = [shown(one, await known_as(work, caller, one)) for one in found[:_PAGE]]

@@ -13,7 +13,7 @@ from typing import Any, NewType
 from kernel import MemberId
 
 RightsRequestId = NewType("RightsRequestId", str)
-PREFIX = "rrq"
+PREFIX = "rr"
 
 
 class Right(StrEnum):

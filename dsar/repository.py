@@ -26,7 +26,7 @@ _FIXED = frozenset({"id", "brand", "jurisdiction", "right_key", "via", "opened_b
 _CHANGING = tuple(name for name in _NAMES if name not in _FIXED and name != "version")
 _CORRECTIONS = "corrections"
 _READ = [column for column in rights_request.c if column.name != _CORRECTIONS]
-_BEFORE_ALL = "rrq_~"
+_BEFORE_ALL = "rr_~"
 _OPEN_STATES = sorted(state.value for state in OPEN)
 
 _ADD = Statement(insert(rights_request).values({name: bindparam(name) for name in _NAMES}))

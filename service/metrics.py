@@ -64,6 +64,10 @@ class MetricsServer:
         checks = (await readiness(self._runtime))["checks"]
         async with self._runtime.database.read() as session:
             waiting, oldest_us = await pending(session)
+            requests = await self._runtime.rights_requests.counts(session)
+            late = await self._runtime.rights_requests.overdue(
+                session, self._runtime.clock.now_us()
+            )
         age_us = 0 if oldest_us is None else self._runtime.clock.now_us() - oldest_us
         lines = [
             *_requests(self._edge.served),
@@ -73,6 +77,13 @@ class MetricsServer:
             f"yinyom_audit_waiting {waiting}",
             "# TYPE yinyom_audit_oldest_waiting_seconds gauge",
             f"yinyom_audit_oldest_waiting_seconds {max(age_us, 0) / 1_000_000:.3f}",
+            "# TYPE yinyom_rights_requests gauge",
+            *(
+                f'yinyom_rights_requests{{right="{right}",state="{state}"}} {count}'
+                for right, state, count in requests
+            ),
+            "# TYPE yinyom_rights_overdue gauge",
+            f"yinyom_rights_overdue {len(late)}",
             "# TYPE yinyom_ready gauge",
             *(
                 f'yinyom_ready{{check="{name}"}} {int(state == "ok")}'

@@ -92,8 +92,8 @@ async def rights_certificate(
 
 
 def _known(request: str) -> str:
-    if not is_id("rrq", request):
-        raise NotFoundError("requests are named by their rrq_ id", reason="request_unknown")
+    if not is_id("rr", request):
+        raise NotFoundError("requests are named by their rr_ id", reason="request_unknown")
     return request
 
 

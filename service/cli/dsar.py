@@ -19,7 +19,7 @@ from service.cli.shell import (
 )
 
 dsar_app = typer.Typer(help="Rights requests of members.", no_args_is_help=True)
-RequestId = Annotated[str, typer.Argument(help="The request's rrq_ id.", metavar="ID")]
+RequestId = Annotated[str, typer.Argument(help="The request's rr_ id.", metavar="ID")]
 
 
 @dsar_app.command("list")

@@ -24,7 +24,7 @@ def routes(console: Console) -> APIRouter:
             found = await runtime.rights_requests.refusals(
                 session,
                 desk.account.brand,
-                before=decode_id_cursor("rrq", before),
+                before=decode_id_cursor("rr", before),
                 most=_PAGE + 1,
             )
         page = found[:_PAGE]

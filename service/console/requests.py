@@ -27,7 +27,7 @@ _PLACE = "requests"
 _PAGE = 50
 _MOST_OPEN = 200
 _SOON_DAYS = 3
-_PREFIX = "rrq"
+_PREFIX = "rr"
 
 
 def routes(console: Console) -> APIRouter:

@@ -206,7 +206,7 @@ async def test_a_message_about_nobody_or_about_a_lost_event_stops_no_courier(wor
         now_us = world.runtime.clock.now_us()
         lost = {"member_id": member_id, "event_id": new_id("con")}
         await put_message(work, "consent.withdrawn", lost, now_us=now_us)
-        nobody = {"request_id": new_id("rrq"), "member_id": None, "state": "received"}
+        nobody = {"request_id": new_id("rr"), "member_id": None, "state": "received"}
         await put_message(work, "rights_request.updated", nobody, now_us=now_us)
         later_us = now_us + 1_000
         await put_message(work, "member.erased", {"member_id": member_id}, now_us=later_us)

@@ -17,7 +17,7 @@ from tests.support.requests import Desk, staff
 pytestmark = pytest.mark.anyio
 
 SIGNER = Signer.from_seed("test.example/log", bytes(range(32)))
-REQUEST = "rrq_01m834me6af2pbfz0y2mwcs81r"
+REQUEST = "rr_01m834me6af2pbfz0y2mwcs81r"
 
 
 def issued(entry=None, body=None, resource=f"rights_request:{REQUEST}"):
@@ -61,7 +61,7 @@ def test_a_certificate_with_any_byte_changed_is_refused(place, change):
         NOTE + "x",
         NOTE + NOTE.splitlines(keepends=True)[-1],
         NOTE.replace(FORMAT, "yinyom-certificate/1"),
-        issued(resource="rights_request:rrq_01m834me6af2pbfz0y2mwcs81z"),
+        issued(resource="rights_request:rr_01m834me6af2pbfz0y2mwcs81z"),
         issued(body={"results": []}),
         sign_note(f"{FORMAT}\n[]\n", SIGNER),
         sign_note(f"{FORMAT}\nnot json\n", SIGNER),

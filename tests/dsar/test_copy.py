@@ -198,7 +198,7 @@ def a_copy(value, language="th"):
         "verified_at": None,
     }
     return Copy(
-        "rrq_0", "access", "TH", language, "main", "2026-11-23T00:00:00.000000Z",
+        "rr_0", "access", "TH", language, "main", "2026-11-23T00:00:00.000000Z",
         [field], [], [], [], {}, [], [], "PDPC",
     )  # fmt: skip
 

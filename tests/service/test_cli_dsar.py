@@ -88,5 +88,5 @@ def test_the_queue_is_listed_by_state(registry):
     listed = registry.server.cli("dsar", "list", "--state", "verified", "--json").answer
     assert request_id in {one["id"] for one in listed["requests"]}
     assert registry.server.cli("dsar", "list", "--state", "lost").code == 2
-    assert registry.server.cli("dsar", "show", "rrq_nobody").code == 1
+    assert registry.server.cli("dsar", "show", "rr_nobody").code == 1
     assert request_id in registry.server.cli("dsar", "list").said

@@ -47,7 +47,7 @@ async def test_the_queue_is_sorted_by_the_safe_day_and_says_what_is_late(at):
     second = await request_of(at, Right.ACCESS)
     browser = await at.sign_in("dpo")
     page = await browser.open("/console/requests")
-    places = [link for link in page.links if link.startswith("/console/requests/rrq_")]
+    places = [link for link in page.links if link.startswith("/console/requests/rr_")]
     wanted = sorted((first, second), key=lambda one: one.safe_due)
     assert places == [f"/console/requests/{one.id}" for one in wanted]
     at.runtime.clock.jump_us = 200 * DAY_US
@@ -74,7 +74,7 @@ async def test_looking_at_a_request_is_an_event_and_shows_no_value(at):
     assert event["resource"] == f"rights_request:{request.id}"
 
 
-@pytest.mark.parametrize("name", ["rrq_x", "x", new_id("rrq")])
+@pytest.mark.parametrize("name", ["rr_x", "x", new_id("rr")])
 async def test_a_request_nobody_made_is_a_calm_page(at, name):
     browser = await at.sign_in("dpo")
     assert (await browser.open(f"/console/requests/{name}")).answer.status_code == 404
@@ -147,7 +147,7 @@ async def test_a_request_is_opened_at_the_counter_from_the_page_that_found_the_m
         assert opened["actor"]["id"] == at.staff[role]["staff_id"]
         assert opened["resource"].partition(":")[2] in page.html
         assert page.url.path.startswith(
-            "/console/requests/rrq_" if role == "dpo" else "/console/members"
+            "/console/requests/rr_" if role == "dpo" else "/console/members"
         )
 
 
