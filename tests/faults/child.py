@@ -10,12 +10,23 @@ import json
 import sys
 from pathlib import Path
 
+from sqlalchemy import bindparam, select
+
+from kernel import Caller, RequestId, Statement, new_id
 from kernel.logging import configure_logging
 from members import PROFILES
+from members.repository import propose_pair
+from members.tables import duplicate
 from service.settings import AuditSettings, DatabaseSettings, LogSettings, Settings
 from tests.support.world import App, World, open_world
 
 POLL_MS = 5
+OFFICER = Caller("stf_one", "dpo", "console", "main", RequestId("req_01m834me8bfjwbgnk89sr02kdz"))
+PAIR_OF = Statement(
+    select(duplicate.c.id).where(
+        duplicate.c.first_id == bindparam("first"), duplicate.c.second_id == bindparam("second")
+    )
+)
 
 
 def settings_of(data_dir: str, url: str) -> Settings:
@@ -78,6 +89,29 @@ async def load(world: World, crm: App) -> None:
     await asyncio.sleep(60)
 
 
+async def merge(world: World, crm: App) -> None:
+    """Two records become one and two again, over and over; each answer is told."""
+    for at in itertools.count():
+        phone = f"08{at % 10**8:08}"
+        old = await crm.register({"given_name": f"คน{at}", "phone": phone})
+        new = await crm.register(
+            {"given_name": f"คน{at}", "phone": phone, "email": f"m{at}@example.com"},
+            consents={"marketing": "sms"},
+        )
+        now_us = world.runtime.clock.now_us()
+        pair = new_id("dup", now_us)
+        ids = await world.member_id(old), await world.member_id(new)
+        async with world.runtime.database.unit_of_work() as work:
+            # A comparison in the background may have been first with this pair.
+            await propose_pair(work, pair, "main", ids, 90, ["phone"], now_us=now_us)
+            row = await work.first(PAIR_OF, first=min(ids), second=max(ids))
+        merged = await world.runtime.duplicates.merge(OFFICER, row["id"])
+        tell(merged=merged.merge_id)
+        if at % 2:
+            await world.runtime.duplicates.undo(OFFICER, merged.merge_id)
+            tell(undone=merged.merge_id)
+
+
 async def sequence(world: World, crm: App) -> None:
     member = await crm.register(phone="081-234-5678")
 
@@ -94,6 +128,7 @@ KINDS = {
     "withdraw": withdraw,
     "erase": erase,
     "load": load,
+    "merge": merge,
     "sequence": sequence,
 }
 

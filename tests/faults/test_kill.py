@@ -124,6 +124,20 @@ async def check(world, kind, told, before):
             )
             moved_on = rows[0]["status"] == other
             assert len(events) == len(decided) + moved_on
+    elif kind == "merge":
+        merged = {line["merged"] for line in told if "merged" in line}
+        undone = {line["undone"] for line in told if "undone" in line}
+        states = {
+            row["id"]: row["state"]
+            for row in await world.fetch("SELECT id, state FROM member_merge")
+        }
+        assert merged <= states.keys()
+        assert {states[one] for one in undone} <= {"undone"}
+        assert len(await world.fetch("SELECT id FROM duplicate WHERE state = 'merged'")) == len(
+            [one for one in states.values() if one == "merged"]
+        )
+        closed = await world.fetch("SELECT member_id FROM member_gate WHERE state = 'merged'")
+        assert len(closed) == len([one for one in states.values() if one == "merged"])
     elif kind == "load":
         done = max((line["rows"] for line in told if "rows" in line), default=0)
         stored = await world.fetch("SELECT row_no FROM import_row")
@@ -180,7 +194,7 @@ async def survive(registry, kind, kills, seed):
         await assert_sound(world)
 
 
-SHORT = {"register": 1, "withdraw": 1, "erase": 1, "load": 2, "sequence": 2}
+SHORT = {"register": 1, "withdraw": 1, "erase": 1, "load": 2, "merge": 2, "sequence": 2}
 
 
 @pytest.mark.slow
