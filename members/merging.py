@@ -218,6 +218,9 @@ class Merges:
             events = await self.narrow(
                 work, caller, into.row.id, keys[PSEUDONYM], narrowed(into.states, gone.states)
             )
+            # An objection holds for the addresses that came with the merge as well.
+            objected = await self._consent.objections(work, into.row.id)
+            await self._consent.suppressions.add(work, into.row.id, objected)
             tier = age_tier_of_both(AgeTier(into.gate.age_tier), AgeTier(gone.gate.age_tier))
             await self._consent.set_age_tier(work, into.row.id, tier)
             for room in self._participants:

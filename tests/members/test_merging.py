@@ -112,6 +112,26 @@ async def test_a_no_of_either_record_is_a_no_of_the_merged_one(world):
     assert (await crm.view(old, "marketing", "email")).status_code == 403
 
 
+async def test_an_objection_of_either_record_stands_and_covers_the_addresses_of_both(world):
+    crm = await client(world)
+    old, new = await two(world, crm)
+    answer = await crm.post(f"/v1/members/{new.id}/objections", {"purpose": "marketing"})
+    assert answer.status_code < 300, answer.text
+    made = await crm.post(f"/v1/duplicates/{await pair_of(world, old, new)}:merge", {})
+    assert made.status_code == 200, made.text
+    denied = await crm.view(old, "marketing", "sms")
+    assert (denied.status_code, denied.json()["reason"]) == (403, "objected")
+    async with world.runtime.database.read() as session:
+        kept_from = await world.runtime.consent.suppressions.of_member(
+            session, await world.member_id(old)
+        )
+    assert {("marketing", "sms"), ("marketing", "email")} <= set(kept_from)
+    answer = await crm.post(f"/v1/merges/{made.json()['merge_id']}:undo")
+    assert answer.status_code == 200, answer.text
+    assert (await crm.view(old, "marketing", "sms")).json()["reason"] == "objected"
+    await assert_sound(world)
+
+
 async def test_undoing_a_merge_brings_both_records_back_as_they_were(world):
     crm = await client(world)
     old, new = await two(world, crm, birth_date="1990-05-12")

@@ -53,6 +53,10 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("GET", "/v1/rights-requests"): "a cursor is one that the listing gave out",
     ("GET", "/v1/refusals"): "a cursor is one that the register gave out",
     ("POST", "/v1/restrictions"): "the last day has not passed",
+    ("GET", "/v1/duplicates"): "a cursor is one that the listing gave out",
+    ("POST", "/v1/duplicates/{duplicate}:merge"): "the survivor is one of the two",
+    ("POST", "/v1/imports"): "the file is one of members, declared as it is",
+    ("GET", "/v1/imports/{import_id}/quarantine"): "a cursor is one that the listing gave out",
     ("GET", "/v1/audit/events"): "a cursor is one that the listing gave out",
 }
 

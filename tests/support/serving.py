@@ -33,6 +33,8 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
         "members:write",
         "members:introduce",
         "duplicates:read",
+        "duplicates:resolve",
+        "imports:write",
         "audit:read",
         "audiences:query",
         "audiences:export",
