@@ -68,7 +68,7 @@ def router(
         return JSONBytes({"webhooks": [_webhook(one) for one in found]})
 
     @routes.delete(
-        "/{webhook}",
+        "/{webhook:id}",
         response_model=WebhookGoneAnswer,
         responses=problems(401, 403, 404, 422),
         summary="Delete a webhook and what waits for it",
