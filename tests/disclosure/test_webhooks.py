@@ -177,6 +177,7 @@ async def test_a_client_hears_nothing_of_a_purpose_it_does_not_read_for(settings
         made = await hook(narrow, receiver)
         member = await crm.register(consents={"marketing": "sms"})
         await crm.post(f"/v1/members/{member.id}:introduce", {"to": narrow.id})
+        await crm.withdraw(member, channel="sms")
         await world.erase(member)
         await settled(world)
         assert [one["type"] for one in await deliveries(narrow, made)] == ["member.erased"]
