@@ -13,6 +13,7 @@ from kernel.logging import configure_logging
 from service.asgi import Service
 from service.control import ControlServer
 from service.demo import business, campaign, joining, rights, trail
+from service.demo.officer import Officer
 from service.demo.receiver import Receiver
 from service.demo.scene import Scene, set_the_scene
 from service.demo.stage import HOST, DemoError, Stage
@@ -91,7 +92,7 @@ async def _tell_on(
 async def _play(scene: Scene, credentials_file: Path) -> None:
     """Play the chapters in their order."""
     await set_the_scene(scene, credentials_file)
-    crm, till, sender = (scene.api(name) for name in ("crm", "till", "sender"))
+    crm, till, sender, desk = (scene.api(name) for name in ("crm", "till", "sender", "desk"))
     member, point = await joining.register(scene, crm)
     await joining.verify(scene, crm, member, point)
     for_sender = await joining.read(scene, crm, sender, member)
@@ -101,11 +102,16 @@ async def _play(scene: Scene, credentials_file: Path) -> None:
     friends = await campaign.member_day(scene, crm)
     await campaign.buy(scene, crm, till, friends)
     reached = await campaign.reach(scene, sender)
+    officer = Officer(scene.port, scene.staff["dpo"])
+    await officer.sign_in()
     receiver = Receiver()
     try:
         await campaign.hear(scene, crm, sender, receiver, friends, reached)
+        await rights.who_read(scene, crm, member)
+        await rights.copy(scene, crm, desk, officer, member, point["id"])
+        request = await rights.erase(scene, crm, desk, officer, member, point["id"])
+        await rights.gone(scene, crm, sender, receiver, member, for_sender)
+        await rights.certify(scene, desk, request)
     finally:
         receiver.close()
-    await rights.who_read(scene, crm, member)
-    await rights.erase(scene, crm, sender, member, for_sender)
     await trail.verify_log(scene)

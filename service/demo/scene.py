@@ -32,6 +32,7 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
         "webhooks:manage",
         "purpose:marketing",
     ),
+    "desk": ("rights-requests:handle", "purpose:membership"),
     "cdp": ("audiences:query", "changes:read", "purpose:analytics", "purpose:profiling"),
 }
 
@@ -60,7 +61,7 @@ class Scene:
 
 async def set_the_scene(scene: Scene, credentials_file: Path) -> None:
     """Make the internal apps, or take those of an earlier demo in the same place."""
-    scene.stage.step("Four internal apps, each with the purposes its work needs")
+    scene.stage.step("Five internal apps, each with the purposes its work needs")
     scene.clients, scene.staff = _known(credentials_file)
     if not scene.staff:
         scene.staff = await make_staff(

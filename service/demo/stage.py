@@ -48,6 +48,13 @@ class Api:
             headers["Content-Type"] = "application/json"
         return await asyncio.to_thread(self._send, method, path, data, headers)
 
+    async def fetch(self, path: str) -> tuple[int, bytes]:
+        """Get what is not JSON; gives status and bytes."""
+        if self._token is None:
+            self._token = await self._fetch_token()
+        headers = {"Authorization": f"Bearer {self._token}"}
+        return await asyncio.to_thread(self._exchange, "GET", path, None, headers)
+
     async def lines(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Post and give every line of an NDJSON answer."""
         if self._token is None:
@@ -56,18 +63,11 @@ class Api:
             "Authorization": f"Bearer {self._token}",
             "Content-Type": "application/json",
         }
-        return await asyncio.to_thread(self._stream, path, orjson.dumps(body), headers)
-
-    def _stream(self, path: str, data: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=30)
-        try:
-            connection.request("POST", path, data, dict(headers))
-            answer = connection.getresponse()
-            text = answer.read()
-        finally:
-            connection.close()
-        if answer.status != http.client.OK:
-            raise DemoError(f"{path}: status {answer.status}")
+        status, text = await asyncio.to_thread(
+            self._exchange, "POST", path, orjson.dumps(body), headers
+        )
+        if status != http.client.OK:
+            raise DemoError(f"{path}: status {status}")
         return [orjson.loads(line) for line in text.splitlines()]
 
     async def _fetch_token(self) -> str:
@@ -85,11 +85,17 @@ class Api:
     def _send(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, Any]]:
+        status, text = self._exchange(method, path, data, headers)
+        return status, orjson.loads(text)
+
+    def _exchange(
+        self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=30)
         try:
             connection.request(method, path, data, dict(headers))
             answer = connection.getresponse()
-            return answer.status, orjson.loads(answer.read())
+            return answer.status, answer.read()
         finally:
             connection.close()
 

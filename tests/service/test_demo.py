@@ -14,14 +14,19 @@ import pytest
 from tests.support.serving import COMMAND, environment, free_port, yinyom
 
 STEPS = [
-    "Four internal apps",
+    "Five internal apps",
     "Somying joins",
     "She proves that the phone is hers",
     "The message sender reads her",
     "The till tries the same purpose",
     "She withdraws",
     "The old membership list comes in",
+    "Twelve friends join",
+    "The till posts a day of purchases",
+    "A birthday campaign",
+    "Malee withdraws",
     "Who read my data?",
+    "Somying asks for a copy of everything",
     "She asks to be erased",
     "The trail, checked as a stranger would",
 ]
@@ -32,8 +37,14 @@ OUTCOMES = [
     "403 scope_missing",
     "403 consent_withdrawn",
     "every row is stored, set aside with its reason, or a known repeat",
-    "cells left: 0; keys left that open cells: 0",
+    "12 accepted, 1 set aside by name",
+    "the same batch again: 12 known repeats, no point twice",
+    "platinum: fewer than 10, so no number is told",
+    "webhook, signature verified: consent.withdrawn",
+    "the second download: 404, the copy is gone",
+    "webhook, signature verified: member.erased",
     "404 member_unknown",
+    "certificate, checked offline",
     "audit verify OK",
     "audit verify names it",
 ]
@@ -72,7 +83,7 @@ def test_credentials_and_codes_are_for_their_owner_only(tmp_path):
     credentials = json.loads(file.read_text())
     assert is_private(file)
     assert set(credentials) == {"base_url", "clients", "staff", "outbox"}
-    assert set(credentials["clients"]) == {"crm", "till", "sender", "cdp"}
+    assert set(credentials["clients"]) == {"crm", "till", "sender", "cdp", "desk"}
     for client in credentials["clients"].values():
         assert set(client) == {"client_id", "client_secret", "scopes"}
         assert client["client_secret"] not in ran.out + ran.err
