@@ -177,9 +177,9 @@ class Runtime:
         rights = RightsLedger(vault.ledger_tag_key(), clock)
         consent = ConsentService(pack, audit, rights, vault)
         loyalty = Loyalty(database, pack, vault, audit, consent, clock)
-        members = Members(
-            pack, access, vault, audit, consent, rights, participants=(loyalty, Forgetting())
-        )
+        claims = Claims(database, vault, audit, clock)
+        participants = (loyalty, Forgetting(), claims)
+        members = Members(pack, access, vault, audit, consent, rights, participants=participants)
         merges = Merges(
             database,
             pack,
@@ -194,7 +194,6 @@ class Runtime:
         partings = Partings(database, vault, audit, consent, merges, clock)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         sender = OutboxFile(settings.outbox_file)
-        claims = Claims(database, vault, audit, clock)
         staff = Staff(database, audit, clock)
         age_tiers = AgeTiers(database, pack, vault, audit, consent, clock)
         housekeeping = Housekeeping(database, audit, members, age_tiers, clock, staff=staff)

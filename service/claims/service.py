@@ -7,10 +7,11 @@ that nobody proves is gone within the hour, key first.
 
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from audit import AuditLog
 from kernel import Caller, Clock, Database, MemberId, ReadSession, UnitOfWork, new_id, put_message
+from members import Forgotten
 from service.claims import repository
 from service.claims.repository import Attempt, Claim
 from vault import OwnerKey, Vault
@@ -125,10 +126,14 @@ class Claims:
         await self._vault.erase(work, claim_id, keep={})
         await repository.drop(work, claim_id)
 
-    async def drop_of(self, work: UnitOfWork, member_id: MemberId) -> None:
-        """Forget what a member left unproven."""
-        for claim_id in await repository.ids_of_member(work, member_id):
+    async def forget(
+        self, work: UnitOfWork, member_id: MemberId, _now_us: int
+    ) -> Sequence[Forgotten]:
+        """Forget what a member left unproven (see `members.EraseParticipant`)."""
+        found = await repository.ids_of_member(work, member_id)
+        for claim_id in found:
             await self.drop(work, claim_id)
+        return [Forgotten("contact_claim", None, "erased")] if found else []
 
     async def sweep(self) -> int:
         """Forget claims that have run out; gives how many."""

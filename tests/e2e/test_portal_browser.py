@@ -16,6 +16,16 @@ SCHEMES = ["light", "dark"]
 WIDTHS = [320, 1280]
 MEMBER_PAGES = (
     "",
+    "data",
+    "data/given_name",
+    "data/birth_date",
+    "data/contact",
+    "choices",
+    "history",
+    "requests",
+    "requests/erasure",
+    "requests/restriction",
+    "requests/rectification",
     "readers",
     "purposes/marketing/sms",
     "purposes/marketing/email",
@@ -95,6 +105,37 @@ def open_page(chromium, registry):
         context.close()
 
 
+def newest_code(registry, known: int) -> str:
+    """The code that comes after so many others, whomever it is for."""
+    deadline = time.monotonic() + 20
+    while len(registry.codes()) <= known:
+        assert time.monotonic() < deadline, "no code was sent"
+        time.sleep(0.05)
+    return registry.codes()[-1]["code"]
+
+
+def fill_in_join(page, lang: str, **typed: str) -> None:
+    page.goto(f"/{lang}/join")
+    form = {
+        "contact": f"089-777-{next(_phones):04d}",
+        "given_name": "มะลิ",
+        "day": "12",
+        "month": "3",
+        "year": {"th": "2535", "en": "1992", "zh-Hant": "81"}[lang],
+    }
+    for name, value in (form | typed).items():
+        page.fill(f"#{name}", value)
+
+
+def join(page, registry, lang: str) -> None:
+    fill_in_join(page, lang)
+    known = len(registry.codes())
+    page.click("form[action$='/join'] button")
+    page.fill("#code", newest_code(registry, known))
+    page.click("form[action$='/join/code'] button")
+    page.wait_for_url("**/choices**")
+
+
 def sign_in(page, member: Member, lang: str) -> None:
     page.goto(f"/{lang}/")
     known = len(member.codes())
@@ -139,6 +180,44 @@ def test_the_whole_path_works_without_a_script(open_page, member, lang):
     assert {url.split("/")[2] for url in requests} == {member.registry.server.base_url[7:]}
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_joining_choosing_correcting_and_leaving_work_without_a_script(open_page, registry, lang):
+    page = open_page()
+    join(page, registry, lang)
+    expect(page.locator("input:checked")).to_have_count(0)
+    page.check("input[name='answer.marketing.sms'][value=given]")
+    page.check("input[name='answer.profiling.'][value=refused]")
+    page.click("form[action$='/choices'] button")
+    expect(page.locator("form[action$='/withdraw']")).to_have_count(1)
+
+    page.locator("nav a[href$='/data']").click()
+    page.locator("a[href$='/data/given_name']").click()
+    page.fill("#value", "")
+    page.click("form[action$='/data/given_name'] button")
+    expect(page.locator("#value-error")).to_be_visible()
+    page.fill("#value", "สมศรี")
+    page.click("form[action$='/data/given_name'] button")
+    expect(page.locator("[role=status]")).to_have_count(1)
+
+    page.locator("nav a[href$='/history']").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.locator("a[href*='/history/con_']").first.click()
+    expect(page.locator(".words")).to_be_visible()
+    with page.expect_download() as fetched:
+        page.locator("a[href$='/receipt.json']").click()
+    assert fetched.value.suggested_filename.startswith("receipt-con_")
+
+    page.locator("nav a[href$='/requests']").click()
+    page.locator("a[href$='/requests/erasure']").click()
+    known = len(registry.codes())
+    page.click("form[action$='/requests/erasure'] button")
+    page.fill("#code", newest_code(registry, known))
+    page.locator("form[action$='/code'] button").click()
+    page.wait_for_url("**/erased")
+    page.goto(f"/{lang}/data")
+    expect(page.locator("#contact")).to_be_visible()
+
+
 def test_withdrawing_is_reached_by_the_keyboard_alone(open_page, member):
     page = open_page()
     page.goto("/en/")
@@ -151,7 +230,7 @@ def test_withdrawing_is_reached_by_the_keyboard_alone(open_page, member):
     page.keyboard.type(member.next_code(known))
     page.keyboard.press("Enter")
     page.wait_for_url("**/en/")
-    for _ in range(12):
+    for _ in range(20):
         page.keyboard.press("Tab")
         if page.locator("form[action$='/withdraw'] button:focus").count():
             break
@@ -254,6 +333,56 @@ def test_axe_finds_nothing_on_any_page(open_page, axe_source, member, lang, sche
     page.locator("footer a").first.click()
     found += violations(page, axe_source)
     page.locator("form[action$='/sign-out'] button").click()
+    found += violations(page, axe_source)
+    assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_axe_finds_nothing_from_joining_to_leaving(
+    open_page, axe_source, registry, lang, scheme, width
+):
+    page = open_page(scripts=True, scheme=scheme, width=width)
+    fill_in_join(page, lang, contact="12", month="13")
+    found = violations(page, axe_source)
+    page.click("form[action$='/join'] button")
+    found += violations(page, axe_source)
+    fill_in_join(page, lang)
+    known = len(registry.codes())
+    page.click("form[action$='/join'] button")
+    found += violations(page, axe_source)
+    page.fill("#code", newest_code(registry, known))
+    page.click("form[action$='/join/code'] button")
+    page.wait_for_url("**/choices**")
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    found += violations(page, axe_source)
+    page.check("input[name='answer.marketing.sms'][value=given]")
+    page.click("form[action$='/choices'] button")
+    for place in MEMBER_PAGES:
+        page.goto(f"/{lang}/{place}")
+        found += violations(page, axe_source)
+    page.goto(f"/{lang}/history")
+    page.locator("a[href*='/history/con_']").first.click()
+    found += violations(page, axe_source)
+    page.goto(f"/{lang}/data/contact")
+    page.fill("#contact", f"089-778-{next(_phones):04d}")
+    page.click("form[action$='/data/contact'] button")
+    found += violations(page, axe_source)
+    page.goto(f"/{lang}/requests/restriction")
+    page.locator("input[name=ground]").first.check()
+    page.click("form[action$='/requests/restriction'] button")
+    found += violations(page, axe_source)
+    page.goto(f"/{lang}/requests")
+    found += violations(page, axe_source)
+    page.goto(f"/{lang}/requests/erasure")
+    known = len(registry.codes())
+    page.click("form[action$='/requests/erasure'] button")
+    found += violations(page, axe_source)
+    page.fill("#code", newest_code(registry, known))
+    page.locator("form[action$='/code'] button").click()
+    page.wait_for_url("**/erased")
     found += violations(page, axe_source)
     assert found == []
 

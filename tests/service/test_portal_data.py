@@ -187,6 +187,14 @@ async def test_a_number_does_not_replace_an_address(browser):
     assert "a number replaces a number" in page.text
 
 
+async def test_an_erasure_takes_an_unproven_contact_with_it(world, browser):
+    await propose(browser)
+    (row,) = await world.fetch("SELECT id FROM contact_claim")
+    await world.erase(world.member)
+    assert await world.fetch("SELECT * FROM contact_claim") == []
+    assert await world.fetch("SELECT * FROM vault_key WHERE owner_id = :id", id=row["id"]) == []
+
+
 # --- what belongs to somebody else ----------------------------------------------------
 
 
