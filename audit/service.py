@@ -244,6 +244,13 @@ class AuditLog:
         body: dict[str, Any] = orjson.loads(row["body"])
         return body
 
+    async def stored_bytes(self, session: ReadSession, event_id: str) -> bytes:
+        """Give an event as it is stored and hashed, or `NotFoundError`."""
+        row = await repository.event_by_id(session, event_id)
+        if row is None:
+            raise NotFoundError("no such event", reason="event_unknown")
+        return bytes(row["body"])
+
     async def prove(self, session: ReadSession, event_id: str) -> InclusionProof | None:
         """Prove that an event is in the signed log; None while it waits for a checkpoint."""
         return await prove_inclusion(session, event_id)

@@ -24,6 +24,7 @@ from consent.model import (
     Status,
 )
 from consent.receipt import ReceiptSigner
+from consent.receipts import ReceiptFormat, Receipts, Written
 from consent.replay import replay_right
 from consent.repository import (
     consent_counts,
@@ -55,11 +56,14 @@ __all__ = [
     "Guardians",
     "NoLawfulBasisError",
     "NoticeRecord",
+    "ReceiptFormat",
     "ReceiptSigner",
+    "Receipts",
     "Reconfirm",
     "ReconfirmReason",
     "Relation",
     "Status",
+    "Written",
     "consent_counts",
     "decide_basis",
     "find_reconfirm",

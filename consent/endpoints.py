@@ -9,13 +9,11 @@ from consent.checking import evidence_problems
 from consent.errors import ConsentError
 from consent.members_port import MemberDirectory
 from consent.model import NO_CHANNEL, ConsentEvent, ConsentRequest, ConsentState, Status
-from consent.receipt import ReceiptSigner
 from consent.schemas import (
     ConsentsAnswer,
     DecisionBody,
     ObjectBody,
     ObjectionsAnswer,
-    ReceiptAnswer,
     RecordBody,
     RecordedAnswer,
     WithdrawBody,
@@ -27,7 +25,6 @@ from kernel import (
     FieldProblem,
     InvalidRequestError,
     MemberId,
-    NotFoundError,
     ReadSession,
     UnitOfWork,
     from_rfc3339,
@@ -67,7 +64,6 @@ def request_of(body: DecisionBody) -> ConsentRequest:
 def router(
     database: Database,
     consent: ConsentService,
-    receipts: ReceiptSigner,
     members: MemberDirectory,
     gatekeeper: Gatekeeper,
     clock: Clock,
@@ -226,30 +222,6 @@ def router(
             member_id = await members.resolve(session, member, caller)
             found = await consent.objections(session, member_id)
         return JSONBytes(_objections(member, found))
-
-    @routes.get(
-        "/consents/{consent_id}/receipt",
-        response_model=ReceiptAnswer,
-        responses=problems(401, 403, 404, 422),
-        summary="Fetch the signed receipt of a decision",
-    )
-    async def receipt(
-        request: Request,
-        consent_id: Annotated[
-            str, Path(max_length=40, examples=["con_01m834me6af2pbfz0y2mwcs81r"])
-        ],
-    ) -> JSONBytes:
-        caller = await gatekeeper.require(request, "consent", "read")
-        async with database.read() as session:
-            event = await consent.event(session, consent_id)
-            if not await members.is_known_to(session, event.member_id, caller):
-                raise NotFoundError("no such consent event", reason="consent_unknown")
-            notice = (
-                None
-                if event.notice_revision is None
-                else await consent.words(session, event.notice_revision)
-            )
-        return JSONBytes(receipts.receipt(event, notice))
 
     return routes
 

@@ -17,6 +17,12 @@ class MemberDirectory(Protocol):
         """Give the key under which the member appears in the trail, or raise."""
         ...
 
-    async def is_known_to(self, session: ReadSession, member_id: MemberId, caller: Caller) -> bool:
-        """Say whether this caller knows the member."""
+    async def known_as(
+        self, session: ReadSession, member_id: MemberId, caller: Caller
+    ) -> str | None:
+        """Give what this caller calls the member, or None where they do not know them."""
+        ...
+
+    async def jurisdiction_of(self, session: ReadSession, member_id: MemberId) -> str:
+        """Give the law that a member is under, or raise."""
         ...

@@ -93,6 +93,18 @@ class ConsentEvent:
     guardian_id: str | None = None
     joint_with: str | None = None
 
+    def state(self) -> "ConsentState":
+        """Give the state that this event alone makes."""
+        return ConsentState(
+            self.purpose,
+            self.channel,
+            self.status,
+            self.id,
+            self.notice_revision,
+            self.at_us,
+            self.guardian_id,
+        )
+
     def told(self) -> dict[str, Any]:
         """Give the event without its member and its evidence, so that it can be written again."""
         return {

@@ -153,7 +153,38 @@ class ConsentsAnswer(Answer):
 
 
 class ReceiptAnswer(Answer):
-    """A signed receipt."""
+    """A signed receipt; `proof` shows that the log has the decision, once it is sequenced."""
 
     receipt: dict[str, Any]
     jws: str
+    proof: dict[str, Any] | None = None
+
+
+class ReceiptBody(RequestBody):
+    """A receipt as it was given out, in a JSON format; its signature alone will do."""
+
+    jws: Annotated[str, Field(max_length=100_000)] = Field(
+        examples=["eyJhbGciOiJFZERTQSJ9.e30.e30"]
+    )
+    receipt: dict[str, Any] | None = None
+    proof: dict[str, Any] | None = None
+
+
+class VerifiedAnswer(Answer):
+    """Whether a receipt holds; `finding` says why it does not, `proof` what the log shows."""
+
+    valid: bool
+    finding: str | None
+    proof: str = Field(examples=["verified"])
+    receipt: dict[str, Any] | None
+
+
+class ReceiptKeyAnswer(Answer):
+    """An Ed25519 public key as a JWK (RFC 8037)."""
+
+    kty: str
+    crv: str
+    x: str
+    alg: str
+    use: str
+    kid: str

@@ -34,6 +34,7 @@ from consent.model import (
 )
 from consent.suppression import Suppressions
 from kernel import (
+    AuditEventId,
     Caller,
     ConsentEventId,
     FieldProblem,
@@ -86,8 +87,7 @@ class ConsentService:
         """Refuse decisions that do not fit the pack; `pointer` is the JSON pointer of the list."""
         if len(requests) > _MAX_BATCH:
             raise ConsentError("too many decisions in one request", reason="too_many")
-        seen: set[tuple[str, str]] = set()
-        problems: list[FieldProblem] = []
+        seen, problems = set[tuple[str, str]](), list[FieldProblem]()
         for position, request in enumerate(requests):
             place = f"{pointer}/{position}"
             problems.extend(problems_of(self._pack, request, place))
@@ -178,7 +178,8 @@ class ConsentService:
                 raise ConsentError(errors=[problem])
         channels: Sequence[str]
         channels = [channel] if channel is not None else found.channels or [NO_CHANNEL]
-        current = {s.channel: s for s in await self._states(work, member_id, purpose)}
+        states = await repository.states_of(work, member_id)
+        current = {s.channel: s for s in states if s.purpose == purpose}
         requests = [
             ConsentRequest(
                 purpose,
@@ -298,17 +299,8 @@ class ConsentService:
         """Replay the events up to a moment and give the state as it stood then."""
         latest: dict[tuple[str, str], ConsentState] = {}
         for event in await repository.events_of(session, member_id, until_us=moment_us):
-            if event.joint_with is not None:  # the guardian's word beside it is the decision
-                continue
-            latest[event.purpose, event.channel] = ConsentState(
-                event.purpose,
-                event.channel,
-                event.status,
-                event.id,
-                event.notice_revision,
-                event.at_us,
-                event.guardian_id,
-            )
+            if event.joint_with is None:  # else the guardian's word beside it is the decision
+                latest[event.purpose, event.channel] = event.state()
         return [latest[key] for key in sorted(latest)]
 
     async def event(self, session: ReadSession, event_id: str) -> ConsentEvent:
@@ -418,15 +410,7 @@ class ConsentService:
     ) -> ConsentEvent:
         """Append a decision with its event in the trail, and the minor's word before it."""
         event_id = ConsentEventId(new_id("con", now_us))
-        audit_id = await self._audit.record(
-            work,
-            caller,
-            f"consent.{status.value}",
-            subject=pseudonym,
-            resource=f"consent:{event_id}",
-            purpose=request.purpose,
-            channel=request.channel or None,
-        )
+        audit_id = await self._recorded(work, caller, pseudonym, event_id, request, status)
         event = ConsentEvent(
             id=event_id,
             member_id=gate.member_id,
@@ -443,16 +427,34 @@ class ConsentService:
         )
         together = gate.age_tier == AgeTier.MINOR_WITH_GUARDIAN.value
         if request.guardian is not None and status is Status.GIVEN and together:
+            own_id = ConsentEventId(new_id("con", now_us))
+            own_audit_id = await self._recorded(work, caller, pseudonym, own_id, request, status)
             minors = replace(
-                event,
-                id=ConsentEventId(new_id("con", now_us)),
-                guardian_id=None,
-                joint_with=event_id,
+                event, id=own_id, audit_id=own_audit_id, guardian_id=None, joint_with=event_id
             )
             await repository.append_event(work, minors)
             event = replace(event, at_us=at_us + 1)
         await repository.add_event(work, event)
         return event
+
+    async def _recorded(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        pseudonym: OwnerKey,
+        event_id: ConsentEventId,
+        request: ConsentRequest,
+        status: Status,
+    ) -> AuditEventId:
+        return await self._audit.record(
+            work,
+            caller,
+            f"consent.{status.value}",
+            subject=pseudonym,
+            resource=f"consent:{event_id}",
+            purpose=request.purpose,
+            channel=request.channel or None,
+        )
 
     async def _suppress(
         self,
@@ -486,12 +488,6 @@ class ConsentService:
             channel=request.channel or None,
             count=lifted,
         )
-
-    async def _states(
-        self, session: ReadSession, member_id: MemberId, purpose: str
-    ) -> list[ConsentState]:
-        states = await repository.states_of(session, member_id)
-        return [state for state in states if state.purpose == purpose]
 
 
 def _known(gate: Gate | None) -> Gate:

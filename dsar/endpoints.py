@@ -87,7 +87,7 @@ def router(
     async def known_as(work: UnitOfWork, caller: Caller, request: RightsRequest) -> str | None:
         """Give what the caller already calls the member; a request introduces nobody."""
         member_id = request.member_id
-        if member_id is None or not await members.is_known_to(work, member_id, caller):
+        if member_id is None or await members.known_as(work, member_id, caller) is None:
             return None
         return await members.pairwise_for(work, caller.id, member_id, now_us=clock.now_us())
 

@@ -311,9 +311,18 @@ class Members:
                 return member_id
         raise MemberNotFoundError(reason="member_unknown")
 
-    async def is_known_to(self, session: ReadSession, member_id: MemberId, caller: Caller) -> bool:
-        """Say whether a client has an id for a member."""
-        return await repository.knows_member(session, caller.id, member_id)
+    async def known_as(
+        self, session: ReadSession, member_id: MemberId, caller: Caller
+    ) -> PairwiseId | None:
+        """Give the id that a client has for a member of its brand, or None."""
+        row = await repository.read_member(session, member_id)
+        if row is None or row.brand != caller.brand:
+            return None
+        return await repository.known_as(session, caller.id, member_id)
+
+    async def jurisdiction_of(self, session: ReadSession, member_id: MemberId) -> str:
+        """Give the law that a member is under, or `MemberNotFoundError`."""
+        return (await self.read(session, member_id)).jurisdiction
 
     async def pseudonym(self, session: ReadSession, member_id: MemberId) -> OwnerKey:
         """Give the pseudonym key under which a member appears in the trail."""

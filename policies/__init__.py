@@ -5,6 +5,7 @@ whole or not at all; access rules are compiled into a snapshot. Pure: no databas
 """
 
 from policies.access import AccessSnapshot, access_enforcer, compile_access
+from policies.controller import NOT_CONFIGURED, Controller
 from policies.errors import Finding, PackError
 from policies.grants import FIELD_ACTIONS, RESOURCE_ACTIONS, VIEW, VIEW_MASKED
 from policies.jurisdictions import age_tier, completed_years, lawful_basis, period_end
@@ -12,6 +13,7 @@ from policies.loader import check, load_pack
 from policies.loyalty import loyalty_words
 from policies.masking import mask
 from policies.model import (
+    DPV,
     ActivityClass,
     AgeTier,
     BasisKind,
@@ -55,7 +57,9 @@ from policies.publication import public_purpose, public_purposes
 from policies.scopes import SCOPE_GRANTS, Scopes, parse_scopes, scope_grammar
 
 __all__ = [
+    "DPV",
     "FIELD_ACTIONS",
+    "NOT_CONFIGURED",
     "RESOURCE_ACTIONS",
     "SCOPE_GRANTS",
     "VIEW",
@@ -70,6 +74,7 @@ __all__ = [
     "Channel",
     "ChannelRule",
     "ContactKind",
+    "Controller",
     "CouponOffer",
     "EarningRule",
     "Evidence",

@@ -13,6 +13,7 @@ from starlette.routing import Match
 import audit.endpoints
 import consent.endpoints
 import consent.guardian_endpoints
+import consent.receipt_endpoints
 import disclosure.endpoints
 import disclosure.feed_endpoints
 import disclosure.loyalty_endpoints
@@ -153,8 +154,9 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         members.duplicate_endpoints.router(
             database, runtime.members, runtime.duplicates, gatekeeper, clock
         ),
-        consent.endpoints.router(
-            database, runtime.consent, runtime.receipts, runtime.members, gatekeeper, clock
+        consent.endpoints.router(database, runtime.consent, runtime.members, gatekeeper, clock),
+        consent.receipt_endpoints.router(
+            database, runtime.consent, runtime.receipt_forms, runtime.members, gatekeeper
         ),
         consent.guardian_endpoints.router(
             database, runtime.guardians, runtime.members, gatekeeper, runtime.courier, clock

@@ -17,6 +17,7 @@ from consent import consent_counts
 from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id
 from members import PROFILES, ImportReport, Profile, count_members
 from service.backup_commands import BACKUP_COMMANDS
+from service.consent_commands import CONSENT_COMMANDS
 from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
 from service.health import readiness
 from service.members_commands import MEMBERS_COMMANDS
@@ -294,6 +295,7 @@ COMMANDS: Mapping[str, Command] = {
     "audit.key": audit_key,
     "vault.status": vault_status,
     "doctor": doctor,
+    **CONSENT_COMMANDS,
     **MEMBERS_COMMANDS,
     **RIGHTS_COMMANDS,
     **STAFF_COMMANDS,

@@ -21,7 +21,7 @@ from service.settings import Settings
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _OPEN = ("/livez", "/readyz", "/v1/purposes", "/v1/notices/", "/v1/audit/key",
-         "/v1/audit/checkpoint", "/audit/log/")  # fmt: skip
+         "/v1/audit/checkpoint", "/v1/receipts/key", "/audit/log/")  # fmt: skip
 _MEMBER = "/v1/members/{member}"
 _POINTS = _MEMBER + "/contact-points"
 _COUPONS = _MEMBER + "/coupons"

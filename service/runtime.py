@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audit import AuditLog, RightsLedger, Sequencer, Signer
 from backup import Backups, LedgerShipping
-from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, ReceiptSigner
+from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, Receipts, ReceiptSigner
 from disclosure import (
     FEED_TYPES,
     WEBHOOK_TYPES,
@@ -47,7 +47,7 @@ from members import (
     Partings,
     Uploads,
 )
-from policies import AccessSnapshot, PolicyPack, compile_access, load_pack
+from policies import AccessSnapshot, Controller, PolicyPack, compile_access, load_pack
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
 from service.backups import wire_backups
@@ -110,6 +110,7 @@ class Runtime:
     consent: ConsentService
     guardians: Guardians
     receipts: ReceiptSigner
+    receipt_forms: Receipts
     loyalty: Loyalty
     members: Members
     merges: Merges
@@ -218,6 +219,10 @@ class Runtime:
         )
         courier.subscribe(CLAIM_CODE_WANTED, CodeDelivery(claims, sender, clock))
         worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
+        controller = Controller(vault.tenant, **settings.controller.model_dump())
+        seed = vault.signing_seed("receipt-signing")
+        signing = ReceiptSigner(seed, controller.name or vault.tenant, audit.vkey)
+        receipts = Receipts(signing, pack, audit, consent, controller)
         contacts = MemberContacts(pack, members.contact_points, clock)
         guardians = Guardians(vault, audit, rights, consent, contacts)
         courier.subscribe(GUARDIAN_CODE_WANTED, CodeDelivery(guardians, sender, clock))
@@ -268,7 +273,8 @@ class Runtime:
             shipping=shipping,
             consent=consent,
             guardians=guardians,
-            receipts=ReceiptSigner(vault.signing_seed("receipt-signing"), vault.tenant),
+            receipts=receipts.signer,
+            receipt_forms=receipts,
             loyalty=loyalty,
             members=members,
             merges=merges,

@@ -45,6 +45,16 @@ class AuditSettings(Section):
     pending_limit: int = Field(100_000, ge=100)
 
 
+class ControllerSettings(Section):
+    """Who decides why and how data is used, as receipts and the record of processing say it."""
+
+    name: str = Field("", max_length=200)
+    contact: str = Field("", max_length=200)
+    dpo_contact: str = Field("", max_length=200)
+    address: str = Field("", max_length=400)
+    storage_location: str = Field("", max_length=200)
+
+
 class ServerSettings(Section):
     """How the service answers."""
 
@@ -130,6 +140,7 @@ class Settings(SettingsRoot):
     vault: VaultSettings = VaultSettings()
     policies: PolicySettings = PolicySettings()
     audit: AuditSettings = AuditSettings()
+    controller: ControllerSettings = ControllerSettings()
     server: ServerSettings = ServerSettings()
     members: MemberSettings = MemberSettings()
     log: LogSettings = LogSettings()

@@ -219,10 +219,10 @@ async def pairwise_for(
     return PairwiseId(row["id"])
 
 
-async def knows_member(session: ReadSession, client_id: str, member_id: MemberId) -> bool:
-    """Say whether a client has an id for a member."""
+async def known_as(session: ReadSession, client_id: str, member_id: MemberId) -> PairwiseId | None:
+    """Give the id a client has for a member, or None."""
     row = await session.first(_PAIRWISE_OF, client_id=client_id, member_id=member_id)
-    return row is not None
+    return None if row is None else PairwiseId(row["id"])
 
 
 async def member_of_pairwise(

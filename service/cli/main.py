@@ -9,6 +9,7 @@ import typer
 
 from service.cli.audit import audit_app
 from service.cli.backup import backup_app
+from service.cli.consents import consents_app
 from service.cli.dsar import dsar_app
 from service.cli.members import members_dedupe
 from service.cli.shell import (
@@ -48,6 +49,7 @@ members_app.command("dedupe")(members_dedupe)
 app.add_typer(audit_app, name="audit")
 app.add_typer(dsar_app, name="dsar")
 app.add_typer(backup_app, name="backup")
+app.add_typer(consents_app, name="consents")
 app.add_typer(policies_app, name="policies")
 app.add_typer(vault_app, name="vault")
 
