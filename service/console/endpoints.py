@@ -8,10 +8,12 @@ from fastapi import APIRouter, Depends, Response
 
 from kernel import NotFoundError
 from service.console import (
+    backups,
     consents,
     door,
     duplicates,
     event,
+    findings,
     handling,
     inbox,
     lookup,
@@ -38,6 +40,8 @@ _ROOMS = (
     event,
     consents,
     purposes,
+    findings,
+    backups,
     people,
 )
 

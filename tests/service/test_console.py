@@ -18,6 +18,8 @@ from tests.support.world import JumpingClock
 pytestmark = pytest.mark.anyio
 
 OPENS = {
+    "findings": {"dpo", "auditor"},
+    "backups": {"operator"},
     "requests": {"dpo"},
     "refusals": {"dpo", "auditor"},
     "approvals": {"dpo", "operator", "admin", "marketer"},
