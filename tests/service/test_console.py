@@ -32,7 +32,7 @@ OPENS = {
 }
 """Which role may open which page, said a second time: the pack and the table must agree with it."""
 NEW_PASSWORD = "three-lamps-ตามทาง"
-WORDS_OF_CODE = {"Yinyom", "yinyom", "staff", "sha", "class", "console"}
+WORDS_OF_CODE = {"Yinyom", "yinyom", "staff", "sha", "class", "console", "backup"}
 LANGUAGES = ["th", "en", "zh-Hant"]
 
 

@@ -256,3 +256,23 @@ async def test_an_approval_is_given_for_what_was_shown_and_never_by_the_asker(at
     await other.open("/console/approvals")
     page = await other.send(f"/console/approvals/{held.id}", answer="approve")
     assert "Approved" in page.text
+
+
+# --- keeping --------------------------------------------------------------------------
+
+
+async def test_the_operator_sees_that_no_backup_is_configured(at):
+    page = await (await at.sign_in("operator")).open("/console/backups")
+    assert "No backup store is configured" in page.text
+
+
+async def test_findings_are_counted_by_kind_and_name_nobody(at):
+    member = await at.world.member_id(at.member)
+    await at.world.execute(
+        "INSERT INTO note_finding (id, member_id, field, kind, start_at, end_at, score, "
+        "recogniser, found_us) VALUES ('x', :member, 'note', 'phone', 0, 10, 90, 'rule', 1)",
+        member=member,
+    )
+    page = await (await at.sign_in("auditor")).open("/console/findings")
+    assert "phone" in page.text
+    assert member not in page.html
