@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from consent import GateState, Status, gate_source, state_source
 from kernel import ReadSession, Row, Statement
 from loyalty import loyalty_source
-from members import pairwise_source, registry_source
+from members import first_pairwise, pairwise_source, registry_source
 from policies import AgeTier
 
 MOST_WORDS = 20
@@ -82,12 +82,12 @@ def _parts(
     member_id, brand, jurisdiction = member_columns
     gate, gate_on, gate_columns = gate_source(member_id)
     state, state_on, state_columns = state_source(member_id, _purpose, _channel)
-    pairwise, (named, client, of_member) = pairwise_source()
+    pairwise, (named, _, _) = pairwise_source()
     account, account_on, account_columns = loyalty_source(member_id)
     joined = member.join(gate, gate_on).outerjoin(state, state_on)
     if shape.narrowed:
         joined = joined.outerjoin(account, account_on)
-    theirs = and_(of_member == member_id, client == _client)
+    theirs = named == first_pairwise(_client, member_id)
     joined = joined.join(pairwise, theirs) if known else joined.outerjoin(pairwise, theirs)
     places = {"member_id": member_id, "pairwise_id": named}
     where = and_(

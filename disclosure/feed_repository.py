@@ -63,6 +63,21 @@ def _page(purposes: int) -> Statement:
     """Build the page for a client with this many purposes: it hears of no other ones."""
     pairwise, (named, client, of_member) = pairwise_source()
     told = [bindparam(f"purpose_{at}", type_=Text) for at in range(purposes)]
+    joined = change.join(pairwise, of_member == change.c.member_id)
+    theirs = and_(
+        client == bindparam("client_id", type_=Text),
+        change.c.position > bindparam("after", type_=BigInteger),
+        or_(change.c.purpose.is_(None), change.c.purpose.in_(told)),
+    )
+    # Whole changes: of a member with two ids after a merge, a page never ends between the two.
+    positions = (
+        select(change.c.position)
+        .distinct()
+        .select_from(joined)
+        .where(theirs)
+        .order_by(change.c.position)
+        .limit(bindparam("most", type_=BigInteger))
+    )
     return Statement(
         select(
             change.c.position,
@@ -72,16 +87,9 @@ def _page(purposes: int) -> Statement:
             change.c.at_us,
             named,
         )
-        .select_from(change.join(pairwise, of_member == change.c.member_id))
-        .where(
-            and_(
-                client == bindparam("client_id", type_=Text),
-                change.c.position > bindparam("after", type_=BigInteger),
-                or_(change.c.purpose.is_(None), change.c.purpose.in_(told)),
-            )
-        )
-        .order_by(change.c.position)
-        .limit(bindparam("most", type_=BigInteger))
+        .select_from(joined)
+        .where(client == bindparam("client_id", type_=Text), change.c.position.in_(positions))
+        .order_by(change.c.position, named)
     )
 
 

@@ -72,6 +72,7 @@ Index(
     "uq_webhook_delivery_message",
     webhook_delivery.c.webhook_id,
     webhook_delivery.c.message_id,
+    webhook_delivery.c.pairwise_id,
     unique=True,
 )
 Index(

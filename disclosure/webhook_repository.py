@@ -79,7 +79,7 @@ _CONCERNED = Statement(
     select(webhook, _named)
     .select_from(webhook.join(_pairwise, _knowing == webhook.c.client_id))
     .where(webhook.c.state == ACTIVE, _of_member == bindparam("member_id", type_=Text))
-    .order_by(webhook.c.id)
+    .order_by(webhook.c.id, _named)
 )
 _KNOWING = Statement(
     select(_knowing.label("client_id"))

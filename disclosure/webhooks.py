@@ -239,7 +239,7 @@ class Webhooks:
         ]
         reached = {one.client_id for one in told}
         knowing = await repository.clients_that_know(session, member_id)
-        silent = [client for client in knowing if client not in reached]
+        silent = [client for client in dict.fromkeys(knowing) if client not in reached]
         return found + [Acknowledgement(one, _NO_WEBHOOK, None, 0, None) for one in silent]
 
     # --- putting in line --------------------------------------------------------------

@@ -39,6 +39,7 @@ from members.repository import (
 from members.service import Members
 from members.sources import (
     MEMBER_TABLE,
+    first_pairwise,
     member_source,
     pairwise_is,
     pairwise_source,
@@ -100,6 +101,7 @@ __all__ = [
     "count_members",
     "escaped",
     "find_members",
+    "first_pairwise",
     "formats",
     "jurisdiction_of",
     "member_ids",

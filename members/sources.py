@@ -7,6 +7,7 @@ part that the members room offers for it.
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -54,3 +55,15 @@ def pairwise_source() -> tuple[FromClause, Sequence[ColumnElement[Any]]]:
         pairwise_id.c.member_id,
     ]
     return pairwise_id, columns
+
+
+def first_pairwise(client: ColumnElement[str], member_id: ColumnElement[str]) -> ColumnElement[str]:
+    """Give the one id by which a client knows a member, though a merge left it several."""
+    other = pairwise_id.alias("other_pairwise")
+    return (
+        select(other.c.id)
+        .where(other.c.client_id == client, other.c.member_id == member_id)
+        .order_by(other.c.made_for.is_not(None), other.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )

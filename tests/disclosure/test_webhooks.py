@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
+import json
 import ssl
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from standardwebhooks import Webhook
 
 from disclosure import Answer
-from kernel import Message
+from kernel import Message, new_id
+from members.repository import propose_pair
 from service.settings import WebhookSettings
 from service.webhook_poster import WebhookPoster
 from tests.support.world import EVERYTHING, JumpingClock, open_world
@@ -595,3 +597,39 @@ async def test_a_running_registry_sends_by_itself(world):
         await crm.register(consents={"marketing": "sms"})
         await world.until("SELECT 1 FROM webhook_delivery WHERE state = 'acknowledged'")
         assert len(receiver.got) == 1
+
+
+async def test_a_client_with_two_ids_of_one_member_hears_by_both_and_counts_one(settings):
+    """A merge leaves a client both ids: neither is forgotten, and nobody is written to twice."""
+    scopes = (*HOOKS, "duplicates:resolve", "audiences:export", "suppressions:read")
+    async with quiet_world(settings) as world, receiving() as receiver:
+        crm = await world.app("crm", *scopes)
+        await hook(crm, receiver, ["member.merged", "consent.withdrawn"])
+        old = await crm.register(consents={"marketing": "sms"})
+        new = await crm.register(consents={"marketing": "sms"})
+        both = {old.id, new.id}
+        pair, now_us = new_id("dup"), world.clock.now_us()
+        ids = (await world.member_id(old), await world.member_id(new))
+        async with world.runtime.database.unit_of_work() as work:
+            await propose_pair(work, pair, "main", ids, 90, ["phone"], now_us=now_us)
+        merged = await crm.post(f"/v1/duplicates/{pair}:merge", {})
+        assert merged.status_code == 200, merged.text
+        body = {"purpose": "marketing", "channel": "sms"}
+        exported = (await crm.post("/v1/audiences:export", body)).text.splitlines()
+        assert len(exported) == 1 + 1, "one line, and the last one"
+        await crm.withdraw(new, channel="sms")
+        await settled(world)
+        told = [json.loads(text) for _, text in receiver.got]
+        for kind in ("member.merged", "consent.withdrawn"):
+            assert {one["data"]["id"] for one in told if one["type"] == kind} == both
+        seen, cursor = [], None
+        while True:
+            query = {"limit": 1, **({"cursor": cursor} if cursor else {})}
+            page = (await crm.get("/v1/changes", params=query)).json()
+            if not page["changes"]:
+                break
+            seen += page["changes"]
+            cursor = page["next_cursor"]
+        assert {one["id"] for one in seen if one["type"] == "consent.withdrawn"} == both
+        listed = (await crm.get("/v1/suppressions", params=body)).json()["suppressions"]
+        assert {one["id"] for one in listed} == both

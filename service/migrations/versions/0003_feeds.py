@@ -79,7 +79,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_webhook_delivery_message",
         "webhook_delivery",
-        ["webhook_id", "message_id"],
+        ["webhook_id", "message_id", "pairwise_id"],
         unique=True,
     )
 
