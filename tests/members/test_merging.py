@@ -240,6 +240,26 @@ async def test_a_withdrawal_beside_a_merge_is_never_lost(world):
     await assert_sound(world)
 
 
+async def test_a_withdrawal_between_looking_and_writing_is_seen_by_the_merge(world):
+    crm = await client(world)
+    old, new = await two(world, crm)
+    pair = await pair_of(world, old, new)
+    look, looks = world.runtime.merges._look, []
+
+    async def look_and_be_overtaken(*asked):
+        seen = await look(*asked)
+        looks.append(seen)
+        if len(looks) == 1:
+            assert (await crm.withdraw(new, channel="sms")).status_code == 200
+        return seen
+
+    world.runtime.merges._look = look_and_be_overtaken
+    assert (await crm.post(f"/v1/duplicates/{pair}:merge", {})).status_code == 200
+    assert len(looks) == 2
+    denied = await crm.view(old, "marketing", "sms")
+    assert (denied.status_code, denied.json()["reason"]) == (403, "consent_withdrawn")
+
+
 async def test_an_erasure_beside_a_merge_leaves_one_whole_story(world):
     crm = await client(world)
     old, new = await two(world, crm)

@@ -470,6 +470,30 @@ BROKEN_TOML = {
         "roles/policy.csv",
         "p, clerk, *, identity, view, sales, allow",
     ),
+    "a word that is found in every text": (
+        "pii/words.toml",
+        '[diet]\nscore = 50\nwords = ["no"]',
+        "pii/words.toml",
+        "diet.words",
+    ),
+    "a word of two kinds": (
+        "pii/words.toml",
+        '[diet]\nscore = 50\nwords = ["HALAL"]',
+        "pii/words.toml",
+        "diet.words",
+    ),
+    "a kind without words": (
+        "pii/words.toml",
+        "[diet]\nscore = 50\nwords = []",
+        "pii/words.toml",
+        "diet.words",
+    ),
+    "a finding that is surer than sure": (
+        "pii/words.toml",
+        '[diet]\nscore = 101\nwords = ["vegan"]',
+        "pii/words.toml",
+        "diet.score",
+    ),
     "an auditor who is also an admin": (
         "roles/policy.csv",
         "g, chief, auditor, *\ng, chief, boss, main\ng, boss, admin, *",

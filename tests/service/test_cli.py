@@ -327,3 +327,16 @@ def test_the_command_line_imports_nothing_heavy():
         check=True,
     )
     assert ended.stdout.strip() == "[]"
+
+
+def test_dedupe_compares_a_brand_and_prints_counts(registry, tmp_path):
+    person = ["สมหญิง", "0812345678", "", "1990-05-12"]
+    file = member_file(
+        tmp_path, [["1", *person], ["2", *person], ["3", "วิภา", "0899999999", "", ""]]
+    )
+    imported = registry("members", "import", str(file), "--region", "TH", "--json")
+    assert imported.answer["accepted"] == 3
+    told = registry("members", "dedupe", "--json")
+    assert told.code == OK
+    assert (told.answer["members"], told.answer["pairs"], told.answer["open"]) == (3, 1, 1)
+    assert "3 members compared" in registry("members", "dedupe").out
