@@ -13,7 +13,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH ?=
 
-.PHONY: help demo test test-fast test-long lint bench docs lock clean debian-packages
+.PHONY: help demo test test-fast test-long lint bench docs screens lock clean debian-packages
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -43,6 +43,9 @@ bench: $(VENV)/.stamp-test debian-packages  ## Benchmarks as Markdown tables; BE
 
 docs: $(VENV)/.stamp-test  ## Check that every link and every path the documents name exists
 	$(PYTEST) -p no:xdist tests/test_docs.py
+
+screens: $(VENV)/.stamp-test debian-packages  ## Make the pictures of docs/screens from the demo's pages
+	$(BIN)/python docs/screens/make.py
 
 lock: $(VENV)/.stamp-venv  ## Pin one set of dependencies in uv.lock
 	$(PIP) uv

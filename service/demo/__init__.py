@@ -109,6 +109,7 @@ async def _play(scene: Scene, credentials_file: Path) -> None:
         await campaign.hear(scene, crm, sender, receiver, friends, reached)
         await rights.who_read(scene, crm, member)
         await rights.copy(scene, crm, desk, officer, member, point["id"])
+        await rights.wait(scene, crm, friends[1])
         request = await rights.erase(scene, crm, desk, officer, member, point["id"])
         await rights.gone(scene, crm, sender, receiver, member, for_sender)
         await rights.certify(scene, desk, request)

@@ -2,7 +2,7 @@
 
 import asyncio
 import http.client
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernel import rfc3339
 from service.demo.receiver import Receiver
@@ -28,8 +28,15 @@ _WHERE = {"tier": ["silver", "gold"]}
 _DAY_US = 86_400_000_000
 
 
-async def member_day(scene: Scene, crm: Api) -> list[str]:
-    """Let twelve friends join and allow marketing by SMS; gives the ids that crm knows."""
+class Joined(NamedTuple):
+    """A member by the id that crm knows, and the contact point of her phone."""
+
+    id: str
+    point: str
+
+
+async def member_day(scene: Scene, crm: Api) -> list[Joined]:
+    """Let twelve friends join and allow marketing by SMS."""
     scene.stage.step("Twelve friends join on member day; each allows marketing by SMS")
     notice = expect(
         await crm.call("GET", "/v1/notices/marketing?lang=th", auth=False), 200, "notice"
@@ -42,8 +49,7 @@ async def member_day(scene: Scene, crm: Api) -> list[str]:
         "lang": "th",
         "evidence": {"ui_action": "switch_on", "shown_at": rfc3339(scene.runtime.clock.now_us())},
     }
-    joined: list[str] = []
-    points: list[dict[str, Any]] = []
+    joined: list[Joined] = []
     for given_name, phone in FRIENDS:
         body = {
             "brand": scene.settings.brand,
@@ -53,24 +59,23 @@ async def member_day(scene: Scene, crm: Api) -> list[str]:
             "consents": [consent],
         }
         member = expect(await crm.call("POST", "/v1/members", body), 201, "register")
-        joined.append(member["id"])
-        points.append(member["contact_points"][0])
-    for member_id, point in zip(joined, points, strict=True):
-        path = f"/v1/members/{member_id}/contact-points/{point['id']}:verify"
-        code = scene.code_for(point["id"])
+        joined.append(Joined(member["id"], member["contact_points"][0]["id"]))
+    for one in joined:
+        path = f"/v1/members/{one.id}/contact-points/{one.point}:verify"
+        code = scene.code_for(one.point)
         expect(await crm.call("POST", path, {"code": code}), 200, "verify")
     scene.stage.done(f"{len(joined)} joined, each on the same words, each phone verified")
     return joined
 
 
-async def buy(scene: Scene, crm: Api, till: Api, joined: list[str]) -> None:
+async def buy(scene: Scene, crm: Api, till: Api, joined: list[Joined]) -> None:
     """Post a batch of purchases from the till; points, tiers and activity classes follow."""
     scene.stage.step("The till posts a day of purchases; one row is wrong")
     now_us = scene.runtime.clock.now_us()
     run = str(now_us)[-7:-1]
     rows: list[dict[str, Any]] = []
     for at, member in enumerate(joined):
-        path = f"/v1/members/{member}:introduce"
+        path = f"/v1/members/{member.id}:introduce"
         known = expect(
             await crm.call("POST", path, {"to": scene.clients["till"]["client_id"]}), 200, "meet"
         )
@@ -127,7 +132,12 @@ async def reach(scene: Scene, sender: Api) -> list[str]:
 
 
 async def hear(
-    scene: Scene, crm: Api, sender: Api, receiver: Receiver, joined: list[str], reached: list[str]
+    scene: Scene,
+    crm: Api,
+    sender: Api,
+    receiver: Receiver,
+    joined: list[Joined],
+    reached: list[str],
 ) -> str:
     """Withdraw one of them; the sender is told by a signed webhook. Gives whom crm knows."""
     scene.stage.step("Malee withdraws; the sender is told, and cannot say it was not")
@@ -141,7 +151,7 @@ async def hear(
         "webhook",
     )
     receiver.secret = hook["secret"]
-    malee = joined[0]
+    malee = joined[0].id
     path = f"/v1/members/{malee}:introduce"
     known = expect(
         await crm.call("POST", path, {"to": scene.clients["sender"]["client_id"]}), 200, "meet"

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from dsar import verify_certificate
+from service.demo.campaign import Joined
 from service.demo.officer import Officer
 from service.demo.receiver import Receiver
 from service.demo.scene import Scene
@@ -97,6 +98,14 @@ async def erase(
         raise DemoError("the erasure did not end")
     scene.stage.done(f"{done['state']}; whom the request was about is forgotten too")
     return done
+
+
+async def wait(scene: Scene, crm: Api, joined: Joined) -> None:
+    """Open one more request, which stays in the officer's queue."""
+    request, _ = await ask(scene, crm, joined.id, joined.point, "portability", lang="th")
+    scene.stage.done(
+        f"another waits in the queue of the console: {request['right']}, due {request['safe_due']}"
+    )
 
 
 async def gone(
