@@ -12,12 +12,14 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, select
 
+from dsar import Right
 from kernel import Caller, RequestId, Statement, new_id
 from kernel.logging import configure_logging
 from members import PROFILES
 from members.repository import propose_pair
 from members.tables import duplicate
 from service.settings import AuditSettings, DatabaseSettings, LogSettings, Settings
+from tests.support.requests import Desk, staff
 from tests.support.world import App, World, open_world
 
 POLL_MS = 5
@@ -75,6 +77,22 @@ async def erase(world: World, crm: App) -> None:
         tell(erased=member.id)
 
 
+async def fulfil(world: World, crm: App) -> None:
+    """Erase on request: identity by a code, then request, member and copy end together."""
+    desk = Desk(world)
+    for at in itertools.count():
+        member = await crm.register({"given_name": f"คน{at}", "phone": f"08{at % 10**8:08}"})
+        member_id = await world.member_id(member)
+        tell(registered=member.id)
+        copy = await desk.open(member_id, Right.ACCESS)
+        await desk.do("fulfil", staff(), copy.id)
+        await desk.carry_out(copy)
+        request = await desk.open(member_id, Right.ERASURE)
+        await desk.prove(request)
+        await desk.do("fulfil", staff(), request.id)
+        tell(erased=member.id, request=request.id, copy=copy.id)
+
+
 async def load(world: World, crm: App) -> None:
     tell(began=True)
     await world.runtime.imports.run(
@@ -127,6 +145,7 @@ KINDS = {
     "register": register,
     "withdraw": withdraw,
     "erase": erase,
+    "fulfil": fulfil,
     "load": load,
     "merge": merge,
     "sequence": sequence,

@@ -105,6 +105,8 @@ async def check(world, kind, told, before):
         erased = {line["erased"] for line in told if "erased" in line}
         assert {gates[member] for member in erased} <= {"erased"}
         assert len([s for s in gates.values() if s == "erased"]) - len(erased) <= 1
+    elif kind == "fulfil":
+        await check_requests(world, told, gates)
     elif kind == "withdraw":
         decided = [line for line in told if "status" in line]
         rows = await world.fetch(
@@ -148,6 +150,27 @@ async def check(world, kind, told, before):
         leaves = {row["event_id"] for row in await world.fetch("SELECT event_id FROM audit_leaf")}
         assert read <= leaves
     return 0
+
+
+async def check_requests(world, told, gates):
+    """A request and its member end together: both as they were, or both for good."""
+    erased = {line["erased"]: line for line in told if "erased" in line}
+    assert {gates[member] for member in erased} <= {"erased"}
+    requests = {
+        row["id"]: row
+        for row in await world.fetch("SELECT id, member_id, state, results FROM rights_request")
+    }
+    for line in erased.values():
+        assert requests[line["request"]]["state"] == "fulfilled"
+        assert json.loads(bytes(requests[line["request"]]["results"]))
+    states = await world.fetch("SELECT member_id, state FROM member_gate")
+    closed = {row["member_id"] for row in states if row["state"] == "erased"}
+    named = [row for row in requests.values() if row["member_id"] is not None]
+    assert not closed & {row["member_id"] for row in named}
+    nameless = [row for row in requests.values() if row["member_id"] is None]
+    assert {row["state"] for row in nameless} <= {"fulfilled"}
+    copies = await world.fetch("SELECT member_id FROM rights_export")
+    assert not closed & {row["member_id"] for row in copies}
 
 
 async def until_the_server_has_noticed(registry):
@@ -194,7 +217,15 @@ async def survive(registry, kind, kills, seed):
         await assert_sound(world)
 
 
-SHORT = {"register": 1, "withdraw": 1, "erase": 1, "load": 2, "merge": 2, "sequence": 2}
+SHORT = {
+    "register": 1,
+    "withdraw": 1,
+    "erase": 1,
+    "fulfil": 2,
+    "load": 2,
+    "merge": 2,
+    "sequence": 2,
+}
 
 
 @pytest.mark.slow
