@@ -38,7 +38,6 @@ from kernel import (
 from policies import PurposeKey
 
 TELL_CONSUMERS = "rights_consumers"
-NO_BACKUPS = "no backups configured"
 _LOOK_AGAIN_US = 3_600_000_000
 _FIRST_LOOK_US = 5_000_000
 _MOST_LOOKS = 80
@@ -79,7 +78,7 @@ class BackupHorizon(Protocol):
     """Knows until when a backup may still hold what was erased."""
 
     async def erased_from_backups(self, session: ReadSession, erased_us: int) -> Mapping[str, Any]:
-        """Give dates and states for a certificate, as plain JSON."""
+        """Give `state` (`no_backups` where there are none) and the days, as plain JSON."""
         ...
 
 
@@ -103,7 +102,7 @@ class Rights(Intake):
         clock: Clock,
         carrying_out: CarryingOut,
         consumers: ConsumerLedger,
-        backups: BackupHorizon | None,
+        backups: BackupHorizon,
     ) -> None:
         super().__init__(desk)
         self.restrictions = Restrictions(desk)
@@ -367,19 +366,15 @@ class Rights(Intake):
         return body
 
     async def _erased(self, session: ReadSession, request: RightsRequest) -> dict[str, Any]:
-        backups: Any = NO_BACKUPS
-        if self._backups is not None:
-            backups = dict(
-                await self._backups.erased_from_backups(
-                    session, request.decided_us or request.received_us
-                )
-            )
+        backups = await self._backups.erased_from_backups(
+            session, request.decided_us or request.received_us
+        )
         return {
             "erased_at": request.outcome["erased_at"],
             "method": _METHOD,
             "keys_destroyed": request.outcome["keys_destroyed"],
             "consumers": request.outcome.get("consumers", []),
-            "backups": backups,
+            "backups": dict(backups),
         }
 
     def _in_time(self, request: RightsRequest) -> bool:

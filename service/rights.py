@@ -36,7 +36,7 @@ class Surroundings:
     keeper: EpochKeeper
     consumers: ConsumerLedger
     parts: Mapping[str, ExportPart]
-    backups: BackupHorizon | None = None
+    backups: BackupHorizon
 
 
 def wire_rights(

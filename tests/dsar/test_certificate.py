@@ -112,7 +112,7 @@ async def test_an_erasure_is_certified_with_what_became_of_each_field(erased):
     assert said["decision"]["state"] == "fulfilled"
     assert said["decision"]["in_time"] is True
     assert said["erasure"]["keys_destroyed"] >= 1
-    assert said["erasure"]["backups"] == "no backups configured"
+    assert said["erasure"]["backups"] == {"state": "no_backups"}
     assert [one["stands_for"] for one in said["events"]] == ["decision", "erasure"]
     assert said["request"]["clock"]["law"] == "PDPC Notification on erasure 2024"
 
