@@ -3,7 +3,7 @@
 from dsar.carrying_out import CarryingOut, ExportPart
 from dsar.certificate import CertificateError, verify_certificate
 from dsar.deadlines import Clock, Deadlines, NoClockError, Targets, clock_of, deadlines
-from dsar.decisions import CARRY_OUT, Forgetting
+from dsar.decisions import CARRY_OUT, Forgetting, Moving
 from dsar.desk import UPDATED, Desk, RightsRules
 from dsar.details import CHECKS, ERASURE_GROUNDS, RESTRICTION_GROUNDS
 from dsar.erasure import ErasurePlan, plan_erasure
@@ -59,6 +59,7 @@ __all__ = [
     "Flagged",
     "Forgetting",
     "IdentityNotProvenError",
+    "Moving",
     "NoClockError",
     "RequestInvalidError",
     "RequestState",

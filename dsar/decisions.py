@@ -37,6 +37,7 @@ from members import Forgotten
 from policies import BasisKind, Fact, PurposeKey
 
 CARRY_OUT = "rights_carry_out"
+_MOVED_BY = "moved_by"
 _DECIDABLE = (RequestState.VERIFIED, RequestState.IN_PROGRESS)
 _COPIES = frozenset({Right.ACCESS, Right.PORTABILITY})
 
@@ -66,6 +67,51 @@ class Forgetting:
         await repository.forget_restricted(work, member_id, now_us=now_us)
         await repository.forget_member(work, member_id)
         return [Forgotten("rights_requests", None, "member_link_cut")]
+
+
+class Moving:
+    """Takes part in merges: ended requests go with the member, open ones keep it where it is.
+
+    A request runs for one member, with that member's codes and keys; whoever merges two ends
+    their open requests first.
+    """
+
+    async def merge(
+        self,
+        work: UnitOfWork,
+        caller: Caller,  # noqa: ARG002 (one shape for all who take part)
+        *,
+        into: MemberId,
+        merged: MemberId,
+        merge_id: str,
+        now_us: int,  # noqa: ARG002 (same)
+    ) -> None:
+        """Move ended requests to the survivor; `RequestStateError` while one is open."""
+        requests = await repository.of_member(work, merged)
+        if any(one.state in OPEN for one in requests):
+            raise RequestStateError("a member with an open request", reason="open_request")
+        if await repository.restrictions_of(work, merged):
+            raise RequestStateError("a member under a restriction", reason="restricted")
+        for one in requests:
+            moved = replace(one, member_id=into, outcome={**one.outcome, _MOVED_BY: merge_id})
+            await repository.save(work, moved, one.version)
+
+    async def undo_merge(
+        self,
+        work: UnitOfWork,
+        caller: Caller,  # noqa: ARG002 (one shape for all who take part)
+        *,
+        into: MemberId,
+        merged: MemberId,
+        merge_id: str,
+        now_us: int,  # noqa: ARG002 (same)
+    ) -> None:
+        """Move back what the merge moved."""
+        for one in await repository.of_member(work, into):
+            if one.outcome.get(_MOVED_BY) == merge_id:
+                rest = {key: value for key, value in one.outcome.items() if key != _MOVED_BY}
+                back = replace(one, member_id=merged, outcome=rest)
+                await repository.save(work, back, one.version)
 
 
 class Decisions:

@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse
 from dsar.answers import request_answer, restriction_answer
 from dsar.deadlines import end_of_day_us
 from dsar.details import is_day
-from dsar.errors import IdentityNotProvenError
+from dsar.errors import ExportGoneError, IdentityNotProvenError
 from dsar.model import FieldResult, RequestState, Right, RightsRequest, Via
 from dsar.schemas import (
     STATES,
@@ -84,12 +84,10 @@ def router(
     """Make the routes of this room."""
     routes = APIRouter(prefix="/v1", tags=["Rights"])
 
-    async def known_as(work: UnitOfWork, caller: Caller, request: RightsRequest) -> str | None:
+    async def known_as(work: ReadSession, caller: Caller, request: RightsRequest) -> str | None:
         """Give what the caller already calls the member; a request introduces nobody."""
         member_id = request.member_id
-        if member_id is None or await members.known_as(work, member_id, caller) is None:
-            return None
-        return await members.pairwise_for(work, caller.id, member_id, now_us=clock.now_us())
+        return None if member_id is None else await members.known_as(work, member_id, caller)
 
     def shown(request: RightsRequest, member: str | None) -> dict[str, Any]:
         return request_answer(rights, pack, request, member)
@@ -355,6 +353,12 @@ def router(
     )
     async def export(request: Request, request_id: _RequestId) -> Response:
         caller = await gatekeeper.require(request, "rights_request", "open")
+        async with database.read() as session:
+            found = await rights.read(session, request_id, caller.brand)
+            member_id = found.member_id
+            known = member_id and await members.known_as(session, member_id, caller)
+        if not known:  # the code was answered to another app's question
+            raise ExportGoneError(reason="export_gone")
         archive = await rights.export(caller, request_id)
         name = f'attachment; filename="{request_id}.zip"'
         headers = {**NO_STORE, "Content-Disposition": name}

@@ -14,12 +14,13 @@ from dsar import (
     ConsumerLedger,
     Desk,
     ExportPart,
+    Moving,
     Rights,
     RightsRules,
     Targets,
 )
 from kernel import Clock, Database, MemberId
-from members import Members
+from members import Members, Merges
 from policies import AccessSnapshot, PolicyPack
 from service.settings import RightsSettings
 from service.tasks import HOUR_US, Worker, system_caller
@@ -66,8 +67,9 @@ def wire_rights(
     return Rights(desk, database, clock, carrying_out, around.consumers, around.backups)
 
 
-def work_on_rights(worker: Worker, rights: Rights) -> None:
-    """Let the worker carry out decisions, ask consumers, and watch the clocks every hour."""
+def work_on_rights(worker: Worker, rights: Rights, merges: Merges) -> None:
+    """Let the worker carry out decisions, ask consumers and watch the clocks; join merges."""
+    merges.join(Moving())
     worker.on(
         CARRY_OUT,
         lambda payload: rights.carry_out(payload["request_id"], system_caller("worker")),

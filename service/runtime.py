@@ -250,7 +250,7 @@ class Runtime:
             rights,
             Surroundings(gatekeeper, webhooks, {"loyalty": loyalty}, backups),
         )
-        work_on_rights(worker, rights_requests)
+        work_on_rights(worker, rights_requests, merges)
         _drop_baseless_tags(courier, loyalty, clock)
         worker.on(
             BACKUP,

@@ -75,6 +75,17 @@ async def test_a_copy_from_the_request_to_the_download(world, desk, member):
     assert (replay.status_code, replay.json()["reason"]) == (404, "export_gone")
 
 
+async def test_an_app_that_does_not_know_the_member_fetches_nobodys_copy(world, desk, member):
+    stranger = await world.app("stranger", *HANDLER)
+    request = await opened(desk, member)
+    path = f"{PATH}/{request['id']}"
+    await proven(desk, request)
+    await desk.post(f"{path}:fulfil")
+    await work(desk)
+    assert (await stranger.get(f"{path}/export")).status_code == 404
+    assert (await desk.get(f"{path}/export")).status_code == 200
+
+
 async def test_an_erasure_from_the_plan_to_the_certificate(world, desk, member):
     request = await opened(desk, member, "erasure", ground="no_longer_needed")
     path = f"{PATH}/{request['id']}"

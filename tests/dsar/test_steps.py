@@ -5,6 +5,7 @@ import pytest
 from consent import GateState
 from dsar import (
     IdentityNotProvenError,
+    Moving,
     RequestInvalidError,
     RequestState,
     RequestStateError,
@@ -338,3 +339,29 @@ async def test_a_restricted_member_is_not_corrected_before_the_restriction_ends(
     async with desk.world.runtime.database.read() as session:
         gate = await desk.world.runtime.consent.gate(session, member_id)
     assert gate.state is GateState.RESTRICTED
+
+
+# --- merging --------------------------------------------------------------------------
+
+
+async def move(desk, into, merged, step="merge"):
+    async with desk.world.runtime.database.unit_of_work() as work:
+        act = getattr(Moving(), step)
+        await act(work, staff(), into=into, merged=merged, merge_id="mrg_1", now_us=desk.now_us)
+
+
+async def test_a_member_with_an_open_request_or_a_restriction_is_not_merged(desk, crm, member_id):
+    other = await desk.world.member_id(await crm.register(phone="089-876-5432"))
+    request = await desk.open(member_id, Right.ACCESS)
+    with pytest.raises(RequestStateError):
+        await move(desk, other, member_id)
+    await desk.do("withdraw", desk.member, request.id)
+    made = await desk_restrict(desk, member_id)
+    with pytest.raises(RequestStateError):
+        await move(desk, other, member_id)
+    await desk_lift(desk, made.id)
+    await move(desk, other, member_id)
+    assert (await desk.read(request)).member_id == other
+    await move(desk, other, member_id, "undo_merge")
+    moved_back = await desk.read(request)
+    assert (moved_back.member_id, moved_back.state) == (member_id, RequestState.WITHDRAWN)
