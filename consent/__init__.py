@@ -26,6 +26,7 @@ from consent.model import (
 from consent.receipt import ReceiptSigner
 from consent.receipts import ReceiptFormat, Receipts, Written
 from consent.replay import replay_right
+from consent.report import ConsentReport, DayCount, StatusCount, consent_report
 from consent.repository import (
     consent_counts,
     gate_held,
@@ -42,10 +43,12 @@ __all__ = [
     "BasisRefusal",
     "ConsentError",
     "ConsentEvent",
+    "ConsentReport",
     "ConsentRequest",
     "ConsentService",
     "ConsentState",
     "ContactForm",
+    "DayCount",
     "Decided",
     "Gate",
     "GateState",
@@ -63,8 +66,10 @@ __all__ = [
     "ReconfirmReason",
     "Relation",
     "Status",
+    "StatusCount",
     "Written",
     "consent_counts",
+    "consent_report",
     "decide_basis",
     "find_reconfirm",
     "gate_held",

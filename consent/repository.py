@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, bindparam, delete, func, insert, select, update
+from sqlalchemy import BigInteger, bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.sql import FromClause, Select
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -358,6 +358,21 @@ async def consent_counts(session: ReadSession) -> list[tuple[str, str, Status, i
     """Count members by purpose, channel and status."""
     rows = await session.all(_COUNTS)
     return [(r["purpose"], r["channel"], Status(r["status"]), r["members"]) for r in rows]
+
+
+_DAY_US = 86_400_000_000
+_day = (consent_event.c.at_us // literal(_DAY_US, BigInteger)).label("day")
+_BY_DAY = Statement(
+    select(_day, consent_event.c.decision, func.count().label("decisions"))
+    .where(consent_event.c.at_us >= bindparam("since_us"), consent_event.c.joint_with.is_(None))
+    .group_by(_day, consent_event.c.decision)
+)
+
+
+async def decisions_by_day(session: ReadSession, *, since_us: int) -> dict[tuple[int, str], int]:
+    """Count decisions by (day since the epoch, kind); who decides together counts once."""
+    rows = await session.all(_BY_DAY, since_us=since_us)
+    return {(int(r["day"]), r["decision"]): int(r["decisions"]) for r in rows}
 
 
 # --- suppression ----------------------------------------------------------------------

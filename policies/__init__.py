@@ -54,6 +54,7 @@ from policies.model import (
 )
 from policies.notices import check_succession
 from policies.publication import public_purpose, public_purposes
+from policies.ropa import Recipient, record_of_processing
 from policies.scopes import SCOPE_GRANTS, Scopes, parse_scopes, scope_grammar
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "PolicyPack",
     "Purpose",
     "PurposeKey",
+    "Recipient",
     "RetentionClass",
     "RetentionClassKey",
     "Scopes",
@@ -120,5 +122,6 @@ __all__ = [
     "period_end",
     "public_purpose",
     "public_purposes",
+    "record_of_processing",
     "scope_grammar",
 ]

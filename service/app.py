@@ -27,6 +27,7 @@ import policies.endpoints
 import service.auth.endpoints
 import service.console
 import service.docs_page
+import service.governance
 import service.health
 import service.portal
 from kernel import (
@@ -162,6 +163,7 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             database, runtime.guardians, runtime.members, gatekeeper, runtime.courier, clock
         ),
         policies.endpoints.router(runtime.pack, clock),
+        service.governance.router(runtime),
         audit.endpoints.router(database, runtime.audit, gatekeeper),
         service.auth.endpoints.router(
             runtime.clients, token_minutes=runtime.settings.server.token_minutes

@@ -111,6 +111,7 @@ class Runtime:
     guardians: Guardians
     receipts: ReceiptSigner
     receipt_forms: Receipts
+    controller: Controller
     loyalty: Loyalty
     members: Members
     merges: Merges
@@ -275,6 +276,7 @@ class Runtime:
             guardians=guardians,
             receipts=receipts.signer,
             receipt_forms=receipts,
+            controller=controller,
             loyalty=loyalty,
             members=members,
             merges=merges,

@@ -79,6 +79,8 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "GET /v1/consents/{consent_id}/receipt",
         "POST /v1/receipts:verify",
         "GET /v1/receipts/key",
+        "GET /v1/ropa",
+        "GET /v1/reports/consent",
         "POST /v1/decisions:check",
         "GET /v1/members/{member}/view",
         "GET /v1/members/{member}/disclosures",
