@@ -34,6 +34,7 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("GET", "/v1/members/{member}/view"): "the purpose has the channel, or has none",
     ("GET", "/v1/members/{member}/loyalty"): "the purpose has the channel, or has none",
     ("GET", "/v1/members/{member}/coupons"): "the purpose has the channel, or has none",
+    ("POST", "/v1/members/{member}/coupons"): "a restricted member is given none",
     ("POST", "/v1/members/{member}/points"): "nobody redeems more than there is",
     ("GET", "/v1/members/{member}"): "the purpose has the channel, or has none",
     ("POST", "/v1/members:view"): "the purpose has the channel, or has none",
@@ -86,7 +87,7 @@ def configuration(known: dict[str, str]) -> str:
         lines += [
             "[[operations]]",
             f'include-name = "{method} {path}"',
-            'checks.positive_data_acceptance.expected-statuses = ["2xx", "403", "404", "409", "412", "422"]',
+            'checks.positive_data_acceptance.expected-statuses = ["2xx", "403", "404", "409", "412", "422", "423"]',
         ]
     return "\n".join(lines)
 
