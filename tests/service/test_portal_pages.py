@@ -565,8 +565,9 @@ async def test_no_personal_value_is_in_any_address_title_cookie_or_log_line(worl
         assert not any(value in str(event) for value in PERSONAL)
 
 
-async def test_a_page_and_its_style_are_small(browser):
-    page = await browser.sign_in(lang="th")
+@pytest.mark.parametrize("name", ["home", "data", "requests", "joined", "history-older", "erasure"])
+async def test_a_page_and_its_style_are_small(browser, name):
+    page = await show(browser, name, "th")
     style = (STATIC / "style.css").read_bytes()
     weight = len(gzip.compress(page.html.encode())) + len(gzip.compress(style))
     assert weight <= MOST_GZIP_BYTES
