@@ -17,7 +17,7 @@ from service.portal.screens import go_to
 from service.portal.sessions import State, Visit
 from service.portal.typed import faults
 
-_RequestId = Annotated[str, Path(pattern="^rrq_[0-9a-z]{26}$")]
+_RequestId = Annotated[str, Path(pattern="^rr_[0-9a-z]{26}$")]
 _FIELDS = ("field", "value", "day", "month", "year")
 _ASKABLE = COPIES | {Right.OBJECTION}
 
