@@ -27,12 +27,13 @@ class Answers:
     given: int = 0
     refused: int = 0
     withdrawn: int = 0
+    objected: int = 0
     expired: int = 0
 
     @property
     def total(self) -> int:
         """How many members have answered at all."""
-        return self.given + self.refused + self.withdrawn + self.expired
+        return self.given + self.refused + self.withdrawn + self.objected + self.expired
 
     @property
     def not_allowed(self) -> int:
@@ -73,7 +74,7 @@ def _answers(
         entry = purposes.get(PurposeKey(purpose))
         title = purpose if entry is None else entry.title.in_language(desk.language)
         row = found.setdefault((purpose, channel), Answers(purpose, title, channel))
-        if status.value in {"given", "refused", "withdrawn", "expired"}:
+        if status.value in {"given", "refused", "withdrawn", "objected", "expired"}:
             setattr(row, status.value, getattr(row, status.value) + count)
     return [found[key] for key in sorted(found)]
 
