@@ -21,6 +21,7 @@ from service.console import (
     purposes,
     refusals,
     requests,
+    ropa,
     start,
     trail,
 )
@@ -40,6 +41,7 @@ _ROOMS = (
     event,
     consents,
     purposes,
+    ropa,
     findings,
     backups,
     people,

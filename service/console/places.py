@@ -36,6 +36,7 @@ _PLACES = (
     Place("consents", "consents", "proof", (("governance", "read", None),)),
     Place("refusals", "refusals", "proof", (("governance", "read", None),)),
     Place("purposes", "purposes", "proof", (("policy", "read", None),)),
+    Place("ropa", "ropa", "proof", (("governance", "read", None),)),
     Place("findings", "findings", "keep", (("governance", "read", None),)),
     Place("backups", "backups", "keep", (("backup", "manage", None),)),
     Place("staff", "staff", "keep", (("staff", "manage", None), ("governance", "read", None))),

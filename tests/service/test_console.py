@@ -18,6 +18,7 @@ from tests.support.world import JumpingClock
 pytestmark = pytest.mark.anyio
 
 OPENS = {
+    "ropa": {"dpo", "auditor"},
     "findings": {"dpo", "auditor"},
     "backups": {"operator"},
     "requests": {"dpo"},
