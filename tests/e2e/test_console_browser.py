@@ -151,7 +151,7 @@ def test_axe_finds_nothing_on_any_page_of_the_console(
     page.click("main form button")
     found += violations(page, axe_source)
     page.locator("form[action$='/requests/open'] button").first.click()
-    page.wait_for_url("**/console/requests/rrq_*")
+    page.wait_for_url("**/console/requests/rr_*")
     found += violations(page, axe_source)
     page.select_option("#refuse", index=0)
     page.click("button[value=refuse]")
