@@ -39,7 +39,7 @@ from backup.reading import (
     read_rows,
 )
 from backup.writing import Progress
-from consent import ConsentService, replay_right
+from consent import ConsentService, replay_right, replay_suppression
 from kernel import Caller, Clock, Database, MemberId, metadata
 from members import EraseParticipant, Erasure, Reindex, member_ids
 from policies import PolicyPack
@@ -170,7 +170,7 @@ class Restore:
         erasure = Erasure(self._pack, vault, audit, consent, rights, others)
         rows = await self._load(database, progress)
         async with database.unit_of_work() as work:
-            keys = await vault.adopt_keys(work, ring.keys())
+            keys = await vault.adopt_keys(work, ring.each())
         log_size = await self._rebuild_log(database, signer)
         erased, replayed, to_look_at = await self._replay(database, erasure, rights, ledger)
         await self._bring_ledger_back(database, rights, ledger)
@@ -257,10 +257,12 @@ class Restore:
         after = [one.entry for one in ledger.placed if one.position > since]
         for entry in (*after, *ledger.unplaced):
             member_id = members.get(entry.subject)
-            if member_id is None or entry.kind == RightsKind.ERASURE:
+            if entry.kind == RightsKind.ERASURE:
                 continue
             async with database.unit_of_work() as work:
-                done = await replay_right(work, member_id, entry)
+                done = await replay_suppression(work, entry)
+                if not done and member_id is not None:
+                    done = await replay_right(work, member_id, entry)
             (replayed if done else unknown)[entry.kind] += 1
         erased = 0
         for entry in (*(one.entry for one in ledger.placed), *ledger.unplaced):

@@ -5,7 +5,8 @@ and `backup.restoring`; what they found is noted here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from vault import Vault
 _LEASE = "lease"
 _DRILLED = "drilled_us"
 _DRILL_MS = "drill_ms"
-_LEASE_US = 3_600_000_000
+_LEASE_US = 90_000_000  # a process that died is not waited for longer
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
 _KEEP = 1  # a backup made on the day of the erasure is swept by the one of the day after its end
@@ -78,6 +79,7 @@ class Backups:
         self._pace = pace
         self._clock = clock
         self._drain = drain
+        self._turn = asyncio.Lock()
 
     @property
     def vkey(self) -> str:
@@ -131,17 +133,43 @@ class Backups:
     async def create(self, caller: Caller, progress: Progress) -> dict[str, Any]:
         """Make a backup now; one runner at a time in the whole installation."""
         began_us = self._clock.now_us()
-        async with self._database.unit_of_work() as work:
-            place = await self._agreed(work)
-            if not await repository.take_lease(
-                work, _LEASE, now_us=began_us, until_us=began_us + _LEASE_US
-            ):
-                raise ConflictError("a backup is being made", reason="backup_running")
-        try:
+        async with self._database.read() as session:
+            place = await self._agreed(session)
+        if self._turn.locked():
+            raise ConflictError("a backup is being made", reason="backup_running")
+        async with self._turn, self._alone():
             return await self._create(caller, place, progress, began_us)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Keep other processes from making a backup meanwhile; SQLite has no others."""
+        if self._database.dialect == "sqlite":
+            yield
+            return
+        if not await self._take_lease():
+            raise ConflictError("another process is making a backup", reason="backup_running")
+        renewing = asyncio.create_task(self._renew(), name="backup lease")
+        try:
+            yield
         finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             async with self._database.unit_of_work() as work:
                 await repository.set_progress(work, _LEASE, 0)
+
+    async def _take_lease(self) -> bool:
+        now_us = self._clock.now_us()
+        async with self._database.unit_of_work() as work:
+            return await repository.take_lease(
+                work, _LEASE, now_us=now_us, until_us=now_us + _LEASE_US
+            )
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_LEASE_US / 3_000_000)
+            until_us = self._clock.now_us() + _LEASE_US
+            async with self._database.unit_of_work() as work:
+                await repository.set_progress(work, _LEASE, until_us)
 
     async def create_when_due(self, caller: Caller) -> bool:
         """Make a backup if a store is agreed on and the last one is old enough."""

@@ -25,7 +25,7 @@ from consent.model import (
 )
 from consent.receipt import ReceiptSigner
 from consent.receipts import ReceiptFormat, Receipts, Written
-from consent.replay import replay_right
+from consent.replay import replay_right, replay_suppression
 from consent.report import ConsentReport, DayCount, StatusCount, consent_report
 from consent.repository import (
     consent_counts,
@@ -76,5 +76,6 @@ __all__ = [
     "gate_source",
     "history_of",
     "replay_right",
+    "replay_suppression",
     "state_source",
 ]

@@ -31,6 +31,18 @@ async def replay_right(work: UnitOfWork, member_id: MemberId, entry: RightsEntry
     return True
 
 
+async def replay_suppression(work: UnitOfWork, entry: RightsEntry) -> bool:
+    """Keep an address suppressed, whoever it was of and whether they are still here."""
+    if entry.kind != RightsKind.SUPPRESSION:
+        return False
+    told = entry.detail
+    tag = bytes.fromhex(told["tag"])
+    await repository.suppress(
+        work, tag, told["purpose"], told["channel"], since_us=told["since_us"]
+    )
+    return True
+
+
 async def _decide_again(work: UnitOfWork, member_id: MemberId, entry: RightsEntry) -> bool:
     told = entry.detail
     if await repository.event_by_id(work, told["event"]) is not None:

@@ -66,7 +66,7 @@ class ConsentService:
         self._pack = pack
         self._audit = audit
         self._rights = rights
-        self.suppressions = Suppressions(pack, vault)
+        self.suppressions = Suppressions(pack, vault, rights)
 
     async def publish_notices(self, work: UnitOfWork) -> None:
         """Keep the exact words of every notice of the pack in the database."""

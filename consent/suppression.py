@@ -8,6 +8,7 @@ no address from it.
 
 from collections.abc import Iterable
 
+from audit import RightsKind, RightsLedger
 from consent import repository
 from consent.model import ConsentState
 from kernel import MemberId, ReadSession, UnitOfWork
@@ -18,9 +19,10 @@ from vault import Vault
 class Suppressions:
     """Keeps addresses from purposes and channels."""
 
-    def __init__(self, pack: PolicyPack, vault: Vault) -> None:
+    def __init__(self, pack: PolicyPack, vault: Vault, rights: RightsLedger) -> None:
         self._pack = pack
         self._vault = vault
+        self._rights = rights
 
     async def add(
         self, work: UnitOfWork, member_id: MemberId, objections: Iterable[ConsentState]
@@ -36,6 +38,13 @@ class Suppressions:
                     objection.channel,
                     since_us=objection.since_us,
                 )
+                detail = {
+                    "tag": tag.hex(),
+                    "purpose": objection.purpose,
+                    "channel": objection.channel,
+                    "since_us": objection.since_us,
+                }
+                await self._rights.record(work, RightsKind.SUPPRESSION, member_id, detail)
 
     async def of_member(self, session: ReadSession, member_id: MemberId) -> list[tuple[str, str]]:
         """Give each (purpose, channel) that an address of a member is kept from."""

@@ -43,7 +43,7 @@ class RingBackup:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def keys(self) -> Iterator[RingKey]:
+    def each(self) -> Iterator[RingKey]:
         """Give every key, in order of its owner."""
         return iter(self._keys)
 

@@ -81,3 +81,33 @@ async def test_who_withdrew_after_the_backup_is_denied_after_the_restore(
         assert denied.status_code == 403
         assert denied.json()["reason"] == "consent_withdrawn"
         assert (await again.view(other, "marketing", "sms")).status_code == 423
+
+
+async def test_who_objected_and_was_erased_after_the_backup_is_still_not_written_to(
+    settings, folder_store, restore
+):
+    async with open_world(settings) as world:
+        crm = await world.app()
+        member = await crm.register(phone="081-234-5678", consents={"marketing": "sms"})
+        await begin(world, folder_store)
+        await create(world)
+        member_id = await world.member_id(member)
+        runtime = world.runtime
+        async with runtime.database.unit_of_work() as work:
+            pseudonym = await runtime.members.pseudonym(work, member_id)
+            await runtime.consent.object(
+                work,
+                world.operator,
+                member_id,
+                pseudonym,
+                "marketing",
+                now_us=runtime.clock.now_us(),
+            )
+        before = await world.fetch("SELECT tag, purpose, channel FROM suppression ORDER BY 1, 2, 3")
+        assert before
+        await world.erase(member)
+    made, told = await restore(settings, folder_store)
+    assert told["replayed"]["objection"] > 0
+    async with open_world(made) as world:
+        sql = "SELECT tag, purpose, channel FROM suppression ORDER BY 1, 2, 3"
+        assert await world.fetch(sql) == before
