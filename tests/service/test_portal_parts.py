@@ -172,7 +172,12 @@ def choices(pack, tier=AgeTier.ADULT, jurisdiction="TH", language=Language.EN) -
 
 
 def state(status: Status, purpose: str = "profiling", channel: str = "") -> ConsentState:
-    return ConsentState(purpose, channel, status, "con_x", "sha256:agreed", NOW_US)
+    return ConsentState(purpose, channel, status, "con_x", agreed(purpose), NOW_US)
+
+
+def agreed(purpose: str) -> str:
+    """Words that stand: what the pack does not know waits to be confirmed."""
+    return load_pack().notices[purpose][0].revision
 
 
 def of(rows, purpose: str, channel: str = ""):
@@ -201,7 +206,7 @@ def test_silence_is_shown_as_a_no_on_every_channel(pack):
 def test_each_standing_has_its_sign(pack, status, standing, given, glyph):
     choice = of(choices(pack).rows([state(status)]), "profiling")
     assert (choice.standing, choice.is_given, choice.glyph) == (standing, given, glyph)
-    assert choice.revision == "sha256:agreed"
+    assert choice.revision == agreed("profiling")
 
 
 @pytest.mark.parametrize("tier", list(AgeTier))
