@@ -31,6 +31,8 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("POST", "/v1/members/{member}/contact-points/{contact_point}:verify"): "the code is right",
     ("POST", "/v1/members/{member}/consents"): "the revision is of words that were published",
     ("POST", "/v1/members/{member}/consents:withdraw"): "the purpose has the channel",
+    ("POST", "/v1/members/{member}/guardians"): "either a contact or a member is named",
+    ("POST", "/v1/members/{member}/objections"): "evidence is codes and moments",
     ("GET", "/v1/members/{member}/view"): "the purpose has the channel, or has none",
     ("GET", "/v1/members/{member}/loyalty"): "the purpose has the channel, or has none",
     ("GET", "/v1/members/{member}/coupons"): "the purpose has the channel, or has none",
