@@ -10,16 +10,15 @@ import time
 from pathlib import Path
 
 from kernel.logging import configure_logging
-from service.asgi import Service
-from service.control import ControlServer
-from service.demo import business, campaign, joining, rights, trail
+from service.demo import business, campaign, disaster, joining, rights
 from service.demo.officer import Officer
 from service.demo.receiver import Receiver
 from service.demo.scene import Scene, set_the_scene
+from service.demo.served import served
 from service.demo.stage import HOST, DemoError, Stage
 from service.schema import has_schema
-from service.server import listen, uvicorn_server
-from service.settings import LogSettings, Settings
+from service.server import listen
+from service.settings import Settings
 from service.setup import set_up
 
 CREDENTIALS_FILE = "demo-credentials.json"
@@ -53,39 +52,20 @@ async def _tell_on(
 ) -> int:
     began = time.monotonic()
     made = await set_up(settings)
-    quiet = LogSettings(level="warning", requests=False)
-    service = Service(settings.model_copy(update={"log": quiet}))
-    runtime = await service.open()
-    control = None if settings.on_postgres else ControlServer(runtime)
-    if control is not None:
-        await control.start()
-    bound = listening.getsockname()[1]
-    server = uvicorn_server(service, host=HOST, port=bound)
-    serving = asyncio.create_task(server.serve([listening]))
-    try:
-        while not server.started:
-            if serving.done():
-                raise DemoError("the server did not start")
-            await asyncio.sleep(0.01)
-        if service.runtime is None:
-            raise DemoError("the registry is not open")
-        scene = Scene(stage, service.runtime, settings, bound)
+    async with served(settings, listening) as (runtime, serving):
+        bound = listening.getsockname()[1]
+        scene = Scene(stage, runtime, settings, bound)
         stage.line(f"[bold]Yinyom[/]  ยินยอม  ·  registry in {made.data_dir} on {made.engine}")
         await _play(scene, credentials_file)
         stage.line(f"\n[green]✓[/] the whole story in {time.monotonic() - began:.1f} s")
-        stage.line(f"  credentials of the sample clients: {credentials_file}")
+        stage.line(f"  credentials of the sample clients and staff: {credentials_file}")
         if serve_on:
             base = f"http://{HOST}:{bound}"
-            stage.line(f"\nServing on [bold]{base}[/]  ·  portal {base}/th/  ·  API {base}/docs")
+            stage.line(f"\nServing on [bold]{base}[/]")
+            stage.line(f"  portal {base}/th/  ·  console {base}/console/  ·  API {base}/docs")
             stage.line("Codes for the portal arrive in " + str(settings.outbox_file))
             stage.line("Stop with Ctrl-C.")
             await serving
-    finally:
-        server.should_exit = True
-        await serving
-        if control is not None:
-            await control.stop()
-        await service.close()
     return 0
 
 
@@ -113,6 +93,10 @@ async def _play(scene: Scene, credentials_file: Path) -> None:
         request = await rights.erase(scene, crm, desk, officer, member, point["id"])
         await rights.gone(scene, crm, sender, receiver, member, for_sender)
         await rights.certify(scene, desk, request)
+        store = await disaster.back_up(scene)
+        kept, withdrawn, erased = friends[1:4]
+        await disaster.use_rights(scene, crm, desk, officer, withdrawn, erased)
+        somying = campaign.Joined(member, point["id"])
+        await disaster.lose_everything(scene, store, [somying, erased], withdrawn, kept)
     finally:
         receiver.close()
-    await trail.verify_log(scene)

@@ -28,6 +28,9 @@ STEPS = [
     "Who read my data?",
     "Somying asks for a copy of everything",
     "She asks to be erased",
+    "A backup that this machine itself cannot read",
+    "After the backup, Preeya withdraws and Kitti is erased",
+    "Disaster: the machine is lost",
     "The trail, checked as a stranger would",
 ]
 OUTCOMES = [
@@ -45,6 +48,9 @@ OUTCOMES = [
     "webhook, signature verified: member.erased",
     "404 member_unknown",
     "certificate, checked offline",
+    "the 2 erased stay erased: 404",
+    "the withdrawn stay denied: 403 consent_withdrawn",
+    "who allowed it is read as before, by the same id",
     "audit verify OK",
     "audit verify names it",
 ]
