@@ -109,11 +109,8 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-class _Server(uvicorn.Server):
-    """Ends by itself when told to, so that what follows it (closing the registry) still runs.
-
-    uvicorn's own way raises the signal again after serving, which would end the process first.
-    """
+class _Guest(uvicorn.Server):
+    """Serves inside a process whose signals belong to another server."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and say where."""
@@ -122,6 +119,18 @@ class _Server(uvicorn.Server):
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
                 structlog.get_logger().info("serving", host=host, port=port)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal."""
+        yield
+
+
+class _Server(_Guest):
+    """Ends by itself when told to, so that what follows it (closing the registry) still runs.
+
+    uvicorn's own way raises the signal again after serving, which would end the process first.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -137,22 +146,29 @@ class _Server(uvicorn.Server):
 
 
 def uvicorn_server(service: Service, *, host: str, port: int) -> uvicorn.Server:
-    """Make the HTTP server for an opened service."""
-    return _Server(
-        uvicorn.Config(
-            service,
-            host=host,
-            port=port,
-            http="httptools",
-            lifespan="off",
-            ws="none",
-            proxy_headers=False,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        )
+    """Make the HTTP server for an opened service; it ends on SIGINT and SIGTERM."""
+    return _Server(_configured(service, host, port))
+
+
+def guest_server(service: Service, *, host: str, port: int) -> uvicorn.Server:
+    """Make one more HTTP server for a process that has one."""
+    return _Guest(_configured(service, host, port))
+
+
+def _configured(service: Service, host: str, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        service,
+        host=host,
+        port=port,
+        http="httptools",
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
 
 

@@ -15,7 +15,7 @@ from service.demo.served import served
 from service.demo.stage import HOST, Api, DemoError, expect, view_path
 from service.files import RECOVERY_KIT_FILE
 from service.restores import restore_backup
-from service.server import listen
+from service.server import guest_server, listen
 from service.settings import DatabaseSettings
 
 
@@ -77,7 +77,7 @@ async def lose_everything(
             f"{sum(restored['replayed'].values())} decisions"
         )
         with listen(HOST, 0) as listening:
-            async with served(settings, listening) as (runtime, _):
+            async with served(settings, listening, guest_server) as (runtime, _):
                 port = listening.getsockname()[1]
                 there = Scene(scene.stage, runtime, settings, port, scene.clients, scene.staff)
                 await _ask_restored(there, gone, withdrawn, kept)

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+
+import uvicorn
 
 from service.asgi import Service
 from service.control import ControlServer
@@ -15,7 +17,9 @@ from service.settings import LogSettings, Settings
 
 @contextlib.asynccontextmanager
 async def served(
-    settings: Settings, listening: socket.socket
+    settings: Settings,
+    listening: socket.socket,
+    make_server: Callable[..., uvicorn.Server] = uvicorn_server,
 ) -> AsyncIterator[tuple[Runtime, asyncio.Task[None]]]:
     """Serve a registry on a bound socket; gives it and the task that ends with the server."""
     quiet = LogSettings(level="warning", requests=False)
@@ -24,7 +28,7 @@ async def served(
     control = None if settings.on_postgres else ControlServer(runtime)
     if control is not None:
         await control.start()
-    server = uvicorn_server(service, host=HOST, port=listening.getsockname()[1])
+    server = make_server(service, host=HOST, port=listening.getsockname()[1])
     serving = asyncio.create_task(server.serve([listening]))
     try:
         while not server.started:
