@@ -59,6 +59,8 @@ async def copy(
     """Let her ask for a copy of her data, and the officer see to it."""
     scene.stage.step("Somying asks for a copy of everything; the law's clock starts")
     request, path = await ask(scene, crm, member, point, "access", lang="en")
+    introduction = {"to": scene.clients["desk"]["client_id"]}
+    expect(await crm.call("POST", f"/v1/members/{member}:introduce", introduction), 200, "meet")
     law = request["law"]
     scene.stage.done(f"{request['id']}, due {request['safe_due']} by {law['source']}")
     await officer.send(f"/console/requests/{request['id']}", {"step": "fulfil"})
