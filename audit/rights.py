@@ -4,7 +4,7 @@ Each erasure, withdrawal, objection, restriction and its like leaves an entry in
 of its change. An entry names the member by a keyed tag and holds codes, ids and moments only, so
 whoever reads the ledger without the key ring learns nothing about anybody; entries are chained
 by their hashes, so a ledger with one missing or changed is not taken for whole. What ships them
-to the backup store is a port (docs/adr/0015-rights-before-done.md).
+to the backup store is a port (docs/adr/0010-rights-before-done.md).
 """
 
 import hashlib

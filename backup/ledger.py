@@ -2,7 +2,7 @@
 
 Objects are numbered without gaps and written only where nothing is yet, so whoever reads asks for
 the next number until there is none; a store that lists less than it has hides nothing. What the
-announcement of an erasure means when its transaction never commits: docs/adr/0015.
+announcement of an erasure means when its transaction never commits: docs/adr/0010.
 """
 
 import asyncio
