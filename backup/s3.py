@@ -66,6 +66,7 @@ class S3Store:
         """Read an object whole; a body shorter than it was announced is not one."""
 
         def read(s3: Any) -> tuple[bytes, int]:
+            """Fetch the body and the length that was announced for it."""
             answer = s3.get_object(
                 Bucket=self._bucket, Key=self._prefix + name, **_of_version(version)
             )
@@ -93,6 +94,7 @@ class S3Store:
         """List the objects under a prefix."""
 
         def read(s3: Any) -> list[str]:
+            """Turn the pages of the listing."""
             pages = s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )

@@ -131,6 +131,7 @@ async def earlier_answer(
     """Give the answer that was stored under a key, if there is one."""
 
     async def not_yet() -> dict[str, Any]:
+        """Leave the unit of work before anything is stored."""
         raise _NotYetError
 
     if key is None:

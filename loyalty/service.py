@@ -104,9 +104,11 @@ class Loyalty:
         """End all points and coupons whose time is over; gives how many points."""
 
         async def points(work: UnitOfWork, member_id: MemberId, now_us: int) -> int:
+            """End one member's points."""
             return await self._points.expire(work, caller, member_id, now_us=now_us)
 
         async def coupons(work: UnitOfWork, member_id: MemberId, now_us: int) -> int:
+            """End one member's coupons."""
             return await self.coupons.expire(work, caller, member_id, now_us=now_us)
 
         await self._round(repository.members_with_expired_coupons, coupons)
@@ -116,6 +118,7 @@ class Loyalty:
         """Look again at members whose tier or class time has changed; gives how many changed."""
 
         async def review(work: UnitOfWork, member_id: MemberId, now_us: int) -> int:
+            """Reckon one member's tier and class anew."""
             account, state = await self._accounts.hold(work, member_id, now_us=now_us)
             found = await self._accounts.reckon(work, account, state, now_us=now_us)
             await repository.write_accounts(work, [found])

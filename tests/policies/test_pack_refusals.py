@@ -556,7 +556,7 @@ def test_two_versions_may_not_share_words(overlay, pack):
     folder = overlay(
         {
             **{f"notices/marketing/2.{lang}.md": text for lang, text in words.items()},
-            "notices/marketing/notice.toml": "[versions.2]\n"
+            "notices/marketing/notice.toml": '[versions.2]\nchange = "cosmetic"\n'
             f"effective_from = 2026-06-01T00:00:00+07:00\n[versions.2.revisions]\n{revisions}\n",
         }
     )

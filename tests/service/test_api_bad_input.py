@@ -443,7 +443,7 @@ def test_a_query_parameter_that_is_named_twice_means_nothing(registry, member, p
         "/v1/purposes?lang=th",
         "/v1/notices/marketing?language=en",
         "/v1/members/{member}/consents?asof=2020-01-01T00:00:00Z",
-        "/v1/consents/{consent}/receipt?format=pdf",
+        "/v1/consents/{consent}/receipt?form=html",
         "/v1/audit/events?before=evt_x",
     ],
 )
