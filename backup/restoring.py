@@ -40,6 +40,7 @@ from backup.reading import (
 )
 from backup.writing import Progress
 from consent import ConsentService, replay_right, replay_suppression
+from disclosure import forget_webhooks
 from kernel import Caller, Clock, Database, MemberId, metadata
 from members import EraseParticipant, Erasure, Reindex, member_ids
 from policies import PolicyPack
@@ -171,6 +172,7 @@ class Restore:
         rows = await self._load(database, progress)
         async with database.unit_of_work() as work:
             keys = await vault.adopt_keys(work, ring.each())
+            webhooks = await forget_webhooks(work)
         log_size = await self._rebuild_log(database, signer)
         erased, replayed, to_look_at = await self._replay(database, erasure, rights, ledger)
         await self._bring_ledger_back(database, rights, ledger)
@@ -200,7 +202,7 @@ class Restore:
             keys,
             erased,
             dict(replayed),
-            dict(to_look_at),
+            {**to_look_at, **({"webhook": webhooks} if webhooks else {})},
             findable,
             log_size,
             len(ledger.placed) + len(ledger.unplaced),

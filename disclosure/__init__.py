@@ -25,6 +25,7 @@ from disclosure.self_access import (
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
 from disclosure.staff_access import StaffAccess, StaffFound
 from disclosure.webhook import Retries, TargetRules
+from disclosure.webhook_repository import forget_webhooks
 from disclosure.webhooks import Acknowledgement, Answer, ClientDirectory, Poster, Webhooks
 
 __all__ = [
@@ -68,5 +69,6 @@ __all__ = [
     "Webhooks",
     "decide",
     "epochs",
+    "forget_webhooks",
     "self_caller",
 ]

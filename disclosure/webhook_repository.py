@@ -74,6 +74,7 @@ _DELETE = Statement(
     .where(webhook.c.id == bindparam("webhook_id"))
     .values(state=DELETED, secret=b"", url="")
 )
+_ACTIVE_IDS = Statement(select(webhook.c.id).where(webhook.c.state == ACTIVE))
 _pairwise, (_named, _knowing, _of_member) = pairwise_source()
 _CONCERNED = Statement(
     select(webhook, _named)
@@ -246,6 +247,18 @@ async def remove(work: UnitOfWork, webhook_id: str) -> None:
     """Forget target and key of a webhook; what it was told stays in the ledger."""
     await work.run(_CANCEL, of_webhook=webhook_id)
     await work.run(_DELETE, webhook_id=webhook_id)
+
+
+async def forget_webhooks(work: UnitOfWork) -> int:
+    """Forget targets and keys of all webhooks, in a registry whose ring root is a new one.
+
+    Their keys were wrapped under the root that is gone; and a copy of a registry must call
+    nobody by itself. Each client registers its webhook again. Gives how many were forgotten.
+    """
+    found = [row["id"] for row in await work.all(_ACTIVE_IDS)]
+    for webhook_id in found:
+        await remove(work, webhook_id)
+    return len(found)
 
 
 async def concerned(session: ReadSession, member_id: str) -> list[tuple[Webhook, str]]:

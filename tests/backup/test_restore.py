@@ -4,7 +4,7 @@ import pytest
 
 from audit import verify_stored_log
 from tests.support.stores import begin, create
-from tests.support.world import open_world
+from tests.support.world import EVERYTHING, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -111,3 +111,23 @@ async def test_who_objected_and_was_erased_after_the_backup_is_still_not_written
     async with open_world(made) as world:
         sql = "SELECT tag, purpose, channel FROM suppression ORDER BY 1, 2, 3"
         assert await world.fetch(sql) == before
+
+
+async def test_a_restored_registry_calls_nobody_until_webhooks_are_made_again(
+    stored_settings, kept, restore
+):
+    async with open_world(stored_settings) as world:
+        crm = await world.app("crm", *EVERYTHING, "webhooks:manage")
+        member = await crm.register(phone="081-234-5678")
+        body = {"url": "https://crm.example.com/hooks", "types": ["member.erased"]}
+        assert (await crm.post("/v1/webhooks", body)).status_code == 201
+        await begin(world, kept)
+        await create(world)
+        await world.erase(member)
+    made, told = await restore(stored_settings, kept)
+    assert told["to_look_at"] == {"webhook": 1}
+    async with open_world(made) as world:
+        again = type(crm)(world, world.http, {"client_id": crm.id, "client_secret": crm.secret})
+        await again.sign_in()
+        assert (await again.get("/v1/webhooks")).json()["webhooks"] == []
+        assert await world.fetch("SELECT 1 FROM webhook WHERE url <> ''") == []
