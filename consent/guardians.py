@@ -8,6 +8,7 @@ under the minor's key and goes with the minor. Kept out: the minor who plays the
 
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -154,13 +155,13 @@ class Guardians:
         return row
 
     async def issue_code(
-        self, work: UnitOfWork, contact_point_id: str, *, now_us: int
+        self, work: UnitOfWork, wanted: Mapping[str, str], *, now_us: int
     ) -> str | None:
-        """Make a fresh code for delivery; None when none is wanted any more.
+        """Make the code that a message asks for; None when none is wanted any more.
 
         The outbox names the guardian in the place of a contact point.
         """
-        guardian_id = contact_point_id
+        guardian_id = wanted["contact_point_id"]
         code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
         stored = await guardian_rows.set_code(
             work, guardian_id, self._mac(guardian_id, code), expires_us=now_us + CODE_LIFETIME_US

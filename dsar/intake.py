@@ -177,14 +177,14 @@ class Intake:
     ) -> str | None:
         """Take a code; gives None when it was right, else why not. Commit in both cases.
 
-        A right code proves identity for this request, and is the fresh proof that an erasure
-        and the fetching of an export ask for.
+        Only a code that was sent for this very request is right. It proves identity for it, and
+        is the fresh proof that an erasure and the fetching of an export ask for.
         """
         seen = await self._desk.held(work, caller, request_id)
         if seen.member_id is None:
             raise RequestUnknownError(reason="request_unknown")
         reason = await self._desk.members.contact_points.verify(
-            work, caller, seen.member_id, contact_point, code, now_us=now_us
+            work, caller, seen.member_id, contact_point, code, use=seen.id, now_us=now_us
         )
         changed = seen
         if reason is None:
@@ -379,7 +379,9 @@ class Intake:
         if sent >= _MOST_CODES:
             raise RequestStateError("too many codes for one request", reason="too_many_codes")
         point = points[0]
-        await self._desk.members.contact_points.want_code(work, point.id, point.kind, now_us=now_us)
+        await self._desk.members.contact_points.want_code(
+            work, point.id, point.kind, use=request.id, now_us=now_us
+        )
         state = request.state
         if state is RequestState.RECEIVED:
             state = RequestState.IDENTITY_PENDING

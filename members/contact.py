@@ -6,7 +6,7 @@ attempt raises before the code is compared, so that guessing in parallel gains n
 
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from audit import AuditLog
 from consent import ConsentService, GateState
@@ -38,6 +38,8 @@ CODE_DIGITS = 6
 CODE_LIFETIME_US = 10 * 60 * 1_000_000
 CODE_ATTEMPTS = 5
 CODE_WANTED = "contact_point.code_wanted"
+CONTACT_USE = "contact"
+"""What a code is for when it proves no more than that a contact reaches its member."""
 _MOST_POINTS = 10
 _MOST_SHARED = 10
 
@@ -132,25 +134,35 @@ class ContactPoints:
                 await self.want_code(work, point.id, point.kind, now_us=now_us)
 
     async def want_code(
-        self, work: UnitOfWork, contact_point_id: str, kind: str, *, now_us: int
+        self,
+        work: UnitOfWork,
+        contact_point_id: str,
+        kind: str,
+        *,
+        use: str = CONTACT_USE,
+        now_us: int,
     ) -> None:
-        """Ask for a code; it is made when it is delivered and never stored in the clear."""
-        await put_message(
-            work, CODE_WANTED, {"contact_point_id": contact_point_id, "kind": kind}, now_us=now_us
-        )
+        """Ask for a code; it is made when it is delivered and never stored in the clear.
+
+        `use` says what the code is for, such as signing in or one rights request: `verify` takes
+        it for that and for nothing else.
+        """
+        wanted = {"contact_point_id": contact_point_id, "kind": kind, "use": use}
+        await put_message(work, CODE_WANTED, wanted, now_us=now_us)
 
     async def issue_code(
-        self, work: UnitOfWork, contact_point_id: str, *, now_us: int
+        self, work: UnitOfWork, wanted: Mapping[str, str], *, now_us: int
     ) -> str | None:
-        """Make a fresh code for delivery; earlier ones stop working.
+        """Make the code that a message asks for; earlier ones stop working.
 
         None when the contact point has gone since the code was asked for, with its member.
         """
+        contact_point_id, use = wanted["contact_point_id"], wanted.get("use", CONTACT_USE)
         code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
         stored = await repository.set_code(
             work,
             contact_point_id,
-            self._mac(contact_point_id, code),
+            self._mac(contact_point_id, use, code),
             expires_us=now_us + CODE_LIFETIME_US,
         )
         return code if stored else None
@@ -163,17 +175,20 @@ class ContactPoints:
         contact_point_id: str,
         code: str,
         *,
+        use: str = CONTACT_USE,
         now_us: int,
     ) -> str | None:
         """Take a code; gives None when it was right, else why not. Commit in both cases.
 
-        A failed attempt must be stored, so the reason is given back and not raised.
+        A failed attempt must be stored, so the reason is given back and not raised. A code that
+        was sent for another `use` is a wrong one: whoever reads one out at a till has not agreed
+        to an erasure.
         """
         point = await repository.contact_point_by_id(work, contact_point_id)
         if point is None or point.member_id != member_id:
             raise ContactPointNotFoundError(reason="contact_point_unknown")
         await self._consent.hold_gate(work, member_id)
-        reason = await self._refusal(work, contact_point_id, code, now_us)
+        reason = await self._refusal(work, contact_point_id, use, code, now_us)
         keys = await self._vault.keys_of(work, member_id)
         await self._audit.record(
             work,
@@ -292,7 +307,7 @@ class ContactPoints:
         raise MemberDataError(errors=[FieldProblem("/kind", "unknown_kind", f"one of {known}")])
 
     async def _refusal(
-        self, work: UnitOfWork, contact_point_id: str, code: str, now_us: int
+        self, work: UnitOfWork, contact_point_id: str, use: str, code: str, now_us: int
     ) -> str | None:
         attempt = await repository.try_code(work, contact_point_id)
         if attempt is None:
@@ -301,7 +316,7 @@ class ContactPoints:
             return "too_many_attempts"
         if now_us > attempt.expires_us:
             return "code_expired"
-        if not hmac.compare_digest(attempt.code_mac, self._mac(contact_point_id, code)):
+        if not hmac.compare_digest(attempt.code_mac, self._mac(contact_point_id, use, code)):
             return "code_wrong"
         return None
 
@@ -325,8 +340,10 @@ class ContactPoints:
             work, row, row.cells, {**row.provenance, point.field: verified}, now_us=now_us
         )
 
-    def _mac(self, contact_point_id: str, code: str) -> bytes:
-        return self._vault.keyed_digest("contact-code", contact_point_id.encode(), code.encode())
+    def _mac(self, contact_point_id: str, use: str, code: str) -> bytes:
+        return self._vault.keyed_digest(
+            "contact-code", contact_point_id.encode(), use.encode(), code.encode()
+        )
 
 
 def removable(point: ContactPoint, points: Sequence[ContactPoint]) -> bool:

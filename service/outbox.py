@@ -8,7 +8,7 @@ storing a code's digest and sending the code has sent none, and another must be 
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -61,9 +61,12 @@ class CodeSource(Protocol):
     """Makes codes for what waits for one: contact points, claims."""
 
     async def issue_code(
-        self, work: UnitOfWork, contact_point_id: str, *, now_us: int
+        self, work: UnitOfWork, wanted: Mapping[str, str], *, now_us: int
     ) -> str | None:
-        """Store a fresh code's digest and give the code; None when nothing waits any more."""
+        """Store the digest of the code that a message asks for, and give the code.
+
+        None when nothing waits any more.
+        """
         ...
 
 
@@ -80,7 +83,7 @@ class CodeDelivery:
         contact_point = message.payload["contact_point_id"]
         channel = _CHANNELS[message.payload["kind"]]
         now_us = self._clock.now_us()
-        code = await self._points.issue_code(work, contact_point, now_us=now_us)
+        code = await self._points.issue_code(work, message.payload, now_us=now_us)
         if code is None:
             return None
 

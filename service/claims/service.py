@@ -72,13 +72,14 @@ class Claims:
         )
 
     async def issue_code(
-        self, work: UnitOfWork, contact_point_id: str, *, now_us: int
+        self, work: UnitOfWork, wanted: Mapping[str, str], *, now_us: int
     ) -> str | None:
-        """Make a fresh code for delivery; None when the claim has gone."""
+        """Make the code that a message asks for; None when the claim has gone."""
+        claim_id = wanted["contact_point_id"]
         code = f"{secrets.randbelow(10**_DIGITS):0{_DIGITS}d}"
-        mac = self._mac(contact_point_id, code)
+        mac = self._mac(claim_id, code)
         until_us = now_us + CODE_LIFETIME_US
-        stored = await repository.set_code(work, contact_point_id, mac, until_us=until_us)
+        stored = await repository.set_code(work, claim_id, mac, until_us=until_us)
         return code if stored else None
 
     async def read(self, session: ReadSession, claim_id: str) -> Claim | None:

@@ -100,6 +100,7 @@ class Portal:
             self.corrections,
             catalogue,
             runtime.clock,
+            limits,
         )
         self.history = History(
             runtime.database,

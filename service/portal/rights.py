@@ -26,6 +26,7 @@ from kernel import Clock, Database, ReadSession, UnitOfWork, to_datetime
 from kernel.i18n import Catalogue, Language, format_date
 from members import Members, prepare
 from policies import AgeTier, Evidence, FieldKey, JurisdictionCode, PolicyPack, Storage
+from service.limits import CodeLimits
 from service.portal.account import Member
 from service.portal.corrections import Corrections
 from service.portal.moments import moment, zone_of
@@ -92,6 +93,7 @@ class Requests:
     corrections: Corrections
     catalogue: Catalogue
     clock: Clock
+    limits: CodeLimits
 
     # --- looking ----------------------------------------------------------------------
 
@@ -236,7 +238,10 @@ class Requests:
     # --- the fresh code ---------------------------------------------------------------
 
     async def begin_erasure(self, member: Member) -> str:
-        """Open the erasure, or find the one that is open, and send its code; gives its id."""
+        """Open the erasure, or find the one that is open, and send its code; gives its id.
+
+        A contact that got too many codes gets no other, as at sign-in: tries are counted by code.
+        """
         now_us = self.clock.now_us()
         async with self.database.unit_of_work() as work:
             found = await self.rights.of_member(work, member.id)
@@ -315,13 +320,9 @@ class Requests:
     async def _send_code(
         self, work: UnitOfWork, member: Member, request_id: str, now_us: int
     ) -> None:
-        await self.rights.send_code(
-            work,
-            member.caller,
-            request_id,
-            member.session.contact_point_id,
-            now_us=now_us,
-        )
+        point_id = member.session.contact_point_id or ""
+        if self.limits.send(point_id.encode(), now_us):
+            await self.rights.send_code(work, member.caller, request_id, point_id, now_us=now_us)
 
     def _menu(self, member: Member) -> list[dict[str, Any]]:
         rules = self.pack.jurisdictions[JurisdictionCode(member.jurisdiction)]

@@ -21,6 +21,7 @@ from service.portal.typed import typed_code
 
 CODE_TRIES = 5
 NOTE_NEW_CODE = "new_code"
+SIGN_IN_USE = "sign_in"
 VIA = "portal"
 _CODE_DIGITS = 6
 _PACE_SECONDS = 0.25
@@ -114,6 +115,7 @@ class SignIn:
                 member,
                 point_id,
                 code,
+                use=SIGN_IN_USE,
                 now_us=self._clock.now_us(),
             )
             if reason is not None:
@@ -148,7 +150,7 @@ class SignIn:
     ) -> None:
         may = self._limits.ask(address, now_us)
         if may and point is not None and self._limits.send(point.id.encode(), now_us):
-            await self._points.want_code(work, point.id, point.kind, now_us=now_us)
+            await self._points.want_code(work, point.id, point.kind, use=SIGN_IN_USE, now_us=now_us)
 
     async def _wait(
         self, work: UnitOfWork, point: ContactPoint | None, *, note: str | None = None

@@ -7,7 +7,8 @@ import pytest
 
 from dsar import verify_certificate
 from policies import AgeTier
-from tests.support.portal import FIELDS, PERSONAL, Browser, portal_world
+from service.limits import CODES_PER_POINT
+from tests.support.portal import FIELDS, PERSONAL, PHONE, Browser, portal_world
 from tests.support.world import JumpingClock
 
 pytestmark = pytest.mark.anyio
@@ -196,6 +197,53 @@ async def test_an_erasure_wants_the_code_of_its_own_request(world, browser):
     page = await browser.send("/code", code=f"{(int(code) + 1) % 1_000_000:06d}")
     assert "is not the right one" in page.text
     assert (await world.crm.view(world.member)).status_code == 200
+
+
+async def test_a_code_that_was_sent_to_sign_in_erases_nobody(world, browser):
+    page = await begin_erasure(browser)
+    await Browser(world).ask_for_code(PHONE, lang="en")
+    await browser.open(str(page.url.path))
+    page = await browser.send("/code", code=await browser.newest_code())
+    assert "is not the right one" in page.text
+    assert (await world.crm.view(world.member)).status_code == 200
+
+
+async def test_a_code_that_was_sent_for_a_copy_erases_nobody(world, browser):
+    place = await copy(world, browser)
+    erasure = str((await begin_erasure(browser)).url.path)
+    await browser.open(place)
+    await browser.send("code/new")
+    await browser.open(erasure)
+    page = await browser.send("/code", code=await browser.newest_code())
+    assert "is not the right one" in page.text
+    assert (await world.crm.view(world.member)).status_code == 200
+
+
+async def test_a_code_that_was_sent_for_an_erasure_signs_nobody_in(world, browser):
+    other = Browser(world)
+    await other.ask_for_code(PHONE, lang="en")
+    await begin_erasure(browser)
+    page = await other.send("/code", code=await browser.newest_code())
+    assert not page.has_form("sign-out")
+
+
+async def test_a_code_of_an_erasure_verifies_no_contact_for_a_client(world, browser):
+    await begin_erasure(browser)
+    code = await browser.newest_code()
+    point = world.codes()[-1]["contact_point"]
+    answer = await world.crm.post(
+        f"/v1/members/{world.member.id}/contact-points/{point}:verify", {"code": code}
+    )
+    assert answer.status_code == 422, answer.text
+
+
+async def test_taking_requests_back_earns_no_further_codes(world, browser):
+    before = len(world.codes())
+    for _ in range(CODES_PER_POINT + 2):
+        await browser.open(str((await begin_erasure(browser)).url.path).removesuffix("/code"))
+        await browser.send("/withdraw")
+    await world.runtime.courier.deliver()
+    assert len(world.codes()) - before == CODES_PER_POINT - 1  # one let the member in
 
 
 async def test_after_an_erasure_nothing_is_left_but_the_certificate(world, browser):
