@@ -22,6 +22,7 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 (what a secret begins with)
 _SECRET_BYTES = 32
 _LONGEST_URL = 500
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _SECOND_US = 1_000_000
 
@@ -93,6 +94,8 @@ class TargetRules:
             return True
         if found.is_loopback:
             return self.loopback and host in _LOOPBACK_NAMES
+        if isinstance(found, ipaddress.IPv6Address) and found not in _GLOBAL_UNICAST:
+            return False  # site-local, translated and unassigned ones count as global elsewhere
         return found.is_global and not found.is_multicast
 
     def _problem(self, url: str) -> str | None:

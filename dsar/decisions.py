@@ -30,6 +30,7 @@ from kernel import (
     MemberId,
     ReadSession,
     UnitOfWork,
+    Urgency,
     enqueue_job,
     rfc3339,
 )
@@ -239,7 +240,13 @@ class Decisions:
                 "end the restriction first, nothing is changed under one",
                 reason="member_restricted",
             )
-        await enqueue_job(work, CARRY_OUT, {"request_id": seen.id}, now_us=now_us)
+        await enqueue_job(
+            work,
+            CARRY_OUT,
+            {"request_id": seen.id},
+            now_us=now_us,
+            urgency=Urgency.WAITED_FOR,
+        )
         return await self._desk.step(
             work,
             caller,

@@ -1,10 +1,11 @@
 """All SQL of the kernel's own tables."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import BigInteger, Integer, bindparam, delete, func, insert, select, update
 
 from kernel.db import ReadSession, Statement, UnitOfWork
 from kernel.ids import new_id
@@ -63,12 +64,17 @@ _PUT_MESSAGE = Statement(
         topic=bindparam("topic"),
         payload=bindparam("payload"),
         created_us=bindparam("created_us"),
+        attempts=0,
+        due_us=0,
         delivered_us=None,
     )
 )
 _WAITING = Statement(
-    select(outbox.c.id, outbox.c.topic, outbox.c.payload)
-    .where(outbox.c.delivered_us.is_(None))
+    select(outbox.c.id, outbox.c.topic, outbox.c.payload, outbox.c.attempts)
+    .where(
+        outbox.c.delivered_us.is_(None),
+        outbox.c.due_us <= bindparam("now_us", type_=BigInteger),
+    )
     .order_by(outbox.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
@@ -78,15 +84,33 @@ _DELIVERED = Statement(
     .where(outbox.c.id == bindparam("message_id"))
     .values(delivered_us=bindparam("now_us"), payload=b"")
 )
+_PUT_ASIDE = Statement(
+    update(outbox)
+    .where(
+        outbox.c.id == bindparam("message_id"),
+        outbox.c.attempts == bindparam("attempts_before"),
+        outbox.c.delivered_us.is_(None),
+    )
+    .values(attempts=outbox.c.attempts + 1, due_us=bindparam("next_us"))
+)
+_STUCK = Statement(
+    select(func.count().label("messages")).where(
+        outbox.c.delivered_us.is_(None), outbox.c.attempts >= bindparam("least", type_=Integer)
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing that happened, waiting for those who react to it."""
+    """One thing that happened, waiting for those who react to it.
+
+    `attempts` says how often telling it has failed.
+    """
 
     id: str
     topic: str
     payload: dict[str, Any]
+    attempts: int = 0
 
 
 async def put_message(
@@ -102,15 +126,35 @@ async def put_message(
     )
 
 
-async def waiting_messages(work: UnitOfWork, *, most: int = 100) -> list[Message]:
-    """Take messages that nobody has delivered; other workers skip the ones taken."""
-    rows = await work.all(_WAITING, most=most)
-    return [Message(r["id"], r["topic"], orjson.loads(r["payload"])) for r in rows]
+async def waiting_messages(work: UnitOfWork, *, now_us: int, most: int = 100) -> list[Message]:
+    """Take messages that nobody has delivered; other workers skip the ones taken.
+
+    What was put aside is not among them before its time.
+    """
+    rows = await work.all(_WAITING, now_us=now_us, most=most)
+    return [Message(r["id"], r["topic"], orjson.loads(r["payload"]), r["attempts"]) for r in rows]
 
 
 async def mark_delivered(work: UnitOfWork, message_id: str, *, now_us: int) -> None:
     """Note that a message was delivered, and forget what it carried."""
     await work.run(_DELIVERED, message_id=message_id, now_us=now_us)
+
+
+async def put_aside(work: UnitOfWork, failed: Message, *, next_us: int) -> bool:
+    """Let a message that could not be told wait, so that it holds up none behind it.
+
+    False when it was told or tried since it was taken.
+    """
+    touched = await work.run(
+        _PUT_ASIDE, message_id=failed.id, attempts_before=failed.attempts, next_us=next_us
+    )
+    return touched == 1
+
+
+async def stuck_messages(session: ReadSession, *, attempts: int) -> int:
+    """Count the messages that could not be told so many times, and wait still."""
+    row = await session.first(_STUCK, least=attempts)
+    return 0 if row is None else int(row["messages"])
 
 
 DELIVERED_KEPT_US = 7 * 24 * 3600 * 1_000_000
@@ -124,25 +168,40 @@ async def forget_delivered_messages(work: UnitOfWork, *, now_us: int) -> int:
 
 # --- jobs -----------------------------------------------------------------------------
 
+
+class Urgency(IntEnum):
+    """Which job goes first among those that are due."""
+
+    WAITED_FOR = 0
+    """A person waits for it, or a law counts the days."""
+    ORDINARY = 5
+    BULK = 9
+    """One of thousands, such as what follows from every row of an import."""
+
+
 _ENQUEUE = Statement(
     insert(job).values(
         id=bindparam("id"),
         kind=bindparam("kind"),
         payload=bindparam("payload"),
+        urgency=bindparam("urgency"),
         run_at_us=bindparam("run_at_us"),
         state="due",
         attempts=0,
         lease_until_us=0,
         failure=None,
+        ended_us=None,
     )
 )
 _CLAIMABLE = (
     select(job.c.id)
     .where(
+        job.c.ended_us.is_(None),
+        job.c.urgency <= bindparam("least_urgent", type_=Integer),
         ((job.c.state == "due") & (job.c.run_at_us <= bindparam("now_us")))
-        | ((job.c.state == "running") & (job.c.lease_until_us < bindparam("now_us")))
+        | ((job.c.state == "running") & (job.c.lease_until_us < bindparam("now_us"))),
     )
-    .order_by(job.c.run_at_us)
+    .order_by(job.c.urgency, job.c.run_at_us)
     .limit(1)
     .with_for_update(skip_locked=True)
     .scalar_subquery()  # with IN, a plan that looks twice would claim two
@@ -157,20 +216,40 @@ _CLAIM = Statement(
     )
     .returning(job.c.id, job.c.kind, job.c.payload, job.c.attempts)
 )
+_this_claim = (
+    (job.c.id == bindparam("job_id"))
+    & (job.c.attempts == bindparam("attempt"))
+    & (job.c.state == "running")
+)
+_KEEP = Statement(
+    update(job).where(_this_claim).values(lease_until_us=bindparam("new_lease_until_us"))
+)
 _FINISH = Statement(
     update(job)
-    .where(job.c.id == bindparam("job_id"), job.c.attempts == bindparam("attempt"))
-    .values(state="done", payload=b"{}", failure=None)
+    .where(_this_claim)
+    .values(state="done", payload=b"{}", failure=None, ended_us=bindparam("at_us"))
 )
 _POSTPONE = Statement(
     update(job)
-    .where(job.c.id == bindparam("job_id"), job.c.attempts == bindparam("attempt"))
+    .where(_this_claim)
     .values(
-        state=bindparam("new_state"),
+        state="due",
         run_at_us=bindparam("next_us"),
         failure=bindparam("failure_code"),
     )
 )
+_GIVE_UP = Statement(
+    update(job)
+    .where(_this_claim)
+    .values(state="failed", failure=bindparam("failure_code"), ended_us=bindparam("at_us"))
+)
+_GIVEN_UP = Statement(
+    select(func.count().label("jobs")).where(
+        job.c.state == "failed", job.c.ended_us >= bindparam("since_us", type_=BigInteger)
+    )
+)
+ENDED_KEPT_US = 7 * 24 * 3600 * 1_000_000
+_FORGET_ENDED = Statement(delete(job).where(job.c.ended_us < bindparam("before_us")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +263,13 @@ class Job:
 
 
 async def enqueue_job(
-    work: UnitOfWork, kind: str, payload: dict[str, Any], *, now_us: int, run_at_us: int = 0
+    work: UnitOfWork,
+    kind: str,
+    payload: dict[str, Any],
+    *,
+    now_us: int,
+    run_at_us: int = 0,
+    urgency: Urgency = Urgency.ORDINARY,
 ) -> str:
     """Ask for background work in the same transaction as the change that needs it."""
     job_id = new_id("job", now_us)
@@ -193,40 +278,70 @@ async def enqueue_job(
         id=job_id,
         kind=kind,
         payload=orjson.dumps(payload),
+        urgency=int(urgency),
         run_at_us=run_at_us or now_us,
     )
     return job_id
 
 
-async def claim_job(work: UnitOfWork, *, now_us: int, lease_us: int) -> Job | None:
-    """Take one due job, or one whose holder let its lease run out.
+async def claim_job(
+    work: UnitOfWork, *, now_us: int, lease_us: int, least: Urgency = Urgency.BULK
+) -> Job | None:
+    """Take one due job, or one whose holder let its lease run out: the most urgent one.
 
-    PostgreSQL skips rows that another worker is claiming; on SQLite the write lock serves.
+    `least` leaves out what is less urgent. PostgreSQL skips rows that another worker is claiming;
+    on SQLite the write lock serves.
     """
-    row = await work.first(_CLAIM, now_us=now_us, lease_until_us=now_us + lease_us)
+    row = await work.first(
+        _CLAIM, now_us=now_us, lease_until_us=now_us + lease_us, least_urgent=int(least)
+    )
     if row is None:
         return None
     return Job(row["id"], row["kind"], orjson.loads(row["payload"]), row["attempts"])
 
 
-async def finish_job(work: UnitOfWork, done: Job) -> bool:
+async def keep_job(work: UnitOfWork, held: Job, *, lease_until_us: int) -> bool:
+    """Renew the lease of a job at hand; False when another worker has claimed it since."""
+    touched = await work.run(
+        _KEEP, job_id=held.id, attempt=held.attempt, new_lease_until_us=lease_until_us
+    )
+    return touched == 1
+
+
+async def finish_job(work: UnitOfWork, done: Job, *, now_us: int) -> bool:
     """Mark a job done; False when another worker has claimed it since."""
-    return await work.run(_FINISH, job_id=done.id, attempt=done.attempt) == 1
+    return await work.run(_FINISH, job_id=done.id, attempt=done.attempt, at_us=now_us) == 1
 
 
-async def postpone_job(
-    work: UnitOfWork, failed: Job, *, failure: str, next_us: int, give_up: bool
-) -> bool:
-    """Put a failed job back, or aside for good; `failure` is a code, never a message."""
+async def postpone_job(work: UnitOfWork, failed: Job, *, failure: str, next_us: int) -> bool:
+    """Put a failed job back; `failure` is a code, never a message."""
     touched = await work.run(
         _POSTPONE,
         job_id=failed.id,
         attempt=failed.attempt,
-        new_state="failed" if give_up else "due",
         next_us=next_us,
         failure_code=failure,
     )
     return touched == 1
+
+
+async def give_up_job(work: UnitOfWork, failed: Job, *, failure: str, now_us: int) -> bool:
+    """Put a failed job aside for good; `failure` is a code, never a message."""
+    touched = await work.run(
+        _GIVE_UP, job_id=failed.id, attempt=failed.attempt, failure_code=failure, at_us=now_us
+    )
+    return touched == 1
+
+
+async def jobs_given_up(session: ReadSession, *, since_us: int) -> int:
+    """Count the jobs that were put aside for good since a moment."""
+    row = await session.first(_GIVEN_UP, since_us=since_us)
+    return 0 if row is None else int(row["jobs"])
+
+
+async def forget_ended_jobs(work: UnitOfWork, *, now_us: int) -> int:
+    """Drop jobs that ended more than a week ago and say how many."""
+    return await work.run(_FORGET_ENDED, before_us=now_us - ENDED_KEPT_US)
 
 
 # --- idempotency keys -----------------------------------------------------------------

@@ -25,6 +25,8 @@ outbox = Table(
     Column("topic", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_us", BigInteger, nullable=False),
     Column("delivered_us", BigInteger),
 )
 Index(
@@ -40,13 +42,21 @@ job = Table(
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Column("urgency", Integer, nullable=False),
     Column("run_at_us", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("lease_until_us", BigInteger, nullable=False),
     Column("failure", Text),
+    Column("ended_us", BigInteger),
 )
-Index("ix_job_due", job.c.state, job.c.run_at_us)
+Index(
+    "ix_job_open",
+    job.c.urgency,
+    job.c.run_at_us,
+    postgresql_where=job.c.ended_us.is_(None),
+    sqlite_where=job.c.ended_us.is_(None),
+)
 
 idempotency = Table(
     "idempotency",

@@ -9,9 +9,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from audit import pending
-from kernel import UnavailableError
+from kernel import ENDED_KEPT_US, UnavailableError, jobs_given_up, stuck_messages
 from kernel.schemas import Answer
 from kernel.web import JSONBytes
+from service.outbox import STUCK_AFTER
 from service.runtime import Runtime
 
 _OLDEST_US = 60_000_000
@@ -32,6 +33,8 @@ class ReadyAnswer(Answer):
 
 async def readiness(runtime: Runtime) -> dict[str, Any]:
     """Ask every part that an answer depends on."""
+    now_us = runtime.clock.now_us()
+    stuck = given_up = 0
     checks = {
         "database": "ok",
         "sequencer": runtime.sequencer.state.reason or "ok",
@@ -40,16 +43,20 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
     try:
         async with runtime.database.read() as session:
             waiting, oldest_us = await pending(session)
+            stuck = await stuck_messages(session, attempts=STUCK_AFTER)
+            given_up = await jobs_given_up(session, since_us=now_us - ENDED_KEPT_US)
     except UnavailableError:
         checks["database"] = "unavailable"
     else:
-        late = oldest_us is not None and runtime.clock.now_us() - oldest_us > _OLDEST_US
+        late = oldest_us is not None and now_us - oldest_us > _OLDEST_US
         if waiting > runtime.settings.audit.pending_limit or late:
             checks["audit_queue"] = "behind"
     if not runtime.sequencer.running:
         checks["sequencer"] = "stopped"
     ready = all(state == "ok" for state in checks.values())
     # Shown, and no reason to stop answering: a withdrawal never waits for the backup store.
+    checks["outbox"] = "stuck" if stuck else "ok"
+    checks["jobs"] = "given_up" if given_up else "ok"
     checks["rights_ledger"] = runtime.shipping.state.reason or "ok"
     return {"ready": ready, "checks": checks}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kernel import MemberId, Message, UnitOfWork, enqueue_job
+from kernel import MemberId, Message, UnitOfWork, Urgency, enqueue_job
 from members import IMPORT_WANTED, MATCH_WANTED, NOTES_WANTED
 from service.tasks import DAY_US, system_caller
 
@@ -20,15 +20,25 @@ def follow_members(runtime: "Runtime") -> None:
         """Ask for a look at whom a changed member may be."""
         member_id = message.payload["member_id"]
         if await runtime.matching.is_wanted(work, member_id):
-            now_us = runtime.clock.now_us()
-            await enqueue_job(work, MATCH_WANTED, {"member_id": member_id}, now_us=now_us)
+            await enqueue_job(
+                work,
+                MATCH_WANTED,
+                {"member_id": member_id},
+                now_us=runtime.clock.now_us(),
+                urgency=Urgency.BULK,
+            )
 
     async def look_into_notes(work: UnitOfWork, message: Message) -> None:
         """Ask for a scan of a changed member's notes."""
         member_id = message.payload["member_id"]
         if await runtime.notes.is_wanted(work, member_id):
-            now_us = runtime.clock.now_us()
-            await enqueue_job(work, NOTES_WANTED, {"member_id": member_id}, now_us=now_us)
+            await enqueue_job(
+                work,
+                NOTES_WANTED,
+                {"member_id": member_id},
+                now_us=runtime.clock.now_us(),
+                urgency=Urgency.BULK,
+            )
 
     async def scan_notes(payload: Mapping[str, Any]) -> None:
         """Scan one member's notes for what does not belong there."""

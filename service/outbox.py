@@ -21,6 +21,7 @@ from kernel import (
     Message,
     UnitOfWork,
     mark_delivered,
+    put_aside,
     rfc3339,
     waiting_messages,
 )
@@ -28,6 +29,10 @@ from members import CODE_WANTED
 
 _BATCH = 50
 _SETTLE_SECONDS = 1.0
+_FIRST_PAUSE_US = 2_000_000
+_LONGEST_PAUSE_US = 15 * 60 * 1_000_000
+STUCK_AFTER = 5
+"""From so many failed tries on, a message counts as stuck: `readyz` shows it."""
 _CHANNELS = {"phone": "sms", "email": "email", "line": "line"}
 
 Reaction = Callable[[UnitOfWork, Message], Awaitable[Callable[[], None] | None]]
@@ -95,6 +100,14 @@ class CodeDelivery:
         return send
 
 
+class UndeliveredError(Exception):
+    """A reaction to this message has failed, and its unit of work with it."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message.topic)
+        self.message = message
+
+
 class OutboxCourier:
     """Delivers waiting messages to their reactions, in the background and on demand."""
 
@@ -144,26 +157,70 @@ class OutboxCourier:
         await asyncio.wait([delivery], timeout=_SETTLE_SECONDS)
 
     async def deliver(self) -> int:
-        """Deliver everything that waits; gives how many messages were delivered."""
+        """Deliver everything that waits; gives how many messages were delivered.
+
+        A message whose reaction fails is put aside for a while, and holds up none behind it; it
+        is tried again for as long as it takes.
+        """
         delivered = 0
         async with self._turn:
-            while batch := await self._deliver_batch():
+            while True:
+                try:
+                    taken = batch = await self._deliver_batch(_BATCH)
+                except Exception:  # noqa: BLE001 (one of them: each on its own finds which)
+                    taken, batch = await self._deliver_singly()
                 delivered += batch
-        return delivered
+                if not taken:
+                    return delivered
 
-    async def _deliver_batch(self) -> int:
+    async def _deliver_singly(self) -> tuple[int, int]:
+        """Deliver a batch's worth, each in its own unit of work; gives how many tried and told."""
+        told = 0
+        for tried in range(_BATCH):
+            try:
+                taken = await self._deliver_batch(1)
+            except UndeliveredError as error:
+                await self._put_aside(error)
+                continue
+            if not taken:
+                return tried, told
+            told += taken
+        return _BATCH, told
+
+    async def _deliver_batch(self, most: int) -> int:
         effects: list[Callable[[], None]] = []
+        now_us = self._clock.now_us()
         async with self._database.unit_of_work() as work:
-            messages = await waiting_messages(work, most=_BATCH)
+            messages = await waiting_messages(work, now_us=now_us, most=most)
             for message in messages:
-                for reaction in self._reactions.get(message.topic, ()):
-                    effect = await reaction(work, message)
-                    if effect is not None:
-                        effects.append(effect)
-                await mark_delivered(work, message.id, now_us=self._clock.now_us())
+                try:
+                    for reaction in self._reactions.get(message.topic, ()):
+                        effect = await reaction(work, message)
+                        if effect is not None:
+                            effects.append(effect)
+                except Exception as error:
+                    raise UndeliveredError(message) from error
+                await mark_delivered(work, message.id, now_us=now_us)
         for effect in effects:
-            effect()
+            try:
+                effect()
+            except Exception as error:  # noqa: BLE001 (told already; the others are sent all the same)
+                structlog.get_logger().warning("outbox_sending", error_type=type(error).__name__)
         return len(messages)
+
+    async def _put_aside(self, error: UndeliveredError) -> None:
+        message = error.message
+        pause_us = min(_FIRST_PAUSE_US << min(message.attempts, 30), _LONGEST_PAUSE_US)
+        next_us = self._clock.now_us() + pause_us
+        failures = message.attempts + 1
+        async with self._database.unit_of_work() as work:
+            await put_aside(work, message, next_us=next_us)
+        structlog.get_logger().warning(
+            "outbox_put_aside",
+            topic=message.topic,
+            attempts=failures,
+            error_type=type(error.__cause__).__name__,
+        )
 
     async def _deliver_quietly(self) -> None:
         try:

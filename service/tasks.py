@@ -17,12 +17,16 @@ from kernel import (
     Job,
     MemberId,
     RequestId,
+    Urgency,
     YinyomError,
     claim_job,
     enqueue_job,
     finish_job,
     forget_delivered_messages,
+    forget_ended_jobs,
     forget_old_idempotency_keys,
+    give_up_job,
+    keep_job,
     new_id,
     postpone_job,
 )
@@ -32,6 +36,7 @@ from service.staff import Staff
 from vault import PSEUDONYM, destroy_expired_keys
 
 LEASE_US = 60_000_000
+_RENEWED_AFTER_SECONDS = LEASE_US / 1_000_000 / 3
 _RETRIES = 5
 _BACKOFF_US = 30_000_000
 HOUSEKEEPING = "housekeeping"
@@ -97,6 +102,7 @@ class Housekeeping:
             sessions += await self._staff.drop_expired_sessions(work, now_us=now_us)
             old_keys = await forget_old_idempotency_keys(work, now_us=now_us)
             await forget_delivered_messages(work, now_us=now_us)
+            await forget_ended_jobs(work, now_us=now_us)
         return Swept(len(destroyed), tokens, sessions, old_keys)
 
 
@@ -104,10 +110,11 @@ Act = Callable[[Mapping[str, Any]], Awaitable[object]]
 
 
 class Worker:
-    """Claims due jobs, one at a time, and runs them under a lease.
+    """Claims due jobs and runs them under a lease that is renewed while they run.
 
-    A job may run twice, when its worker died or was slower than its lease: what it does must
-    be the same done twice.
+    Two lanes: one takes every job, the most urgent first, and one only what a person waits for,
+    so that nobody's copy stands behind an import of hours. A job may run twice, when its worker
+    died: what it does must be the same done twice.
     """
 
     def __init__(
@@ -149,16 +156,21 @@ class Worker:
 
     async def run(self) -> None:
         """Schedule and work until stopped."""
-        log = structlog.get_logger()
+        await asyncio.gather(self._lane(Urgency.BULK), self._lane(Urgency.WAITED_FOR))
+
+    async def _lane(self, least: Urgency) -> None:
+        """Run what is due and at least so urgent, until stopped."""
         while not self._stop.is_set():
+            ran = False
             try:
-                await self._schedule()
-                while await self.run_one():
-                    pass
+                if least is Urgency.BULK:
+                    await self._schedule()
+                ran = await self.run_one(least)
             except Exception as error:  # noqa: BLE001 (a dead worker would tell nobody)
-                log.warning("worker", error_type=type(error).__name__)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), self._poll_seconds)
+                structlog.get_logger().warning("worker", error_type=type(error).__name__)
+            if not ran:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), self._poll_seconds)
 
     async def _schedule(self) -> None:
         now_us = self._clock.now_us()
@@ -173,26 +185,51 @@ class Worker:
             raise InvalidRequestError("no worker of this version knows this kind of job")
         await self._acts[job.kind](job.payload)
 
-    async def run_one(self) -> bool:
-        """Run one due job; False when none is due."""
+    async def run_one(self, least: Urgency = Urgency.BULK) -> bool:
+        """Run the most urgent due job that is at least so urgent; False when there is none."""
         now_us = self._clock.now_us()
         async with self._database.unit_of_work() as work:
-            job = await claim_job(work, now_us=now_us, lease_us=LEASE_US)
+            job = await claim_job(work, now_us=now_us, lease_us=LEASE_US, least=least)
         if job is None:
             return False
+        renewing = asyncio.create_task(self._renew(job), name="lease")
         try:
             await self._perform(job)
         except Exception as error:  # noqa: BLE001 (whatever it was, the job is tried again)
-            failure = error.slug if isinstance(error, YinyomError) else "internal"
-            async with self._database.unit_of_work() as work:
-                await postpone_job(
-                    work,
-                    job,
-                    failure=failure,
-                    next_us=self._clock.now_us() + _BACKOFF_US * job.attempt,
-                    give_up=job.attempt >= _RETRIES,
-                )
+            await self._failed(job, error)
             return True
+        finally:
+            renewing.cancel()
         async with self._database.unit_of_work() as work:
-            await finish_job(work, job)
+            await finish_job(work, job, now_us=self._clock.now_us())
         return True
+
+    async def _failed(self, job: Job, error: Exception) -> None:
+        """Put a job back, or aside for good, and say so in the log: kind and code, no ids."""
+        failure = error.slug if isinstance(error, YinyomError) else "internal"
+        now_us = self._clock.now_us()
+        given_up = job.attempt >= _RETRIES
+        structlog.get_logger().warning(
+            "job_given_up" if given_up else "job_failed",
+            kind=job.kind,
+            failure=failure,
+            error_type=type(error).__name__,
+        )
+        async with self._database.unit_of_work() as work:
+            if given_up:
+                await give_up_job(work, job, failure=failure, now_us=now_us)
+            else:
+                next_us = now_us + _BACKOFF_US * job.attempt
+                await postpone_job(work, job, failure=failure, next_us=next_us)
+
+    async def _renew(self, job: Job) -> None:
+        """Renew the lease of a job for as long as it runs; cancelled when it has ended."""
+        while True:
+            await asyncio.sleep(_RENEWED_AFTER_SECONDS)
+            try:
+                async with self._database.unit_of_work() as work:
+                    until_us = self._clock.now_us() + LEASE_US
+                    if not await keep_job(work, job, lease_until_us=until_us):
+                        return
+            except YinyomError:  # the database is away: the next renewal may come in time
+                continue

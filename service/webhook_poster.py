@@ -10,13 +10,16 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterable
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 
 import httpcore2
 
 from disclosure import Answer, TargetRules
 
 _REDIRECTS = range(300, 400)
+# A receiver's name server may take its time; nobody else's work waits behind these threads.
+_LOOKUPS = ThreadPoolExecutor(16, thread_name_prefix="webhook-lookup")
 
 
 class TargetRefusedError(Exception):
@@ -40,7 +43,8 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         """Look a name up and connect to its first address, if every one of them is allowed."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        look_up = partial(socket.getaddrinfo, host.strip("[]"), port, type=socket.SOCK_STREAM)
+        found = await loop.run_in_executor(_LOOKUPS, look_up)
         addresses = [str(entry[4][0]) for entry in found]
         if not addresses or not all(self._rules.allows(host.strip("[]"), a) for a in addresses):
             raise TargetRefusedError
@@ -69,7 +73,7 @@ class WebhookPoster:
             return Answer(None, "target_not_allowed")
         except (TimeoutError, httpcore2.TimeoutException):
             return Answer(None, "timeout")
-        except socket.gaierror:
+        except (socket.gaierror, UnicodeError):  # a label of more than 63 letters is none
             return Answer(None, "name_unknown")
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
             return Answer(None, "tls" if _is_tls(error) else "connection")

@@ -88,6 +88,10 @@ def test_a_body_is_thin_and_the_same_each_time():
         ("https://[::ffff:10.0.0.1]/", "target_not_allowed"),
         ("https://[64:ff9b::a00:1]/", "target_not_allowed"),
         ("https://[2002:a00:1::]/", "target_not_allowed"),
+        ("https://[64:ff9b:1::a00:1]/", "target_not_allowed"),  # translated by the house itself
+        ("https://[::ffff:0:a00:1]/", "target_not_allowed"),
+        ("https://[::a00:1]/", "target_not_allowed"),
+        ("https://[fec0::1]/", "target_not_allowed"),
         ("https://127.0.0.1/", "target_not_allowed"),
         ("http://localhost:8420/", "target_not_allowed"),
     ],

@@ -402,6 +402,18 @@ async def test_a_certificate_that_nobody_vouches_for_gets_nothing(sqlite_setting
         assert receiver.got == []
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b.example"])
+async def test_a_name_that_no_name_can_be_is_an_answer_like_any_other(settings, host):
+    async with quiet_world(settings) as world:
+        crm = await world.app("crm", *HOOKS)
+        made = await hook(crm, f"https://{host}/")
+        await crm.register(consents={"marketing": "sms"})
+        await settled(world)
+        (told,) = await deliveries(crm, made)
+        assert (told["failure"], told["attempts"]) == ("name_unknown", 1)
+        assert await world.fetch("SELECT 1 FROM webhook_delivery WHERE lease_until_us > 0") == []
+
+
 # --- at least once --------------------------------------------------------------------
 
 

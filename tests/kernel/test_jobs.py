@@ -6,7 +6,20 @@ import itertools
 import pytest
 from sqlalchemy import select
 
-from kernel import Job, Statement, claim_job, enqueue_job, finish_job, postpone_job
+from kernel import (
+    ENDED_KEPT_US,
+    Job,
+    Statement,
+    Urgency,
+    claim_job,
+    enqueue_job,
+    finish_job,
+    forget_ended_jobs,
+    give_up_job,
+    jobs_given_up,
+    keep_job,
+    postpone_job,
+)
 from kernel.tables import job
 
 pytestmark = pytest.mark.anyio
@@ -25,19 +38,24 @@ async def enqueue(database, count=1, **options):
         ]
 
 
-async def claim(database, now_us=NOW + SECOND):
+async def claim(database, now_us=NOW + SECOND, **options):
     async with database.unit_of_work() as work:
-        return await claim_job(work, now_us=now_us, lease_us=LEASE)
+        return await claim_job(work, now_us=now_us, lease_us=LEASE, **options)
 
 
 async def finish(database, done):
     async with database.unit_of_work() as work:
-        return await finish_job(work, done)
+        return await finish_job(work, done, now_us=NOW)
 
 
 async def postpone(database, failed, **options):
     async with database.unit_of_work() as work:
         return await postpone_job(work, failed, failure="s3_unreachable", **options)
+
+
+async def give_up(database, failed):
+    async with database.unit_of_work() as work:
+        return await give_up_job(work, failed, failure="s3_unreachable", now_us=NOW)
 
 
 async def rows(database):
@@ -130,14 +148,14 @@ async def test_a_worker_whose_lease_ran_out_cannot_finish_or_postpone_the_job(da
     late = await claim(database, NOW)
     present = await claim(database, NOW + LEASE + 1)
     assert not await finish(database, late)
-    assert not await postpone(database, late, next_us=NOW, give_up=False)
+    assert not await postpone(database, late, next_us=NOW)
     assert await finish(database, present)
 
 
 async def test_a_failed_job_comes_back_when_it_was_told_to(database):
     (job_id,) = await enqueue(database)
     held = await claim(database)
-    assert await postpone(database, held, next_us=NOW + 5 * SECOND, give_up=False)
+    assert await postpone(database, held, next_us=NOW + 5 * SECOND)
     assert await claim(database, NOW + 5 * SECOND - 1) is None
     assert await claim(database, NOW + 5 * SECOND) == Job(job_id, "export", {"n": 0}, 2)
 
@@ -145,7 +163,45 @@ async def test_a_failed_job_comes_back_when_it_was_told_to(database):
 async def test_a_job_given_up_stays_aside_with_its_reason(database):
     await enqueue(database)
     held = await claim(database)
-    assert await postpone(database, held, next_us=NOW, give_up=True)
+    assert await give_up(database, held)
     assert await claim(database, NOW + 1000 * LEASE) is None
     (row,) = await rows(database)
     assert (row["state"], row["failure"]) == ("failed", "s3_unreachable")
+
+
+async def test_what_a_person_waits_for_overtakes_everything_else_that_is_due(database):
+    bulk = await enqueue(database, 40, urgency=Urgency.BULK)
+    (ordinary,) = await enqueue(database)
+    (copy,) = await enqueue(database, urgency=Urgency.WAITED_FOR)
+    assert [(await claim(database)).id for _ in range(3)] == [copy, ordinary, bulk[0]]
+
+
+async def test_a_claim_for_urgent_jobs_leaves_the_others_alone(database):
+    await enqueue(database, 3, urgency=Urgency.BULK)
+    await enqueue(database)
+    assert await claim(database, least=Urgency.WAITED_FOR) is None
+    (copy,) = await enqueue(database, urgency=Urgency.WAITED_FOR)
+    assert (await claim(database, least=Urgency.WAITED_FOR)).id == copy
+
+
+async def test_a_kept_job_is_nobody_elses_for_longer_and_a_lost_one_cannot_be_kept(database):
+    await enqueue(database)
+    held = await claim(database, NOW)
+    async with database.unit_of_work() as work:
+        assert await keep_job(work, held, lease_until_us=NOW + 2 * LEASE)
+    assert await claim(database, NOW + 2 * LEASE) is None
+    assert await claim(database, NOW + 2 * LEASE + 1) is not None
+    async with database.unit_of_work() as work:
+        assert not await keep_job(work, held, lease_until_us=NOW + 9 * LEASE)
+
+
+async def test_ended_jobs_are_forgotten_after_a_week_and_open_ones_never(database):
+    await enqueue(database, 3)
+    assert await finish(database, await claim(database))
+    assert await give_up(database, await claim(database))
+    async with database.unit_of_work() as work:
+        assert await jobs_given_up(work, since_us=NOW) == 1
+        assert await jobs_given_up(work, since_us=NOW + 1) == 0
+        assert await forget_ended_jobs(work, now_us=NOW + ENDED_KEPT_US) == 0
+        assert await forget_ended_jobs(work, now_us=NOW + ENDED_KEPT_US + 1) == 2
+    assert [row["state"] for row in await rows(database)] == ["due"]

@@ -5,7 +5,14 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from kernel import Statement, mark_delivered, put_message, waiting_messages
+from kernel import (
+    Statement,
+    mark_delivered,
+    put_aside,
+    put_message,
+    stuck_messages,
+    waiting_messages,
+)
 from kernel.tables import outbox
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +29,7 @@ async def put(database, *topics):
 
 async def waiting(database, **options):
     async with database.unit_of_work() as work:
-        return await waiting_messages(work, **options)
+        return await waiting_messages(work, **{"now_us": NOW, **options})
 
 
 async def test_a_message_of_a_failed_change_never_existed(database):
@@ -52,7 +59,7 @@ async def test_a_delivery_that_fails_leaves_the_message_waiting(database):
     await put(database, "a")
     with pytest.raises(LookupError):
         async with database.unit_of_work() as work:
-            (message,) = await waiting_messages(work)
+            (message,) = await waiting_messages(work, now_us=NOW)
             await mark_delivered(work, message.id, now_us=NOW)
             raise LookupError
     assert len(await waiting(database)) == 1
@@ -74,10 +81,23 @@ async def test_two_workers_never_take_the_same_message(database):
 
     async def work_once():
         async with database.unit_of_work() as work:
-            for message in await waiting_messages(work, most=2):
+            for message in await waiting_messages(work, now_us=NOW, most=2):
                 taken.append(message.topic)
                 await mark_delivered(work, message.id, now_us=NOW)
             await asyncio.sleep(0.02)  # PostgreSQL: the other one must skip what we hold
 
     await asyncio.gather(work_once(), work_once())
     assert sorted(taken) == ["a", "b", "c", "d"]
+
+
+async def test_a_message_put_aside_comes_back_in_its_time_and_holds_up_none_behind_it(database):
+    await put(database, "a", "b")
+    first, second = await waiting(database)
+    async with database.unit_of_work() as work:
+        assert await put_aside(work, first, next_us=NOW + 10)
+        assert not await put_aside(work, first, next_us=NOW + 20)  # tried since it was taken
+    assert await waiting(database) == [second]
+    assert [m.topic for m in await waiting(database, now_us=NOW + 10)] == ["a", "b"]
+    async with database.unit_of_work() as work:
+        assert await stuck_messages(work, attempts=1) == 1
+        assert await stuck_messages(work, attempts=2) == 0

@@ -1,11 +1,13 @@
 """Background work: jobs that come round, keys whose day has come, minors who grow up, the watch."""
 
+import asyncio
 from datetime import date
 
 import pytest
 
-from kernel import YinyomError, enqueue_job, put_message, to_date
+from kernel import Urgency, YinyomError, enqueue_job, put_message, to_date
 from service.health import readiness
+from service.outbox import STUCK_AFTER
 from service.tasks import AGE_TIERS, HOUSEKEEPING, Worker, system_caller
 from service.watch import Watch
 from tests.support.world import DAY_US, JumpingClock, open_world
@@ -132,6 +134,66 @@ class TestWorker:
         assert attempts == 5
         rows = await world.fetch("SELECT state, failure FROM job")
         assert rows == [{"state": "failed", "failure": "internal"}]
+        assert (await readiness(world.runtime))["checks"]["jobs"] == "given_up"
+
+    async def test_what_a_person_waits_for_never_waits_for_a_job_under_way(self, world):
+        worker = self.worker(world)
+        begun, may_end, carried_out = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def takes_hours(_payload):
+            begun.set()
+            await may_end.wait()
+
+        async def at_once(_payload):
+            carried_out.set()
+
+        worker.on("import", takes_hours)
+        worker.on("copy", at_once)
+        now_us = world.runtime.clock.now_us()
+        async with world.runtime.database.unit_of_work() as work:
+            await enqueue_job(work, "import", {}, now_us=now_us, run_at_us=1)
+        worker.start()
+        await asyncio.wait_for(begun.wait(), 30)
+        async with world.runtime.database.unit_of_work() as work:
+            await enqueue_job(work, "copy", {}, now_us=now_us, urgency=Urgency.WAITED_FOR)
+        await asyncio.wait_for(carried_out.wait(), 30)
+        may_end.set()
+        await worker.stop()
+
+    async def test_stopping_finishes_the_job_at_hand_and_leaves_the_queue(self, world):
+        worker = self.worker(world)
+        ran = []
+
+        async def stops(payload):
+            ran.append(payload["n"])
+            worker._stop.set()
+
+        worker.on("bulk", stops)
+        now_us = world.runtime.clock.now_us()
+        async with world.runtime.database.unit_of_work() as work:
+            for n in range(5):
+                await enqueue_job(work, "bulk", {"n": n}, now_us=now_us, run_at_us=n + 1)
+        await worker.run()
+        assert ran == [0]
+
+    async def test_rounds_are_scheduled_while_a_long_queue_is_worked_off(self, world):
+        worker = self.worker(world)
+        scheduled = []
+
+        async def looks(_payload):
+            world.runtime.clock.jump_us += DAY_US
+            rows = await world.fetch("SELECT kind FROM job WHERE kind = 'housekeeping'")
+            scheduled.append(len(rows))
+            if len(scheduled) == 3:
+                worker._stop.set()
+
+        worker.on("ordinary", looks)
+        now_us = world.runtime.clock.now_us()
+        async with world.runtime.database.unit_of_work() as work:
+            for n in range(3):
+                await enqueue_job(work, "ordinary", {}, now_us=now_us, run_at_us=n + 1)
+        await worker.run()
+        assert scheduled == [1, 2, 3]
 
     async def test_a_job_of_a_newer_version_is_not_lost(self, world):
         worker = self.worker(world)
@@ -140,6 +202,68 @@ class TestWorker:
         assert await worker.run_one()
         rows = await world.fetch("SELECT kind, state FROM job")
         assert rows == [{"kind": "from.the.future", "state": "due"}]
+
+
+class TestCourier:
+    async def test_a_message_that_always_fails_holds_up_none_behind_it_and_is_shown(self, world):
+        told, broken = [], True
+
+        async def reaction(_work, message):
+            if broken and message.payload["n"] == 3:
+                raise LookupError("สมหญิง")
+            told.append(message.payload["n"])
+
+        courier, clock = world.runtime.courier, world.runtime.clock
+        courier.subscribe("probe", reaction)
+        async with world.runtime.database.unit_of_work() as work:
+            for n in range(60):
+                await put_message(work, "probe", {"n": n}, now_us=clock.now_us() + n)
+        for _ in range(STUCK_AFTER):
+            assert (await readiness(world.runtime))["checks"]["outbox"] == "ok"
+            await courier.deliver()
+            clock.jump_us += DAY_US
+        assert sorted(set(told)) == [n for n in range(60) if n != 3]
+        waiting = await world.fetch("SELECT topic FROM outbox WHERE delivered_us IS NULL")
+        assert waiting == [{"topic": "probe"}]
+        assert (await readiness(world.runtime))["checks"]["outbox"] == "stuck"
+        broken = False
+        await courier.deliver()
+        assert 3 in told
+        assert (await readiness(world.runtime))["checks"]["outbox"] == "ok"
+
+    async def test_what_a_failed_reaction_wrote_is_not_there(self, world):
+        async def first(work, _message):
+            await put_message(work, "trace", {}, now_us=world.runtime.clock.now_us())
+
+        async def second(_work, _message):
+            raise LookupError
+
+        courier = world.runtime.courier
+        courier.subscribe("probe", first)
+        courier.subscribe("probe", second)
+        async with world.runtime.database.unit_of_work() as work:
+            await put_message(work, "probe", {}, now_us=world.runtime.clock.now_us())
+        assert await courier.deliver() == 0
+        assert await world.fetch("SELECT 1 FROM outbox WHERE topic = 'trace'") == []
+
+    async def test_a_sending_that_fails_takes_none_of_the_others_with_it(self, world):
+        sent = []
+
+        async def reaction(_work, message):
+            def send():
+                if message.payload["n"] == 0:
+                    raise OSError
+                sent.append(message.payload["n"])
+
+            return send
+
+        courier = world.runtime.courier
+        courier.subscribe("probe", reaction)
+        async with world.runtime.database.unit_of_work() as work:
+            for n in range(3):
+                await put_message(work, "probe", {"n": n}, now_us=world.runtime.clock.now_us() + n)
+        assert await courier.deliver() == 3
+        assert sent == [1, 2]
 
 
 class TestWatch:

@@ -268,14 +268,23 @@ def _create_tables() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.Column("urgency", sa.Integer(), nullable=False),
         sa.Column("run_at_us", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("lease_until_us", sa.BigInteger(), nullable=False),
         sa.Column("failure", sa.Text(), nullable=True),
+        sa.Column("ended_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
     )
-    op.create_index("ix_job_due", "job", ["state", "run_at_us"], unique=False)
+    op.create_index(
+        "ix_job_open",
+        "job",
+        ["urgency", "run_at_us"],
+        unique=False,
+        postgresql_where=sa.text("ended_us IS NULL"),
+        sqlite_where=sa.text("ended_us IS NULL"),
+    )
     op.create_table(
         "member",
         sa.Column("id", sa.Text(), nullable=False),
@@ -313,6 +322,8 @@ def _create_tables() -> None:
         sa.Column("topic", sa.Text(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_us", sa.BigInteger(), nullable=False),
         sa.Column("delivered_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
