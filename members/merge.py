@@ -103,7 +103,8 @@ def parted(
 
     `before` is what the survivor had, `written` the ids of the events that the merge itself
     wrote on it, `now` what it has, `merged` what the other record kept. A narrowing that only
-    the merge made is taken back, but for an objection: only its person lifts that. Any no said
+    the merge made is taken back, but for an objection: only its person lifts that, and for a
+    yes that a guardian gave: only a guardian, or who came of age, gives it again. Any no said
     since binds both: nobody knows which of the two persons said it. A yes said since binds
     neither further than they were.
     """
@@ -117,7 +118,7 @@ def parted(
         if earlier is not None and earlier.event_id == state.event_id:
             continue
         if state.event_id in written:
-            if earlier is not None and state.status is not Status.OBJECTED:
+            if earlier is not None and state.status is not Status.OBJECTED and not _led(earlier):
                 on_survivor.append(Narrowing(*place, earlier.status, earlier.notice_revision))
             continue
         if state.status is Status.GIVEN:
@@ -128,6 +129,10 @@ def parted(
         if _beats(state, theirs.get(place)):
             on_merged.append(Narrowing(*place, state.status, state.notice_revision))
     return Parting(tuple(on_survivor), tuple(on_merged))
+
+
+def _led(state: ConsentState) -> bool:
+    return state.status is Status.GIVEN and state.guardian_id is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +150,14 @@ def restored(
 
     `before` and `after` are the survivor's sealed fields around the merge, `now` those it has.
     A field that came with the merged record and was not touched since is in neither set: it
-    goes back.
+    goes back. Nor is one that was the survivor's all along and was removed since: it stays away.
     """
     kept = {
         field
         for field, cell in now.items()
         if cell == before.get(field) or cell != after.get(field)
     }
-    return Restored(frozenset(kept), frozenset(before.keys() - kept))
+    removed = {
+        field for field, cell in before.items() if field not in now and after.get(field) == cell
+    }
+    return Restored(frozenset(kept), frozenset(before.keys() - kept - removed))

@@ -30,6 +30,7 @@ from members.repository import Merge, MergeState
 from policies import AgeTier
 from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
 
+_BIRTH_DATE = "birth_date"
 _PAGE = 100
 
 
@@ -88,12 +89,13 @@ class Partings:
             if states.get(merge.survivor_id) is not GateState.ACTIVE:
                 raise MergeError("the survivor is not active", reason="survivor_closed")
             keys = await self._keys(work, merge.survivor_id)
+            tier = await self._tier_before(work, merge, survivor_state)
             await self._restore_survivor(work, merge, survivor_state, now_us=now_us)
             await self._consent.reopen_gate(work, merge.merged_id)
             await self._restore_merged(work, merge, merged_state)
             await self._part_consents(work, caller, merge, survivor_state, keys)
-            tier = AgeTier(survivor_state["age_tier"])
-            await self._consent.set_age_tier(work, merge.survivor_id, tier)
+            if tier is not None:
+                await self._consent.set_age_tier(work, merge.survivor_id, tier)
             for room in self._merges.participants:
                 await room.undo_merge(
                     work,
@@ -130,7 +132,10 @@ class Partings:
             now_us = self._clock.now_us()
             async with self._database.unit_of_work() as work:
                 due = await repository.merges_to_settle(work, now_us=now_us, most=_PAGE)
-                for merge in due:
+                for found in due:
+                    merge = await repository.hold_merge(work, found.id)
+                    if merge is None or merge.state is not MergeState.MERGED:
+                        continue  # undone or erased beside this
                     row = await repository.hold_member(work, merge.merged_id)
                     if row is not None:
                         await repository.write_member(work, row, {}, {}, now_us=now_us)
@@ -199,6 +204,19 @@ class Partings:
             raise MemberNotFoundError(reason="member_unknown")
         return keys
 
+    async def _tier_before(
+        self, work: UnitOfWork, merge: Merge, state: Mapping[str, Any]
+    ) -> AgeTier | None:
+        """Give the age tier that comes back with the survivor's own birth date.
+
+        None where the birth date was corrected since: it stays, and the tier it gave with it.
+        """
+        row = await repository.read_member(work, merge.survivor_id)
+        after = cells_in(state, "after").get(_BIRTH_DATE)
+        if row is None or row.cells.get(_BIRTH_DATE) != after:
+            return None
+        return AgeTier(state["age_tier"])
+
     # --- writing ----------------------------------------------------------------------
 
     async def _restore_survivor(
@@ -209,7 +227,8 @@ class Partings:
             raise MemberNotFoundError(reason="member_unknown")
         before, known = cells_in(state, "cells"), provenance_in(state)
         fields = restored(before, cells_in(state, "after"), row.cells)
-        order = [*before, *sorted(fields.kept - before.keys())]
+        order = [f for f in before if f in fields.kept or f in fields.returned]
+        order += sorted(fields.kept - before.keys())
         points = await repository.stored_points(work, row.id)
         tags = await self._vault.tags_of(work, row.id)
         written = await repository.write_member(
@@ -267,3 +286,7 @@ class Partings:
         )
         theirs = await self._keys(work, merge.merged_id)
         await self._merges.narrow(work, caller, merge.merged_id, theirs[PSEUDONYM], parting.merged)
+        # Each objection holds for the addresses that its record has again.
+        for one in (merge.survivor_id, merge.merged_id):
+            objected = await self._consent.objections(work, one)
+            await self._consent.suppressions.add(work, one, objected)

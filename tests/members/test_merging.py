@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
-from kernel import YinyomError
-from members import MergeError
+from consent import ConsentState, Status
+from kernel import YinyomError, to_date
+from members import MergeError, repository
+from members.merge import parted
 from members.repository import propose_pair
 from tests.support.invariants import assert_sound
 from tests.support.world import DAY_US, EVERYTHING, App, JumpingClock, open_world
@@ -290,3 +292,96 @@ async def test_after_its_days_a_merge_stands_for_good_and_keeps_no_way_back(sett
         (row,) = await world.fetch("SELECT * FROM member_merge")
         assert (row["state"], row["survivor_cell"], row["merged_cell"]) == ("settled", None, None)
         assert await world.runtime.partings.settle_due(world.operator) == 0
+
+
+async def test_a_corrected_birth_date_keeps_its_age_tier_when_the_merge_is_undone(world):
+    crm = await client(world)
+    old, new = await two(world, crm, birth_date="1990-05-12")
+    made = await crm.post(f"/v1/duplicates/{await pair_of(world, old, new)}:merge", {})
+    child = f"{to_date(world.runtime.clock.now_us()).year - 8}-01-05"
+    changed = await crm.patch(f"/v1/members/{old.id}", {"fields": {"birth_date": child}})
+    assert changed.status_code == 200, changed.text
+    answer = await crm.post(f"/v1/merges/{made.json()['merge_id']}:undo")
+    assert answer.status_code == 200, answer.text
+    (gate,) = await world.fetch(
+        "SELECT age_tier FROM member_gate WHERE member_id = :id", id=await world.member_id(old)
+    )
+    assert gate["age_tier"] == "guardian_only"
+
+
+async def test_a_contact_that_was_removed_since_the_merge_does_not_come_back(world):
+    crm = await client(world)
+    old, new = await two(world, crm)
+    second = await crm.post(
+        f"/v1/members/{old.id}/contact-points",
+        {"kind": "phone", "value": "086-555-4444", "region": "TH"},
+    )
+    assert second.status_code == 201, second.text
+    made = await crm.post(f"/v1/duplicates/{await pair_of(world, old, new)}:merge", {})
+    points = world.runtime.members.contact_points
+    member_id = await world.member_id(old)
+    async with world.runtime.database.unit_of_work() as work:
+        (point,) = [p for p in await points.points_of(work, member_id) if p.field == "phone.2"]
+        await points.remove(
+            work, world.operator, member_id, point.id, now_us=world.runtime.clock.now_us()
+        )
+    answer = await crm.post(f"/v1/merges/{made.json()['merge_id']}:undo")
+    assert answer.status_code == 200, answer.text
+    async with world.runtime.database.read() as session:
+        row = await world.runtime.members.read(session, member_id)
+        held = await points.points_of(session, member_id)
+    assert "phone.2" not in row.cells
+    assert "phone.2" not in row.provenance
+    assert [point.field for point in held] == ["phone"]
+
+
+async def test_an_objection_said_since_the_merge_covers_the_addresses_of_both_after_it(world):
+    crm = await client(world)
+    old, new = await two(world, crm)
+    made = await crm.post(f"/v1/duplicates/{await pair_of(world, old, new)}:merge", {})
+    assert (
+        await crm.post(f"/v1/members/{old.id}/objections", {"purpose": "marketing"})
+    ).status_code < 300
+    assert (await crm.post(f"/v1/merges/{made.json()['merge_id']}:undo")).status_code == 200
+    # 089-111-2222 was the merged record's own and is nowhere else.
+    again = await crm.register({"given_name": "สมหญิง", "phone": "089-111-2222"})
+    assert (await crm.view(again, "marketing", "sms")).json()["reason"] == "objected"
+
+
+def test_undoing_a_merge_gives_back_no_yes_of_a_guardian():
+    def state(status, event, guardian=None):
+        return ConsentState("marketing", "sms", status, event, "rev", 1, guardian)
+
+    narrowed_by_merge = [state(Status.WITHDRAWN, "con_2")]
+    theirs = [state(Status.WITHDRAWN, "con_3")]
+    own = parted([state(Status.GIVEN, "con_1")], frozenset({"con_2"}), narrowed_by_merge, theirs)
+    led = parted(
+        [state(Status.GIVEN, "con_1", "grd_1")], frozenset({"con_2"}), narrowed_by_merge, theirs
+    )
+    assert [one.status for one in own.survivor] == [Status.GIVEN]
+    assert led.survivor == ()
+
+
+@pytest.mark.postgres
+async def test_a_merge_undone_beside_its_settling_loses_no_field(postgres_settings):
+    clock = JumpingClock()
+    async with open_world(postgres_settings, clock=clock, background=False) as world:
+        crm = await client(world)
+        old, new = await two(world, crm)
+        made = await crm.post(f"/v1/duplicates/{await pair_of(world, old, new)}:merge", {})
+        find = repository.merges_to_settle
+
+        async def overtaken(work, *, now_us, most):
+            due = await find(work, now_us=now_us, most=most)
+            clock.jump_us = 0
+            await world.runtime.duplicates.undo(world.caller(crm), made.json()["merge_id"])
+            return due
+
+        clock.jump_us = 31 * DAY_US
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(repository, "merges_to_settle", overtaken)
+            await world.runtime.partings.settle_due(world.operator)
+        (kept,) = (await rows(world, await world.member_id(new)))["member"]
+        assert b"given_name" in kept["cells"]
+        (row,) = await world.fetch("SELECT state FROM member_merge")
+    assert row["state"] == "undone"
