@@ -211,13 +211,14 @@ class Guardians:
     ) -> None:
         """End a guardianship; what rested on it runs out in the same transaction."""
         row = await self.one(work, member_id, guardian_id)
+        # First, or a yes that is given beside this would outlive the guardianship.
+        await self._consent.hold_gate(work, member_id)
         states = await self._consent.states(work, member_id)
         requests = [
             ConsentRequest(s.purpose, s.channel, Status.EXPIRED, s.notice_revision, None)
             for s in states
             if s.guardian_id == row.id and s.status is Status.GIVEN
         ]
-        await self._consent.hold_gate(work, member_id)
         await self._consent.record(work, caller, member_id, pseudonym, requests, now_us=now_us)
         if await guardian_rows.end(work, row.id, now_us=now_us):
             detail = {"guardian": row.id, "on": False}

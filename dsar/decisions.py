@@ -39,6 +39,8 @@ from policies import BasisKind, Fact, PurposeKey
 
 CARRY_OUT = "rights_carry_out"
 _MOVED_BY = "moved_by"
+_HAND_ON_AGAIN_US = 3_600_000_000
+"""A decision that is not carried out by then has lost its job, and can be handed on again."""
 _DECIDABLE = (RequestState.VERIFIED, RequestState.IN_PROGRESS)
 _COPIES = frozenset({Right.ACCESS, Right.PORTABILITY})
 
@@ -54,8 +56,9 @@ class Forgetting:
         self, work: UnitOfWork, member_id: MemberId, now_us: int
     ) -> Sequence[Forgotten]:
         """Forget the member in this unit of work (see `members.EraseParticipant`)."""
-        for request in await repository.of_member(work, member_id):
-            if request.state in OPEN:
+        for seen in await repository.of_member(work, member_id):
+            request = await repository.hold(work, seen.id)  # a step beside this may be ahead of us
+            if request is not None and request.state in OPEN:
                 ended = replace(
                     request,
                     state=RequestState.WITHDRAWN,
@@ -93,9 +96,14 @@ class Moving:
             raise RequestStateError("a member with an open request", reason="open_request")
         if await repository.restrictions_of(work, merged):
             raise RequestStateError("a member under a restriction", reason="restricted")
+        if await repository.holds_export(work, merged):
+            # It is sealed for this record alone, and whoever signs in to the other is not proven
+            # to be the same person.
+            raise RequestStateError("a copy waits to be fetched", reason="copy_waiting")
         for one in requests:
             moved = replace(one, member_id=into, outcome={**one.outcome, _MOVED_BY: merge_id})
-            await repository.save(work, moved, one.version)
+            if not await repository.save(work, moved, one.version):
+                raise RequestStateError("a request changed in the meantime", reason="request_moved")
 
     async def undo_merge(
         self,
@@ -112,7 +120,10 @@ class Moving:
             if one.outcome.get(_MOVED_BY) == merge_id:
                 rest = {key: value for key, value in one.outcome.items() if key != _MOVED_BY}
                 back = replace(one, member_id=merged, outcome=rest)
-                await repository.save(work, back, one.version)
+                if not await repository.save(work, back, one.version):
+                    raise RequestStateError(
+                        "a request changed in the meantime", reason="request_moved"
+                    )
 
 
 class Decisions:
@@ -130,7 +141,8 @@ class Decisions:
         Raises:
             IdentityNotProvenError: nobody proved to be the member, or, for an erasure, not for
                 this very request.
-            RequestStateError: ended, paused; `access_first` while a copy is still owed to a
+            RequestStateError: ended, paused; `decided_before` within the hour in which it is
+                carried out; `access_first` while a copy is still owed to a
                 member who is to be erased; `member_restricted` for a correction of a
                 restricted member.
         """
@@ -233,7 +245,9 @@ class Decisions:
         now_us: int,
     ) -> RightsRequest:
         if seen.decided_us is not None:
-            raise RequestStateError("it is being carried out", reason="decided_before")
+            if now_us - seen.decided_us < _HAND_ON_AGAIN_US:
+                raise RequestStateError("it is being carried out", reason="decided_before")
+            decided = replace(decided, decided_us=seen.decided_us, decided_by=seen.decided_by)
         gate = await self._desk.consent.gate(work, member_id)
         if seen.right is Right.RECTIFICATION and gate.state is GateState.RESTRICTED:
             raise RequestStateError(

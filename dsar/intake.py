@@ -280,6 +280,8 @@ class Intake:
         seen = await self._desk.held(work, caller, request_id)
         require_proven(seen)
         require_state(seen, RequestState.VERIFIED, RequestState.IN_PROGRESS)
+        if seen.decided_us is not None:
+            raise RequestStateError("it is being carried out", reason="decided_before")
         changed = replace(
             seen,
             state=RequestState.PAUSED,

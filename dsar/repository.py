@@ -182,6 +182,9 @@ _EXPORT = Statement(
 _DROP_EXPORT = Statement(
     delete(rights_export).where(rights_export.c.request_id == bindparam("request_id"))
 )
+_EXPORT_OF = Statement(
+    select(rights_export.c.request_id).where(rights_export.c.member_id == bindparam("of_member"))
+)
 _DROP_EXPORTS_OF = Statement(
     delete(rights_export).where(rights_export.c.member_id == bindparam("of_member"))
 )
@@ -234,6 +237,11 @@ async def read_export(session: ReadSession, request_id: str) -> StoredExport | N
 async def drop_export(work: UnitOfWork, request_id: str) -> bool:
     """Delete the export of a request; False when somebody else has taken it."""
     return await work.run(_DROP_EXPORT, request_id=request_id) == 1
+
+
+async def holds_export(session: ReadSession, member_id: MemberId) -> bool:
+    """Say whether a copy for a member waits to be fetched."""
+    return await session.first(_EXPORT_OF, of_member=member_id) is not None
 
 
 async def drop_exports_of(work: UnitOfWork, member_id: MemberId) -> None:

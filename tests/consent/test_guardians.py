@@ -223,6 +223,27 @@ async def test_what_rested_on_a_guardian_ends_with_the_guardianship(crm, world):
     assert (await say_yes(crm, world, member, guardian)).status_code == 403
 
 
+@pytest.mark.postgres
+async def test_a_yes_given_beside_the_end_of_a_guardianship_ends_with_it(postgres_settings):
+    async with open_world(postgres_settings, background=False) as world:
+        crm = await world.app()
+        member = await minor(crm, world)
+        guardian = await proven(crm, world, member)
+        hold, held = world.runtime.consent.hold_gate, []
+
+        async def overtaken(work, member_id):
+            held.append(member_id)
+            if len(held) == 1:
+                assert (await say_yes(crm, world, member, guardian)).status_code < 300
+            return await hold(work, member_id)
+
+        world.runtime.consent.hold_gate = overtaken
+        ended = await crm.post(f"/v1/members/{member.id}/guardians/{guardian}:end")
+        assert ended.status_code == 200, ended.text
+        denied = await crm.view(member, "marketing", "sms")
+    assert denied.json()["reason"] == "consent_expired"
+
+
 async def test_what_a_guardian_gave_waits_on_the_day_the_minor_is_of_age(settings):
     clock = JumpingClock()
     async with open_world(settings, clock=clock) as world:

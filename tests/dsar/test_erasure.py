@@ -11,6 +11,7 @@ from dsar import (
     RequestUnknownError,
     Right,
     plan_erasure,
+    repository,
 )
 from members import MemberNotFoundError
 from policies import JurisdictionCode, load_pack
@@ -18,6 +19,7 @@ from tests.support.requests import Desk, staff
 from tests.support.world import open_world
 
 pytestmark = pytest.mark.anyio
+GROUND = {"ground": "accuracy_contested"}
 
 
 @pytest.fixture
@@ -120,6 +122,26 @@ async def test_an_erasure_past_the_requests_ends_them_too(desk, member, member_i
         await desk.do("fulfil", staff(), request.id)
     with pytest.raises(RequestUnknownError):
         await desk.do("verify", staff(), request.id, member.point("phone"), "000000")
+
+
+@pytest.mark.postgres
+async def test_a_step_taken_beside_an_erasure_leaves_no_request_open(postgres_settings):
+    async with open_world(postgres_settings, background=False) as world:
+        desk = Desk(world)
+        member = await (await world.app()).register(phone="081-234-5678")
+        request = await desk.open(await world.member_id(member), Right.RESTRICTION, details=GROUND)
+        find = repository.of_member
+
+        async def overtaken(work, member_id):
+            found = await find(work, member_id)
+            await desk.do("take_up", staff(), request.id)
+            return found
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(repository, "of_member", overtaken)
+            await world.erase(member)
+        ended = await desk.read(request)
+    assert (ended.state, ended.member_id) == (RequestState.WITHDRAWN, None)
 
 
 async def test_a_restricted_member_is_erased_and_the_restriction_ends(desk, member_id):

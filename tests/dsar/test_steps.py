@@ -365,3 +365,48 @@ async def test_a_member_with_an_open_request_or_a_restriction_is_not_merged(desk
     await move(desk, other, member_id, "undo_merge")
     moved_back = await desk.read(request)
     assert (moved_back.member_id, moved_back.state) == (member_id, RequestState.WITHDRAWN)
+
+
+async def test_a_member_whose_copy_waits_to_be_fetched_is_not_merged(desk, crm, member_id):
+    other = await desk.world.member_id(await crm.register(phone="089-876-5432"))
+    request = await desk.open(member_id, Right.ACCESS)
+    await desk.do("fulfil", staff(), request.id)
+    await desk.carry_out(request)
+    with pytest.raises(RequestStateError) as refused:
+        await move(desk, other, member_id)
+    assert refused.value.reason == "copy_waiting"
+    await desk.prove(request)
+    assert await desk.rights.export(desk.member, request.id)
+    await move(desk, other, member_id)
+
+
+# --- what was decided -----------------------------------------------------------------
+
+
+async def test_what_is_being_carried_out_is_not_paused(desk, member_id):
+    request = await desk.open(member_id, Right.ACCESS)
+    await desk.do("fulfil", staff(), request.id)
+    with pytest.raises(RequestStateError) as refused:
+        await desk.do("pause", staff(), request.id)
+    assert refused.value.reason == "decided_before"
+    assert (await desk.carry_out(request)).state is RequestState.FULFILLED
+
+
+async def test_a_decision_whose_job_was_lost_can_be_handed_on_again(settings):
+    clock = JumpingClock()
+    async with open_world(settings, clock=clock, background=False) as world:
+        desk = Desk(world)
+        crm = await world.app()
+        member_id = await world.member_id(await crm.register(phone="081-234-5678"))
+        request = await desk.open(member_id, Right.ACCESS)
+        decided = await desk.do("fulfil", staff(), request.id)
+        with pytest.raises(RequestStateError) as refused:
+            await desk.do("fulfil", staff(), request.id)
+        assert refused.value.reason == "decided_before"
+        clock.jump_us = DAY_US
+        again = await desk.do("fulfil", staff(), request.id)
+        assert (again.state, again.decided_us) == (RequestState.IN_PROGRESS, decided.decided_us)
+        jobs = await world.fetch("SELECT 1 FROM job WHERE kind = 'rights_carry_out'")
+        assert len(jobs) == 2
+        assert (await desk.carry_out(request)).state is RequestState.FULFILLED
+        assert await desk.carry_out(request) is None
