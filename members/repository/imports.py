@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
-from sqlalchemy import BigInteger, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, bindparam, func, insert, select, tuple_, update
 
 from kernel import MemberId, ReadSession, Row, Statement, UnitOfWork
 from members.tables import import_row, import_run
@@ -74,6 +74,23 @@ _ROWS_WITH_ISSUES = Statement(
     )
     .order_by(import_row.c.row_no)
     .limit(bindparam("most", type_=BigInteger))
+)
+_THEIRS = import_row.alias("theirs")
+# While a file is being read its tags keep a repeated row from bringing an erased member back.
+_FORGET_TAGS = Statement(
+    update(import_row)
+    .where(
+        tuple_(import_row.c.import_id, import_row.c.row_tag).in_(
+            select(_THEIRS.c.import_id, _THEIRS.c.row_tag)
+            .join(import_run, import_run.c.id == _THEIRS.c.import_id)
+            .where(
+                _THEIRS.c.member_id == bindparam("of_member"),
+                _THEIRS.c.row_tag != b"",
+                import_run.c.state == "finished",
+            )
+        )
+    )
+    .values(row_tag=b"")
 )
 _FORGET_ROWS = Statement(
     update(import_row).where(import_row.c.member_id == bindparam("of_member")).values(cell=None)
@@ -203,5 +220,6 @@ async def rows_with_issues(
 
 
 async def forget_import_rows(work: UnitOfWork, member_id: MemberId) -> None:
-    """Forget the sealed leftovers of a member's rows."""
+    """Forget the sealed leftovers of a member's rows, and by what rows like them are known."""
+    await work.run(_FORGET_TAGS, of_member=member_id)
     await work.run(_FORGET_ROWS, of_member=member_id)

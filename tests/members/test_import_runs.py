@@ -196,3 +196,18 @@ async def test_an_imported_member_who_is_erased_is_not_brought_back_by_the_same_
     assert [row["cell"] for row in rows] == [None]
     assert accounted(await run(world, file)) == (250, 240, 5, 5)
     assert len(await world.fetch("SELECT id FROM member")) == 240
+
+
+async def test_erasing_an_imported_member_leaves_no_tag_of_their_row_or_its_repeats(world, file):
+    await run(world, file)
+    tagged = "SELECT row_no FROM import_row WHERE row_tag <> :blank"
+    before = len(await world.fetch(tagged, blank=b""))
+    (first,) = await world.fetch("SELECT member_id FROM import_row WHERE row_no = 2")
+    async with world.runtime.database.unit_of_work() as work:
+        await world.runtime.members.erase(
+            work, world.operator, first["member_id"], now_us=world.runtime.clock.now_us()
+        )
+    # The second data row stands in the file twice.
+    assert len(await world.fetch(tagged, blank=b"")) == before - 2
+    await run(world, file)
+    await assert_exact(world)
