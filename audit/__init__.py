@@ -1,9 +1,9 @@
 """Audit: the trail that nothing slips past, and the log in which strangers can check it."""
 
-from audit.errors import AuditError, NoteError, NotRecordedError, RightsEntryError
+from audit.errors import AuditError, NoteError, NotRecordedError, ProofError, RightsEntryError
 from audit.event import AuditEvent, Decision, value_digest
 from audit.note import Signer, Verifier, open_note, sign_note, split_note
-from audit.proof import InclusionProof
+from audit.proof import InclusionProof, check_document, proof_document
 from audit.rebuild import log_bodies, log_head, rebuild_log
 from audit.repository import append_while_held, pending
 from audit.rights import (
@@ -35,6 +35,7 @@ __all__ = [
     "NotRecordedError",
     "NoteError",
     "PlacedEntry",
+    "ProofError",
     "RightsEntry",
     "RightsEntryError",
     "RightsKind",
@@ -43,12 +44,14 @@ __all__ = [
     "Signer",
     "Verifier",
     "append_while_held",
+    "check_document",
     "export_log",
     "link_of",
     "log_bodies",
     "log_head",
     "open_note",
     "pending",
+    "proof_document",
     "read_entry",
     "rebuild_log",
     "sign_note",

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
+from pydantic import Field
 
 from audit import repository
 from audit.errors import TileError
@@ -16,6 +17,21 @@ from kernel.web import Gatekeeper, JSONBytes
 
 _PAGE = 100
 _HASH_BYTES = 32
+
+
+_EventId = Annotated[
+    str, Path(pattern="^evt_[0-9a-z]{26}$", examples=["evt_01k9z6m3q8x7v5t2r4n6p8s0w1"])
+]
+
+
+class ProofAnswer(Answer):
+    """An event, base64 of its stored bytes, with its path to a signed head of the log."""
+
+    id: str = Field(examples=["evt_01k9z6m3q8x7v5t2r4n6p8s0w1"])
+    index: int = Field(examples=[41])
+    event: str
+    hashes: list[str]
+    checkpoint: str
 
 
 class EventsAnswer(Answer):
@@ -104,6 +120,20 @@ def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRo
         page = found[:_PAGE]
         more = encode_cursor(page[-1]["id"]) if len(found) > _PAGE else None
         return JSONBytes({"events": page, "next_cursor": more})
+
+    @routes.get(
+        "/v1/audit/events/{event}/proof",
+        response_model=ProofAnswer,
+        responses=problems(401, 403, 404, 409, 422),
+        summary="Prove that an event is in the log; fetching a proof is an event too",
+    )
+    async def proof(request: Request, event: _EventId) -> JSONBytes:
+        caller = await gatekeeper.require(request, "audit", "read")
+        async with database.read() as session:
+            found = await audit.proof(session, event)
+        async with database.unit_of_work() as work:
+            await audit.record(work, caller, "audit.prove", decision="allow", resource=event)
+        return JSONBytes(found)
 
     return routes
 

@@ -4,9 +4,14 @@ The check takes nothing for granted that lies in the database: the leaf is hashe
 stored bytes, the path is climbed, and the root must be one that the log's own key has signed.
 """
 
+import base64
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from audit import repository
+from audit.errors import ProofError
 from audit.merkle import inclusion_proof, leaf_hash, verify_inclusion
 from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
 from audit.tiles import TileNodes, tiles_for_inclusion
@@ -50,3 +55,46 @@ def check_inclusion(body: bytes, proof: InclusionProof, vkey: str) -> Checkpoint
     signed = open_checkpoint(proof.note, Verifier.from_vkey(vkey))
     verify_inclusion(proof.index, signed.size, leaf_hash(body), proof.hashes, signed.root)
     return signed
+
+
+def proof_document(event_id: str, body: bytes, proof: InclusionProof) -> dict[str, Any]:
+    """Write a proof for somebody else to check, with the event's bytes: plain JSON, base64."""
+    return {
+        "id": event_id,
+        "index": proof.index,
+        "event": base64.b64encode(body).decode(),
+        "hashes": [base64.b64encode(one).decode() for one in proof.hashes],
+        "checkpoint": proof.note,
+    }
+
+
+def check_document(document: object, vkey: str) -> tuple[dict[str, Any], Checkpoint]:
+    """Check a proof as `proof_document` wrote it with nothing but the log's key.
+
+    Gives the event and the checkpoint it is under. `ProofError` or `NoteError` otherwise.
+    """
+    if not isinstance(document, dict):
+        raise ProofError("it is not a proof")
+    index, hashes, note = (document.get(name) for name in ("index", "hashes", "checkpoint"))
+    if type(index) is not int or index < 0:
+        raise ProofError("the index is not the place of an event")
+    if not isinstance(hashes, list) or not isinstance(note, str):
+        raise ProofError("hashes or checkpoint are missing")
+    body = _unbase64(document.get("event"))
+    signed = open_checkpoint(note, Verifier.from_vkey(vkey))
+    path = [_unbase64(one) for one in hashes]
+    verify_inclusion(index, signed.size, leaf_hash(body), path, signed.root)
+    try:
+        event = orjson.loads(body)
+    except ValueError:
+        raise ProofError("the event is not JSON") from None
+    if not isinstance(event, dict) or event.get("id") != document.get("id"):
+        raise ProofError("the proof is of another event than it says")
+    return event, signed
+
+
+def _unbase64(text: object) -> bytes:
+    try:
+        return base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+    except ValueError:
+        raise ProofError("event or hashes are not base64") from None

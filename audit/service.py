@@ -25,12 +25,13 @@ from audit.event import (
     subject_tokens,
 )
 from audit.note import Signer, sign_note
-from audit.proof import InclusionProof, check_inclusion, prove_inclusion
+from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
 from audit.search import EventFilter, FoundEvents, search_events
 from kernel import (
     AuditEventId,
     Caller,
     Clock,
+    ConflictError,
     NotFoundError,
     ReadSession,
     UnavailableError,
@@ -254,6 +255,21 @@ class AuditLog:
     async def prove(self, session: ReadSession, event_id: str) -> InclusionProof | None:
         """Prove that an event is in the signed log; None while it waits for a checkpoint."""
         return await prove_inclusion(session, event_id)
+
+    async def proof(self, session: ReadSession, event_id: str) -> dict[str, Any]:
+        """Give an event with its proof as plain JSON, for whoever has the log's key.
+
+        `NotFoundError` for an unknown event, `ConflictError` while it waits for a checkpoint.
+        """
+        body = await self.stored_bytes(session, event_id)
+        found = await prove_inclusion(session, event_id)
+        if found is None:
+            raise ConflictError(
+                "the event waits for its checkpoint",
+                reason="event_waits",
+                remedy="Ask again in a moment.",
+            )
+        return proof_document(event_id, body, found)
 
     async def verify(self, session: ReadSession, event_id: str) -> InclusionProof | None:
         """Prove an event and check the proof on its stored bytes with the log's own key.

@@ -41,6 +41,15 @@ async def clients_add(
     return await runtime.clients.add(system_caller("cli", brand), name, scopes, brand=brand)
 
 
+async def clients_add_agent(
+    runtime: Runtime, _progress: Progress, *, name: str, public_key: str, brand: str
+) -> dict[str, Any]:
+    """Register an authorised agent."""
+    check_brand(brand)
+    caller = system_caller("cli", brand)
+    return await runtime.clients.add_agent(caller, name, public_key, brand=brand)
+
+
 async def clients_list(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     """Describe every internal app."""
     return {"clients": await runtime.clients.list()}
@@ -185,6 +194,18 @@ async def audit_export(runtime: Runtime, progress: Progress, *, out: str) -> dic
     return {"path": out, "events": size, "vkey": runtime.audit.vkey}
 
 
+async def audit_prove(runtime: Runtime, _progress: Progress, *, event: str) -> dict[str, Any]:
+    """Give an event with its proof, and put that on record."""
+    await runtime.sequencer.drain()
+    async with runtime.database.read() as session:
+        found = await runtime.audit.proof(session, event)
+    async with runtime.database.unit_of_work() as work:
+        await runtime.audit.record(
+            work, system_caller("cli"), "audit.prove", decision="allow", resource=event
+        )
+    return found
+
+
 async def audit_verify_db(runtime: Runtime, progress: Progress) -> dict[str, Any]:
     """Check the log where it lies; a damaged one as well, which the sequencer refuses to grow."""
     with contextlib.suppress(LogDamagedError):
@@ -289,6 +310,7 @@ def _check(name: str, state: str, says: str) -> dict[str, str]:
 COMMANDS: Mapping[str, Command] = {
     **BACKUP_COMMANDS,
     "clients.add": clients_add,
+    "clients.add_agent": clients_add_agent,
     "clients.list": clients_list,
     "clients.rotate": clients_rotate,
     "clients.revoke": clients_revoke,
@@ -296,6 +318,7 @@ COMMANDS: Mapping[str, Command] = {
     "members.erase": members_erase,
     "members.find": members_find,
     "audit.export": audit_export,
+    "audit.prove": audit_prove,
     "audit.verify_db": audit_verify_db,
     "audit.key": audit_key,
     "vault.status": vault_status,

@@ -6,6 +6,7 @@ minutes, and dies with the client. A revocation is done when reads begun before 
 """
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import secrets
@@ -34,6 +35,7 @@ from service.auth import repository
 from service.auth.repository import ACTIVE, Client
 
 _SECRET_BYTES = 32
+_ED25519_KEY_BYTES = 32
 _MAX_NAME = 64
 DRAIN_SECONDS = 1.0
 
@@ -57,8 +59,28 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def _agent_key(text: str) -> bytes:
+    """Read an Ed25519 public key: 32 bytes in base64, of either alphabet."""
+    try:
+        key = base64.b64decode(text.strip().replace("-", "+").replace("_", "/"), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != _ED25519_KEY_BYTES:
+        detail = "an Ed25519 public key is 32 bytes in base64"
+        raise InvalidRequestError(errors=[FieldProblem("/drp_public_key", "key", detail)])
+    return key
+
+
+def _agent(one: Client) -> dict[str, str]:
+    """Say by which key and for which business an authorised agent speaks; nothing of an app."""
+    if one.agent_key is None:
+        return {}
+    key = base64.b64encode(one.agent_key).decode()
+    return {"business_id": one.brand, "drp_public_key": key}
+
+
 class Clients:
-    """The registered internal apps."""
+    """The registered internal apps, and the authorised agents of members."""
 
     def __init__(self, database: Database, audit: AuditLog, pack: PolicyPack, clock: Clock) -> None:
         self._database = database
@@ -70,28 +92,51 @@ class Clients:
         self, caller: Caller, name: str, scopes: Sequence[str], *, brand: str
     ) -> dict[str, Any]:
         """Register an app; its secret is shown once, here."""
-        if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
-            raise InvalidRequestError(errors=[FieldProblem("/name", "name", "1 to 64 letters")])
         checked = parse_scopes(scopes, self._pack)
         now_us = self._clock.now_us()
-        client_id = new_id("cli", now_us)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
+        client_id = new_id("cli", now_us)
         new = Client(client_id, name, brand, token_hash(secret), checked.names, ACTIVE, now_us)
+        await self._store(caller, new)
+        return {"client_id": client_id, "client_secret": secret, "scopes": list(checked.names)}
+
+    async def add_agent(
+        self, caller: Caller, name: str, public_key: str, *, brand: str
+    ) -> dict[str, Any]:
+        """Register an authorised agent of the Data Rights Protocol by its Ed25519 public key.
+
+        It has no secret and no scope, so the token endpoint gives it nothing; the business it
+        addresses is the brand.
+        """
+        key = _agent_key(public_key)
+        now_us = self._clock.now_us()
+        new = Client(new_id("cli", now_us), name, brand, b"", (), ACTIVE, now_us, key)
+        await self._store(caller, new)
+        return {"client_id": new.id, "scopes": []} | _agent(new)
+
+    async def _store(self, caller: Caller, new: Client) -> None:
+        if not 0 < len(new.name) <= _MAX_NAME or not new.name.isprintable():
+            raise InvalidRequestError(errors=[FieldProblem("/name", "name", "1 to 64 letters")])
         try:
             async with self._database.unit_of_work() as work:
                 await repository.add_client(work, new)
-                await self._audit.record(work, caller, "client.add", resource=f"client:{client_id}")
+                await self._audit.record(work, caller, "client.add", resource=f"client:{new.id}")
         except IntegrityError:
             raise ConflictError(
                 "an active client of this brand has this name",
                 reason="client_exists",
                 remedy="Choose another name, or rotate the secret of the one there is.",
             ) from None
-        return {"client_id": client_id, "client_secret": secret, "scopes": list(checked.names)}
 
     async def rotate(self, caller: Caller, client: str) -> dict[str, Any]:
         """Give an app a new secret; the old one and its tokens stop at once."""
         found = await self.find(client)
+        if found.agent_key is not None:
+            raise ConflictError(
+                "an authorised agent has a key of its own and no secret",
+                reason="client_has_no_secret",
+                remedy="Revoke it, and add it anew with its new public key.",
+            )
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         async with self._database.unit_of_work() as work:
             await repository.set_secret(work, found.id, token_hash(secret))
@@ -122,6 +167,7 @@ class Clients:
                 "scopes": list(one.scopes),
                 "state": one.state,
             }
+            | _agent(one)
             for one in found
         ]
 

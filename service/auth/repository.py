@@ -14,7 +14,10 @@ REVOKED = "revoked"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An internal app that may authenticate."""
+    """An internal app that may authenticate, or an authorised agent, which has only a key.
+
+    An agent's secret hash is empty: no secret has that hash, so no token comes of it.
+    """
 
     id: str
     name: str
@@ -23,6 +26,7 @@ class Client:
     scopes: tuple[str, ...]
     state: str
     created_us: int
+    agent_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ _ADD_CLIENT = Statement(
         scopes=bindparam("scopes"),
         state=ACTIVE,
         created_us=bindparam("created_us"),
+        agent_key=bindparam("agent_key"),
     )
 )
 _ONE_CLIENT = select(client).where(client.c.id == bindparam("client_id"))
@@ -108,6 +113,7 @@ def _client(row: Row) -> Client:
         tuple(row["scopes"].split()),
         row["state"],
         row["created_us"],
+        None if row["agent_key"] is None else bytes(row["agent_key"]),
     )
 
 
@@ -121,6 +127,7 @@ async def add_client(work: UnitOfWork, new: Client) -> None:
         secret_hash=new.secret_hash,
         scopes=" ".join(new.scopes),
         created_us=new.created_us,
+        agent_key=new.agent_key,
     )
 
 

@@ -14,6 +14,7 @@ client = Table(
     Column("scopes", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("agent_key", LargeBinary),
 )
 Index(
     "uq_client_brand_name",

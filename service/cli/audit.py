@@ -1,5 +1,7 @@
-"""Commands of the trail: export, verify, key."""
+"""Commands of the trail: export, verify, prove one event, key."""
 
+import base64
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +10,7 @@ import typer
 
 from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, say, show
 
-audit_app = typer.Typer(help="The trail: export, verify.", no_args_is_help=True)
+audit_app = typer.Typer(help="The trail: export, verify, prove.", no_args_is_help=True)
 
 
 @audit_app.command("export")
@@ -75,6 +77,78 @@ def _verify_bundle(path: Path, key: str, old: Path | None, witness: list[str]) -
         "origin": report.origin,
         "first_bad_index": report.first_bad_index,
         "findings": [str(finding) for finding in report.findings],
+    }
+
+
+@audit_app.command("prove")
+def audit_prove(
+    event: Annotated[str, typer.Argument(help="The event's evt_ id.", metavar="ID")],
+    out: Annotated[Path | None, typer.Option(help="A file to write the proof to.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give one event with the proof that it is in the log."""
+    answer = ask("audit.prove", {"event": event}, as_json=as_json)
+    if out is not None:
+        out.write_text(json.dumps(answer) + "\n", encoding="utf-8")
+
+    def text() -> None:
+        if out is None:
+            typer.echo(json.dumps(answer))
+            return
+        say(f"event {answer['index']} of the log and its proof are in {out}", DONE)
+        say(f"  verify with: yinyom audit verify-proof {out} --key VKEY")
+
+    show(answer, as_json=as_json, text=text)
+
+
+@audit_app.command("verify-proof")
+def audit_verify_proof(
+    file: Annotated[Path, typer.Argument(help="A proof, as `audit prove` gives it.")],
+    key: Annotated[str, typer.Option(help="The verifier key text of the log.")],
+    as_json: Json = False,
+) -> None:
+    """Verify the proof of one event with a key of your own choosing; needs no registry."""
+    answer = _verify_proof(file, key)
+
+    def text() -> None:
+        if not answer["ok"]:
+            say(f"the proof does not hold: {answer['finding']}", WRONG)
+            return
+        said = answer["event"]
+        say(f"{said['id']} is in the log of {answer['size']} events", DONE)
+        say(f"  {said['action']} at {said['ts']}")
+
+    show(answer, as_json=as_json, text=text)
+    if not answer["ok"]:
+        sys.exit(FAILED_CHECK)
+
+
+def _verify_proof(file: Path, key: str) -> dict[str, Any]:
+    import orjson
+
+    from audit import NoteError, ProofError, Verifier, check_document
+
+    try:
+        Verifier.from_vkey(key.strip())
+    except NoteError:
+        raise typer.BadParameter("--key is not a verifier key") from None
+    nothing = {"ok": False, "size": None, "root": None, "event": None}
+    try:
+        document = orjson.loads(file.read_bytes())
+    except OSError:
+        raise typer.BadParameter("FILE cannot be read") from None
+    except ValueError:
+        return nothing | {"finding": "it is not JSON"}
+    try:
+        event, head = check_document(document, key.strip())
+    except (ProofError, NoteError) as error:
+        return nothing | {"finding": error.detail or error.title}
+    return {
+        "ok": True,
+        "finding": None,
+        "size": head.size,
+        "root": base64.b64encode(head.root).decode(),
+        "event": event,
     }
 
 

@@ -210,16 +210,32 @@ def _doctor(*, as_json: bool) -> None:
 @clients_app.command("add")
 def clients_add(
     name: Annotated[str, typer.Argument(help="A short name, unique in the brand.")],
-    scope: Annotated[list[str], typer.Option(help="A scope; repeat for more.")],
+    scope: Annotated[list[str] | None, typer.Option(help="A scope; repeat for more.")] = None,
+    drp_public_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<base64>",
+            help="Instead of scopes: the Ed25519 key of an authorised agent (DRP).",
+        ),
+    ] = None,
     brand: Brand = None,
     as_json: Json = False,
 ) -> None:
-    """Register an internal app; its secret is shown once."""
-    brand = brand or settings_here(as_json=as_json).brand
-    answer = ask("clients.add", {"name": name, "scopes": scope, "brand": brand}, as_json=as_json)
+    """Register an internal app; its secret is shown once. Or an authorised agent, by its key."""
+    if bool(scope) == (drp_public_key is not None):
+        raise typer.BadParameter("give --scope for an internal app, or --drp-public-key")
+    named = {"name": name, "brand": brand or settings_here(as_json=as_json).brand}
+    if drp_public_key is None:
+        answer = ask("clients.add", {**named, "scopes": scope}, as_json=as_json)
+    else:
+        answer = ask("clients.add_agent", {**named, "public_key": drp_public_key}, as_json=as_json)
 
     def text() -> None:
         say(f"client_id      {answer['client_id']}")
+        if drp_public_key is not None:
+            say(f"business_id    {answer['business_id']}")
+            say("an authorised agent: it has no secret and gets no token")
+            return
         say(f"client_secret  {answer['client_secret']}   (shown once)")
         say(f"scopes         {' '.join(answer['scopes'])}")
 
@@ -231,7 +247,13 @@ def clients_list(as_json: Json = False) -> None:
     """List the internal apps."""
     answer = ask("clients.list", {}, as_json=as_json)
     rows = [
-        [c["client_id"], c["name"], c["brand"], c["state"], " ".join(c["scopes"])]
+        [
+            c["client_id"],
+            c["name"],
+            c["brand"],
+            c["state"],
+            "(authorised agent)" if "business_id" in c else " ".join(c["scopes"]),
+        ]
         for c in answer["clients"]
     ]
     show(

@@ -95,6 +95,7 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "GET /v1/webhooks/{webhook}/deliveries",
         "POST /v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge",
         "GET /v1/audit/events",
+        "GET /v1/audit/events/{event}/proof",
         "GET /v1/audit/checkpoint",
         "GET /v1/audit/key",
         "GET /audit/log/checkpoint",
@@ -324,6 +325,15 @@ def a_request(client, member):
     return client.post("/v1/rights-requests", {"member": member, "right": "access"}).json()["id"]
 
 
+def a_proven_event(client, event):
+    """Wait until an event is under a signed checkpoint."""
+    for _ in range(500):
+        if client.get(f"/v1/audit/events/{event}/proof").status_code != 409:
+            return event
+        time.sleep(0.05)
+    pytest.fail("the event got no checkpoint")
+
+
 def a_delivery(client, webhook):
     """Let a member withdraw, and wait for what a webhook of the examples is then to be told."""
     member = client.register(client.decision())
@@ -345,6 +355,7 @@ def test_every_documented_example_is_accepted(document, registry):
         "request_id": a_request(registry.crm, registered["id"]),
         "webhook": webhook,
         "delivery": a_delivery(registry.crm, webhook),
+        "event": a_proven_event(registry.crm, registered["audit_id"]),
         "member": registered["id"],
         "contact_point": registered["contact_points"][0]["id"],
         "consent_id": registered["consents"][0]["id"],
