@@ -32,6 +32,7 @@ from kernel import (
     ReadSession,
     UnavailableError,
     UnitOfWork,
+    Urgency,
     enqueue_job,
     rfc3339,
 )
@@ -320,6 +321,7 @@ class Rights(Intake):
             {"request_id": request_id, "member_id": member_id, "looks": looks},
             now_us=now_us,
             run_at_us=now_us + wait_us,
+            urgency=Urgency.WAITED_FOR,
         )
 
     async def _certified(self, session: ReadSession, request: RightsRequest) -> dict[str, Any]:

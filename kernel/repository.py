@@ -5,7 +5,18 @@ from enum import IntEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Integer, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from kernel.db import ReadSession, Statement, UnitOfWork
 from kernel.ids import new_id
@@ -214,7 +225,7 @@ _CLAIM = Statement(
         attempts=job.c.attempts + 1,
         lease_until_us=bindparam("lease_until_us"),
     )
-    .returning(job.c.id, job.c.kind, job.c.payload, job.c.attempts)
+    .returning(job.c.id, job.c.kind, job.c.payload, job.c.attempts, job.c.urgency)
 )
 _this_claim = (
     (job.c.id == bindparam("job_id"))
@@ -243,9 +254,18 @@ _GIVE_UP = Statement(
     .where(_this_claim)
     .values(state="failed", failure=bindparam("failure_code"), ended_us=bindparam("at_us"))
 )
-_GIVEN_UP = Statement(
+_FAILING = Statement(
     select(func.count().label("jobs")).where(
-        job.c.state == "failed", job.c.ended_us >= bindparam("since_us", type_=BigInteger)
+        or_(
+            and_(
+                job.c.state == "failed", job.c.ended_us >= bindparam("since_us", type_=BigInteger)
+            ),
+            and_(
+                job.c.ended_us.is_(None),
+                job.c.failure.is_not(None),
+                job.c.attempts >= bindparam("least", type_=Integer),
+            ),
+        )
     )
 )
 ENDED_KEPT_US = 7 * 24 * 3600 * 1_000_000
@@ -260,6 +280,7 @@ class Job:
     kind: str
     payload: dict[str, Any]
     attempt: int
+    urgency: Urgency = Urgency.ORDINARY
 
 
 async def enqueue_job(
@@ -297,7 +318,8 @@ async def claim_job(
     )
     if row is None:
         return None
-    return Job(row["id"], row["kind"], orjson.loads(row["payload"]), row["attempts"])
+    payload = orjson.loads(row["payload"])
+    return Job(row["id"], row["kind"], payload, row["attempts"], Urgency(row["urgency"]))
 
 
 async def keep_job(work: UnitOfWork, held: Job, *, lease_until_us: int) -> bool:
@@ -333,9 +355,9 @@ async def give_up_job(work: UnitOfWork, failed: Job, *, failure: str, now_us: in
     return touched == 1
 
 
-async def jobs_given_up(session: ReadSession, *, since_us: int) -> int:
-    """Count the jobs that were put aside for good since a moment."""
-    row = await session.first(_GIVEN_UP, since_us=since_us)
+async def failing_jobs(session: ReadSession, *, attempts: int, since_us: int) -> int:
+    """Count the jobs that failed so many times and go on, or were put aside since a moment."""
+    row = await session.first(_FAILING, least=attempts, since_us=since_us)
     return 0 if row is None else int(row["jobs"])
 
 

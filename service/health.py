@@ -9,11 +9,12 @@ from typing import Any
 from fastapi import APIRouter
 
 from audit import pending
-from kernel import ENDED_KEPT_US, UnavailableError, jobs_given_up, stuck_messages
+from kernel import ENDED_KEPT_US, UnavailableError, failing_jobs, stuck_messages
 from kernel.schemas import Answer
 from kernel.web import JSONBytes
 from service.outbox import STUCK_AFTER
 from service.runtime import Runtime
+from service.tasks import RETRIES
 
 _OLDEST_US = 60_000_000
 
@@ -34,7 +35,7 @@ class ReadyAnswer(Answer):
 async def readiness(runtime: Runtime) -> dict[str, Any]:
     """Ask every part that an answer depends on."""
     now_us = runtime.clock.now_us()
-    stuck = given_up = 0
+    stuck = failing = 0
     checks = {
         "database": "ok",
         "sequencer": runtime.sequencer.state.reason or "ok",
@@ -44,7 +45,7 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
         async with runtime.database.read() as session:
             waiting, oldest_us = await pending(session)
             stuck = await stuck_messages(session, attempts=STUCK_AFTER)
-            given_up = await jobs_given_up(session, since_us=now_us - ENDED_KEPT_US)
+            failing = await failing_jobs(session, attempts=RETRIES, since_us=now_us - ENDED_KEPT_US)
     except UnavailableError:
         checks["database"] = "unavailable"
     else:
@@ -56,7 +57,7 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
     ready = all(state == "ok" for state in checks.values())
     # Shown, and no reason to stop answering: a withdrawal never waits for the backup store.
     checks["outbox"] = "stuck" if stuck else "ok"
-    checks["jobs"] = "given_up" if given_up else "ok"
+    checks["jobs"] = "failing" if failing else "ok"
     checks["rights_ledger"] = runtime.shipping.state.reason or "ok"
     return {"ready": ready, "checks": checks}
 

@@ -37,8 +37,9 @@ from vault import PSEUDONYM, destroy_expired_keys
 
 LEASE_US = 60_000_000
 _RENEWED_AFTER_SECONDS = LEASE_US / 1_000_000 / 3
-_RETRIES = 5
+RETRIES = 5
 _BACKOFF_US = 30_000_000
+_LONGEST_BACKOFF_US = 15 * 60_000_000
 HOUSEKEEPING = "housekeeping"
 AGE_TIERS = "age_tiers"
 HOUR_US = 3_600_000_000
@@ -205,10 +206,13 @@ class Worker:
         return True
 
     async def _failed(self, job: Job, error: Exception) -> None:
-        """Put a job back, or aside for good, and say so in the log: kind and code, no ids."""
+        """Put a job back, or aside for good, and say so in the log: kind and code, no ids.
+
+        What a person waits for is never given up: nobody else would do it.
+        """
         failure = error.slug if isinstance(error, YinyomError) else "internal"
         now_us = self._clock.now_us()
-        given_up = job.attempt >= _RETRIES
+        given_up = job.attempt >= RETRIES and job.urgency is not Urgency.WAITED_FOR
         structlog.get_logger().warning(
             "job_given_up" if given_up else "job_failed",
             kind=job.kind,
@@ -219,7 +223,7 @@ class Worker:
             if given_up:
                 await give_up_job(work, job, failure=failure, now_us=now_us)
             else:
-                next_us = now_us + _BACKOFF_US * job.attempt
+                next_us = now_us + min(_BACKOFF_US * job.attempt, _LONGEST_BACKOFF_US)
                 await postpone_job(work, job, failure=failure, next_us=next_us)
 
     async def _renew(self, job: Job) -> None:

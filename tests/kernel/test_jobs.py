@@ -13,10 +13,10 @@ from kernel import (
     Urgency,
     claim_job,
     enqueue_job,
+    failing_jobs,
     finish_job,
     forget_ended_jobs,
     give_up_job,
-    jobs_given_up,
     keep_job,
     postpone_job,
 )
@@ -200,8 +200,8 @@ async def test_ended_jobs_are_forgotten_after_a_week_and_open_ones_never(databas
     assert await finish(database, await claim(database))
     assert await give_up(database, await claim(database))
     async with database.unit_of_work() as work:
-        assert await jobs_given_up(work, since_us=NOW) == 1
-        assert await jobs_given_up(work, since_us=NOW + 1) == 0
+        assert await failing_jobs(work, attempts=9, since_us=NOW) == 1
+        assert await failing_jobs(work, attempts=9, since_us=NOW + 1) == 0
         assert await forget_ended_jobs(work, now_us=NOW + ENDED_KEPT_US) == 0
         assert await forget_ended_jobs(work, now_us=NOW + ENDED_KEPT_US + 1) == 2
     assert [row["state"] for row in await rows(database)] == ["due"]

@@ -5,10 +5,10 @@ from datetime import date
 
 import pytest
 
-from kernel import Urgency, YinyomError, enqueue_job, put_message, to_date
+from kernel import UnavailableError, Urgency, YinyomError, enqueue_job, put_message, to_date
 from service.health import readiness
 from service.outbox import STUCK_AFTER
-from service.tasks import AGE_TIERS, HOUSEKEEPING, Worker, system_caller
+from service.tasks import AGE_TIERS, HOUSEKEEPING, RETRIES, Worker, system_caller
 from service.watch import Watch
 from tests.support.world import DAY_US, JumpingClock, open_world
 
@@ -134,7 +134,30 @@ class TestWorker:
         assert attempts == 5
         rows = await world.fetch("SELECT state, failure FROM job")
         assert rows == [{"state": "failed", "failure": "internal"}]
-        assert (await readiness(world.runtime))["checks"]["jobs"] == "given_up"
+        assert (await readiness(world.runtime))["checks"]["jobs"] == "failing"
+
+    async def test_what_a_person_waits_for_is_tried_until_it_is_done(self, world):
+        worker = self.worker(world)
+        tries = []
+
+        async def fails_for_long(_payload):
+            tries.append(len(tries))
+            if len(tries) < 9:
+                raise UnavailableError
+
+        worker.on("copy", fails_for_long)
+        now_us = world.runtime.clock.now_us()
+        async with world.runtime.database.unit_of_work() as work:
+            await enqueue_job(work, "copy", {}, now_us=now_us, urgency=Urgency.WAITED_FOR)
+        for failures in range(9):
+            checks = (await readiness(world.runtime))["checks"]
+            assert checks["jobs"] == ("failing" if failures >= RETRIES else "ok")
+            assert await worker.run_one()
+            world.runtime.clock.jump_us += DAY_US
+        assert await world.fetch("SELECT state, attempts FROM job") == [
+            {"state": "done", "attempts": 9}
+        ]
+        assert (await readiness(world.runtime))["checks"]["jobs"] == "ok"
 
     async def test_what_a_person_waits_for_never_waits_for_a_job_under_way(self, world):
         worker = self.worker(world)
