@@ -101,12 +101,15 @@ def map_columns(
     field, for a declared column that is not there, and when no column could identify a member.
     """
     wanted = {_folded(name): field for name, field in declared.items()}
-    if unknown_field := next((f for f in wanted.values() if f and f not in FIELD_KINDS), None):
-        raise ImportFileError(f"--map names a field {unknown_field!r}", reason="declaration")
+    if [field for field in wanted.values() if field and field not in FIELD_KINDS]:
+        known = ", ".join(FIELD_KINDS)
+        raise ImportFileError(f"--map names a field that is none of {known}", reason="declaration")
     present = [_folded(cell) for cell in header]
-    if absent := [name for name in declared if _folded(name) not in present]:
+    # By its place, not by its name: in a file without a header the names are somebody's values.
+    if absent := [n for n, name in enumerate(declared, 1) if _folded(name) not in present]:
+        places = ", ".join(map(str, absent))
         raise ImportFileError(
-            f"--map names columns that the file does not have: {', '.join(absent)}",
+            f"--map names columns that the file does not have; counted from 1: {places}",
             reason="declaration",
         )
     fields: list[str | None] = []

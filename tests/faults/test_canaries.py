@@ -7,6 +7,7 @@ encodings, and as a plain hash.
 
 import base64
 import hashlib
+import unicodedata
 from urllib.parse import quote
 
 import pytest
@@ -216,6 +217,7 @@ def test_the_hunter_finds_what_it_looks_for(sqlite_settings):
     assert hunter.hunt(noise) == []
     planted = [
         *values.values(),
+        unicodedata.normalize("NFKC", THAI),
         "+66877770007",
         "0877770007",
         "12/05/2466",

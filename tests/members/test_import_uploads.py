@@ -141,3 +141,11 @@ async def test_without_the_scope_nothing_is_taken_in_and_another_brand_sees_noth
     for path in (f"/v1/imports/{import_id}", f"/v1/imports/{import_id}/quarantine"):
         assert (await other.get(path)).status_code == 404
         assert (await crm.get(path)).status_code == 403
+
+
+@pytest.mark.parametrize("named", ["คานารีเอ=คานารีบี", "คานารีเอ=phone", "ชื่อ=0812345678"])
+async def test_a_refused_declaration_is_not_repeated(world, named):
+    app = await world.app("loader", "imports:write")
+    answer = await send(app, map=named)
+    assert (answer.status_code, answer.json()["reason"]) == (422, "declaration")
+    assert not any(value in answer.text for value in ("คานารี", "0812345678"))

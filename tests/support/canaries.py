@@ -10,6 +10,7 @@ import io
 import re
 import subprocess
 import sys
+import unicodedata
 from contextlib import contextmanager
 from itertools import product
 from urllib.parse import quote
@@ -51,6 +52,7 @@ def canary(at):
 
 MARKS = (
     *(THAI, CHINESE, LATIN, LATIN.lower(), LATIN.upper()),
+    unicodedata.normalize("NFKC", THAI),  # as a name is kept: its last vowel in two letters
     *("zqxcanary.", "birdcage.example", "c0ffee0ddba11", "C0FFEE0DDBA11", "ZQX-CARD-", "zqx-card-"),
 )
 NUMBERS = re.compile(
@@ -117,18 +119,28 @@ class Hunter:
             self.digests[digest.hexdigest().encode()] = form
             self.digests[base64.b64encode(digest.digest())] = form
             self.raw[digest.digest()] = form
+        self.beginnings = {digest[:4] for digest in self.raw}
 
     def hunt(self, data):
         """Every canary in it."""
         found = [mark for needle, mark in self.needles.items() if needle in data]
         found += [match.group().decode() for match in NUMBERS.finditer(data)]
         found += [match.group().decode() for match in HEX_NUMBERS.finditer(data)]
-        found += [form for digest, form in self.raw.items() if digest in data]
+        found += self._raw_digests(data)
         for run in re.finditer(rb"[0-9a-f]{32,}", data.lower()):
             found += self._windows(run.group(), (32, 40, 64))
         for run in re.finditer(rb"[A-Za-z0-9+/]{20,}={0,2}", data):
             found += self._windows(run.group(), (24, 28, 44))
         return found
+
+    def _raw_digests(self, data):
+        """Digests that lie there as they are; one pass, however many they are."""
+        for start in range(len(data) - 15):
+            if data[start : start + 4] in self.beginnings:
+                for size in (16, 20, 32):
+                    form = self.raw.get(data[start : start + size])
+                    if form is not None:
+                        yield form
 
     def _windows(self, run, sizes):
         for size in sizes:
