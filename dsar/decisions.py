@@ -227,6 +227,17 @@ class Decisions:
         await repository.drop_corrections(work, seen.id)
         return ended
 
+    async def drop_proposal(
+        self, work: UnitOfWork, caller: Caller, request_id: str, *, now_us: int
+    ) -> RightsRequest:
+        """Let a proposed refusal fall that nobody approved; it may be proposed anew."""
+        seen = await self._desk.held(work, caller, request_id)
+        require_state(seen, *OPEN)
+        dropped = replace(seen, proposed_us=None, proposed_by=None, reason=None)
+        return await self._desk.step(
+            work, caller, seen, dropped, "rights_request.drop_proposal", now_us=now_us
+        )
+
     async def refusals(
         self, session: ReadSession, brand: str, *, before: str | None = None, most: int = 50
     ) -> Sequence[RightsRequest]:

@@ -354,9 +354,11 @@ class Intake:
         """Give open requests whose safe day has passed, the most urgent first."""
         return await repository.overdue(session, now_us)
 
-    async def counts(self, session: ReadSession) -> Sequence[tuple[str, str, int]]:
-        """Count requests by right and state, for the metrics."""
-        return await repository.counts(session)
+    async def counts(
+        self, session: ReadSession, brand: str = "*"
+    ) -> Sequence[tuple[str, str, int]]:
+        """Count requests of a brand (`*`: of all, for the metrics) by right and state."""
+        return await repository.counts(session, brand)
 
     def clock(self, request: RightsRequest) -> Clock:
         """Give the law's numbers for a request, with their sources and how they were read."""

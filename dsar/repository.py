@@ -77,6 +77,7 @@ _OVERDUE = Statement(
 )
 _COUNTS = Statement(
     select(rights_request.c.right_key, rights_request.c.state, func.count().label("requests"))
+    .where(or_(_IN_BRAND, bindparam("in_brand", type_=Text) == "*"))
     .group_by(rights_request.c.right_key, rights_request.c.state)
     .order_by(rights_request.c.right_key, rights_request.c.state)
 )
@@ -158,9 +159,9 @@ async def overdue(session: ReadSession, before_us: int) -> list[RightsRequest]:
     return [_request(row) for row in await session.all(_OVERDUE, before_us=before_us)]
 
 
-async def counts(session: ReadSession) -> list[tuple[str, str, int]]:
-    """Count requests by right and state."""
-    rows = await session.all(_COUNTS)
+async def counts(session: ReadSession, brand: str) -> list[tuple[str, str, int]]:
+    """Count requests of a brand (`*`: of all) by right and state."""
+    rows = await session.all(_COUNTS, in_brand=brand)
     return [(row["right_key"], row["state"], row["requests"]) for row in rows]
 
 

@@ -187,6 +187,12 @@ class Rights(Intake):
         """Propose or approve a refusal (see `Decisions.refuse`)."""
         return await self._decisions.refuse(work, caller, request_id, reason, now_us=now_us)
 
+    async def drop_proposal(
+        self, work: UnitOfWork, caller: Caller, request_id: str, *, now_us: int
+    ) -> RightsRequest:
+        """Let a proposed refusal fall (see `Decisions.drop_proposal`)."""
+        return await self._decisions.drop_proposal(work, caller, request_id, now_us=now_us)
+
     async def refusals(
         self, session: ReadSession, brand: str, *, before: str | None = None, most: int = 50
     ) -> Sequence[RightsRequest]:

@@ -110,6 +110,19 @@ class Console:
             )
         raise NotAllowedError(reason="role_not_allowed", audit_id=audit_id)
 
+    async def refuse_answer(self, desk: Desk, resource: str, error: YinyomError) -> None:
+        """Put on record that somebody could not be the second person here, and raise it."""
+        async with self.runtime.database.unit_of_work() as work:
+            error.audit_id = await self.runtime.audit.record(
+                work,
+                desk.caller,
+                "approval.answer",
+                resource=resource,
+                decision="deny",
+                reason=error.reason,
+            )
+        raise error
+
     async def act(self, request: Request, place: str | None = None) -> tuple[Desk, dict[str, str]]:
         """Read a form of our own page and say who sent it (see `enter`)."""
         fields = await read_form(request, self.visit(request))

@@ -20,7 +20,7 @@ from dsar import (
 from kernel import InvalidRequestError, MemberId, NotFoundError, UnitOfWork, is_id
 from kernel.http import digest
 from service.console.desk import HOME, Console, Desk, go_to
-from service.staff import ApprovalKind
+from service.staff import ApprovalKind, ApprovalRefusedError, Approvals
 
 _PLACE = "requests"
 _COUNTER_RIGHTS = (Right.ACCESS, Right.PORTABILITY, Right.ERASURE, Right.OBJECTION)
@@ -66,10 +66,13 @@ def routes(console: Console) -> APIRouter:
         if not console.may(desk, "rights_request", "handle"):
             await console.refuse(desk, _PLACE)
         act = steps.of(fields.get("step", ""))
-        async with runtime.database.unit_of_work() as work:
-            found = await rights.read(work, rights_request, desk.account.brand)
-            await act(work, desk, found, fields)
-        return go_to(f"{HOME}requests/{found.id}")
+        try:
+            async with runtime.database.unit_of_work() as work:
+                found = await rights.read(work, rights_request, desk.account.brand)
+                await act(work, desk, found, fields)
+        except (ApprovalRefusedError, OwnRefusalError) as error:
+            await console.refuse_answer(desk, f"rights_request:{rights_request}", error)
+        return go_to(f"{HOME}requests/{rights_request}")
 
     @handling.get("/requests/{rights_request}/certificate")
     async def certificate(request: Request, rights_request: str) -> Response:
@@ -87,6 +90,10 @@ def routes(console: Console) -> APIRouter:
         return console.file(text, "text/plain; charset=utf-8", name)
 
     return handling
+
+
+class OwnRefusalError(RequestStateError):
+    """The proposer of a refusal would be its second person too."""
 
 
 class _Steps:
@@ -153,7 +160,10 @@ class _Steps:
         now_us, reason = self._clock.now_us(), fields.get("reason", "")
         bound = refusal_hash(found.id, reason)
         about = f"rights_request:{found.id}"
-        if found.proposed_by is None:
+        stands = await proposal_stands(self._approvals, work, found, now_us=now_us)
+        if found.proposed_by is not None and not stands:
+            await self._rights.drop_proposal(work, desk.caller, found.id, now_us=now_us)
+        if found.proposed_by is None or not stands:
             await self._approvals.request(
                 work, desk.caller, ApprovalKind.REFUSAL, about, bound, now_us=now_us
             )
@@ -169,7 +179,23 @@ class _Steps:
         try:
             await self._rights.refuse(work, desk.caller, found.id, reason, now_us=now_us)
         except SecondPersonError:
-            raise RequestStateError(reason="own_request") from None
+            raise OwnRefusalError(reason="own_request") from None
+
+
+async def proposal_stands(
+    approvals: Approvals, work: UnitOfWork, found: RightsRequest, *, now_us: int
+) -> bool:
+    """Say whether a refusal is proposed that may still be approved.
+
+    A proposal of the console falls with its approval, declined or run out. One that came by the
+    API has none, and stands.
+    """
+    if found.proposed_by is None or not is_id("stf", found.proposed_by):
+        return found.proposed_by is not None
+    bound = refusal_hash(found.id, found.reason or "")
+    return await approvals.stands(
+        work, ApprovalKind.REFUSAL, bound, found.proposed_by, now_us=now_us
+    )
 
 
 def refusal_hash(request_id: str, reason: str) -> bytes:

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from kernel import is_id
 from service.console.desk import HOME, Console, Desk, go_to
 from service.staff import Approval, ApprovalRefusedError, ApprovalState
 
@@ -42,8 +43,12 @@ def routes(console: Console) -> APIRouter:
             if fields.get("answer") == "approve"
             else runtime.approvals.decline
         )
-        async with runtime.database.unit_of_work() as work:
-            await decide(work, desk.caller, approval, shown_hash, now_us=runtime.clock.now_us())
+        try:
+            async with runtime.database.unit_of_work() as work:
+                await decide(work, desk.caller, approval, shown_hash, now_us=runtime.clock.now_us())
+        except ApprovalRefusedError as error:
+            resource = f"approval:{approval}" if is_id("apr", approval) else "approval"
+            await console.refuse_answer(desk, resource, error)
         return go_to(f"{HOME}approvals")
 
     return inbox

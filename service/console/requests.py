@@ -21,6 +21,7 @@ from kernel import to_datetime
 from kernel.http import decode_id_cursor, encode_cursor
 from kernel.i18n import format_date
 from service.console.desk import HOME, Console, Desk
+from service.console.handling import proposal_stands
 from service.portal.moments import zone_of
 
 _PLACE = "requests"
@@ -75,6 +76,9 @@ def routes(console: Console) -> APIRouter:
                 work, desk.caller, "rights_request.view", resource=f"rights_request:{found.id}"
             )
             accounts = {one.id: one.name for one in await runtime.staff.accounts(work)}
+            is_proposed = await proposal_stands(
+                runtime.approvals, work, found, now_us=runtime.clock.now_us()
+            )
             is_planned = found.right is Right.ERASURE and not found.state.final
             plan = None
             if is_planned and found.identity_proven and found.member_id:
@@ -90,7 +94,8 @@ def routes(console: Console) -> APIRouter:
             clock=clock,
             plan=plan,
             proposer=accounts.get(found.proposed_by or ""),
-            is_proposer=found.proposed_by == desk.account.id,
+            is_proposed=is_proposed,
+            is_proposer=is_proposed and found.proposed_by == desk.account.id,
             grounds=_grounds(console, found),
             checks=sorted(CHECKS),
             extensions=sorted(EXTENSION_REASONS),

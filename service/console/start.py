@@ -37,11 +37,8 @@ async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:
     async with runtime.database.read() as session:
         if console.may(desk, "rights_request", "read"):
             open_states = {state.value for state in OPEN}
-            counts["requests"] = sum(
-                count
-                for _, state, count in await runtime.rights_requests.counts(session)
-                if state in open_states
-            )
+            counted = await runtime.rights_requests.counts(session, desk.account.brand)
+            counts["requests"] = sum(count for _, state, count in counted if state in open_states)
         waiting = await runtime.approvals.open(session, desk.account.brand, now_us=now_us)
         counts["approvals"] = sum(
             one.state == "waiting"

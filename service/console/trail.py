@@ -143,7 +143,7 @@ def _filter(desk: Desk, typed: Mapping[str, str]) -> EventFilter | None:
     try:
         since = _day_us(desk, typed["from"], 0)
         until = _day_us(desk, typed["until"], 1)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that no clock has
         return None
     return EventFilter(
         actor=actor,

@@ -9,7 +9,7 @@ from consent import ConsentService, Gate, GateState
 from disclosure import HeldValue, SelfAccess, SelfView, StaleEpochError, self_caller
 from disclosure.endpoints import reading
 from kernel import Caller, Clock, Database, MemberId, NotFoundError, ReadSession, UnavailableError
-from kernel.http import decode_cursor, encode_cursor
+from kernel.http import decode_id_cursor, encode_cursor
 from kernel.i18n import Catalogue, Language
 from members import Members
 from policies import (
@@ -259,7 +259,7 @@ class Account:
         self, member: Member, language: Language, cursor: str | None
     ) -> dict[str, Any]:
         """Tell who read the member's data, a page at a time, the newest first."""
-        before = None if cursor is None else decode_cursor(cursor, str)[0]
+        before = decode_id_cursor("evt", cursor)
         async with self._database.read() as reader:
             found = await self._audit.disclosures(
                 reader,

@@ -232,8 +232,10 @@ class Staff:
         typed = name.strip().casefold()
         if not self._may_try(typed, address):
             return None
-        async with self._database.read() as session:
-            found = await repository.account_by_name(session, typed)
+        found = None
+        if _NAME.fullmatch(typed):  # no database is asked for what no account can be called
+            async with self._database.read() as session:
+                found = await repository.account_by_name(session, typed)
         stored = await self._stand_in() if found is None else found.password
         right = await self._guess(password, stored)
         now_us = self._clock.now_us()
@@ -273,7 +275,17 @@ class Staff:
         Codes: `wrong` (the present password does not fit, or too many tries), `same`, and those
         of `weakness`.
         """
-        if not self._may_try(account.name, address) or not await self._guess(old, account.password):
+        if not self._may_try(account.name, address):
+            return "wrong"
+        if not await self._guess(old, account.password):
+            async with self._database.unit_of_work() as work:
+                await self._audit.record(
+                    work,
+                    staff_caller(account, request_id),
+                    "staff.password",
+                    decision="deny",
+                    reason="password_wrong",
+                )
             return "wrong"
         if old == new:
             return "same"

@@ -183,6 +183,23 @@ class Approvals:
             raise ApprovalRefusedError(reason="already_decided")
         return held
 
+    async def stands(
+        self,
+        work: UnitOfWork,
+        kind: ApprovalKind,
+        request_hash: bytes,
+        requested_by: str,
+        *,
+        now_us: int,
+    ) -> bool:
+        """Say whether this very request still waits or was approved: not declined, not run out."""
+        return (
+            await repository.approval_of_request(
+                work, kind.value, request_hash, requested_by, now_us=now_us
+            )
+            is not None
+        )
+
     async def require(
         self,
         work: UnitOfWork,

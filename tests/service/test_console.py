@@ -211,6 +211,9 @@ async def test_a_one_time_password_opens_only_the_page_that_changes_it(at):
     assert page.url.path == "/console/password"
     assert (await browser.open("/console/trail")).url.path == "/console/password"
     before = browser.cookie
+    await browser.send("/console/password", old="not-this-one", new=NEW_PASSWORD)
+    (event,) = await at.world.events("staff.password")
+    assert (event["decision"], event["reason"]) == ("deny", "password_wrong")
     refused = await browser.send("/console/password", old=made["password"], new="short")
     assert refused.answer.status_code == 422
     page = await browser.send("/console/password", old=made["password"], new=NEW_PASSWORD)

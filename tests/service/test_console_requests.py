@@ -1,8 +1,11 @@
 """Rights requests at the console: the queue with its clock, each step, and the second person."""
 
+import re
+
 import pytest
 
 from dsar import Right, Via
+from service.staff.approvals import GOOD_FOR_US
 from tests.support.console import office
 from tests.support.portal import PERSONAL, PHONE
 from tests.support.requests import Desk
@@ -109,6 +112,8 @@ async def test_a_refusal_needs_a_second_person_and_stands_in_the_register(at):
     own = await step(browser, request, "refuse", reason="third_party")
     assert own.answer.status_code == 409
     assert "Nobody approves their own request" in own.text
+    (refused,) = await at.world.events("approval.answer")
+    assert (refused["decision"], refused["reason"]) == ("deny", "own_request")
     other = await at.sign_in("second")
     assert f"/console/requests/{request.id}" in (await other.open("/console/approvals")).links
     assert "A refusal was proposed" in (await page_of(other, request)).text
@@ -131,7 +136,46 @@ async def test_a_second_account_of_the_proposer_does_not_approve_a_refusal(at):
     await step(await at.sign_in("ann"), request, "refuse", reason="third_party")
     page = await step(await at.sign_in("ann-too"), request, "refuse", reason="third_party")
     assert page.answer.status_code == 409
+    (refused,) = await at.world.events("approval.answer")
+    assert refused["actor"]["id"] == at.staff["ann-too"]["staff_id"]
     assert (await at.desk.read(request)).state.value != "refused"
+
+
+@pytest.mark.parametrize("end", ["declined", "run out"])
+async def test_a_refusal_that_nobody_approved_falls_and_is_proposed_anew(at, end):
+    request = await request_of(at)
+    await step(await at.sign_in("dpo"), request, "refuse", reason="third_party")
+    other = await at.sign_in("second")
+    if end == "declined":
+        (held,) = await at.world.fetch("SELECT id, request_hash FROM approval")
+        csrf = other.page.form("sign-out").fields["csrf"]
+        bound = bytes(held["request_hash"]).hex()
+        fields = {"csrf": csrf, "bound": bound, "answer": "decline"}
+        page = await other.post(f"/console/approvals/{held['id']}", fields)
+        assert page.answer.status_code == 200, page.text
+    else:
+        at.runtime.clock.jump_us = GOOD_FOR_US
+        other = await at.sign_in("second")
+    assert "A refusal was proposed" not in (await page_of(other, request)).text
+    await step(other, request, "refuse", reason="legal_obligation")
+    found = await at.desk.read(request)
+    assert (found.state.value, found.proposed_by) == ("verified", at.staff["second"]["staff_id"])
+    assert len(await at.world.events("rights_request.drop_proposal")) == 1
+    page = await step(await at.sign_in("dpo"), request, "refuse", reason="legal_obligation")
+    assert page.answer.status_code == 200, page.text
+    assert (await at.desk.read(request)).state.value == "refused"
+
+
+async def test_the_first_page_counts_requests_of_ones_own_brand_only(at):
+    await request_of(at)
+    at.staff["away"] = await at.runtime.staff.add(
+        at.world.operator, "away", "dpo", brand="elsewhere", one_time=False
+    )
+    waiting = []
+    for name in ("dpo", "away"):
+        page = await (await at.sign_in(name)).open("/console/")
+        waiting.append(re.search(r'class="num">(\d+)', page.html)[1])
+    assert waiting == ["1", "0"]
 
 
 async def test_a_request_is_opened_at_the_counter_from_the_page_that_found_the_member(at):

@@ -81,6 +81,8 @@ async def test_a_period_is_by_the_readers_days(at):
         {"field": "a b"},
         {"from": "yesterday"},
         {"until": "2026-13-01"},
+        {"from": "0001-01-01"},
+        {"until": "9999-12-31"},
     ],
 )
 async def test_what_is_no_word_of_the_trail_is_not_searched_and_not_repeated(at, query):

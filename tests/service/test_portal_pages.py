@@ -8,6 +8,7 @@ from string import Formatter
 
 import pytest
 
+from kernel.http import encode_cursor
 from kernel.i18n import Language
 from policies import AgeTier
 from service.pages import LOCALE, STATIC, TEMPLATES
@@ -518,7 +519,9 @@ async def test_times_are_those_of_the_members_country(world, browser):
     assert f"{hour:02d}:{event['ts'][14:16]}" in page.text
 
 
-@pytest.mark.parametrize("cursor", ["x", "%22%3E", "WyJhIiwiYiJd", "A" * 300])
+@pytest.mark.parametrize(
+    "cursor", ["x", "%22%3E", "WyJhIiwiYiJd", "A" * 300, encode_cursor("\x00")]
+)
 async def test_a_cursor_that_we_did_not_give_is_refused_calmly(browser, cursor):
     await browser.sign_in(lang="en")
     page = await browser.open(f"/en/readers?before={cursor}")

@@ -122,11 +122,11 @@ async def test_a_name_is_taken_once(world):
     assert refused.value.reason == "staff_exists"
 
 
-@pytest.mark.parametrize("case", ["unknown", "wrong", "disabled", "run out"])
+@pytest.mark.parametrize("case", ["unknown", "no name", "wrong", "disabled", "run out"])
 async def test_every_failed_sign_in_looks_the_same_and_is_an_event(world, staff, case):
     made = await added(world, "kanya", "dpo", one_time=case == "run out")
     password = made["password"]
-    name = "nobody" if case == "unknown" else made["name"]
+    name = {"unknown": "nobody", "no name": "kan\x00ya"}.get(case, made["name"])
     if case == "wrong":
         password += "x"
     if case == "disabled":
