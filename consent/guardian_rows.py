@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, bindparam, insert, null, select, update
+from sqlalchemy import BigInteger, bindparam, func, insert, null, select, update
 
 from consent.tables import guardian
 from kernel import MemberId, ReadSession, Row, Statement, UnitOfWork
@@ -122,6 +122,16 @@ _FORGET = Statement(
     .where(guardian.c.member_id == bindparam("for_member"))
     .values(code_mac=null(), cells=null())
 )
+_FORGET_GUARDIAN = Statement(
+    update(guardian)
+    .where(guardian.c.guardian_member_id == bindparam("gone_member"))
+    .values(
+        guardian_member_id=null(),
+        contact_point_id=null(),
+        code_mac=null(),
+        ended_us=func.coalesce(guardian.c.ended_us, bindparam("moment_us", type_=BigInteger)),
+    )
+)
 
 
 async def add(work: UnitOfWork, row: GuardianRow, cells: bytes | None) -> None:
@@ -190,6 +200,11 @@ async def end(work: UnitOfWork, guardian_id: str, *, now_us: int) -> bool:
 async def forget_contacts(work: UnitOfWork, member_id: MemberId) -> None:
     """Forget how the guardians of a member are reached; who proved what stays."""
     await work.run(_FORGET, for_member=member_id)
+
+
+async def forget_guardian(work: UnitOfWork, member_id: MemberId, *, now_us: int) -> None:
+    """Cut off whom an erased member was guardian of; nobody decides by that proof any more."""
+    await work.run(_FORGET_GUARDIAN, gone_member=member_id, moment_us=now_us)
 
 
 def _guardian(row: Row) -> GuardianRow:

@@ -342,10 +342,12 @@ class ConsentService:
     async def close_gate(self, work: UnitOfWork, member_id: MemberId) -> None:
         """Close a member for good: nothing is read or recorded any more.
 
-        Objections stay with the addresses, by tag; how guardians are reached is forgotten.
+        Objections stay with the addresses, by tag; how guardians are reached is forgotten, and
+        so is whose guardian the member was. What they gave for a minor stands, as it was given.
         """
         await self.suppressions.add(work, member_id, await self.objections(work, member_id))
         await guardian_rows.forget_contacts(work, member_id)
+        await guardian_rows.forget_guardian(work, member_id, now_us=self._audit.now_us())
         await repository.set_gate_state(work, member_id, GateState.ERASED)
 
     async def hold_gates(

@@ -188,6 +188,22 @@ async def test_a_member_of_age_can_be_a_guardian_and_a_minor_cannot(crm, world):
     assert ward.member_id == await world.member_id(child)
 
 
+async def test_an_erased_member_is_nobodys_guardian_and_leads_to_no_child(crm, world):
+    child = await minor(crm, world)
+    parent = await crm.register(phone="089-555-6666", birth_date=born(world, 40))
+    await crm.verify(parent)
+    guardian = await proven(crm, world, child, {"relation": "parent", "member": parent.id})
+    await say_yes(crm, world, child, guardian)
+
+    await world.erase(parent)
+
+    (row,) = await world.fetch("SELECT guardian_member_id, contact_point_id FROM guardian")
+    assert (row["guardian_member_id"], row["contact_point_id"]) == (None, None)
+    assert (await say_yes(crm, world, child, guardian, "profiling", None)).status_code == 403
+    # What was given by a proven guardian stands until somebody withdraws it.
+    assert (await crm.view(child, "marketing", "sms")).status_code == 200
+
+
 async def test_an_adult_has_no_guardian(crm, world):
     adult = await crm.register(phone="081-234-5678", birth_date=born(world, 30))
 
