@@ -5,6 +5,7 @@ import base64
 import contextlib
 import datetime as dt
 import json
+import socket
 import ssl
 from dataclasses import dataclass, field
 
@@ -343,14 +344,14 @@ async def test_a_name_that_leads_into_the_house_is_refused_at_the_moment_of_send
     sqlite_settings, monkeypatch
 ):
     async with quiet_world(sqlite_settings) as world, receiving() as receiver:
-        loop = asyncio.get_running_loop()
-        genuine = loop.getaddrinfo
+        genuine = socket.getaddrinfo
 
-        async def rebound(host, port, **details):
-            inside = "127.0.0.1" if host == "hooks.example.com" else host
-            return await genuine(inside, receiver.port, **details)
+        def rebound(host, port, *positional, **details):
+            if host == "hooks.example.com":
+                host, port = "127.0.0.1", receiver.port
+            return genuine(host, port, *positional, **details)
 
-        monkeypatch.setattr(loop, "getaddrinfo", rebound)
+        monkeypatch.setattr(socket, "getaddrinfo", rebound)
         crm = await world.app("crm", *HOOKS)
         made = await hook(crm, "https://hooks.example.com/")
         await crm.register(consents={"marketing": "sms"})
