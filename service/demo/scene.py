@@ -79,7 +79,7 @@ async def set_the_scene(scene: Scene, credentials_file: Path) -> None:
                 "base_url": f"http://{HOST}:{scene.port}",
                 "clients": scene.clients,
                 "staff": scene.staff,
-                "outbox": str(scene.settings.outbox_file),
+                "outbox": str(scene.settings.outbox_file.absolute()),
             },
             option=orjson.OPT_INDENT_2,
         ),
