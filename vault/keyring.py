@@ -91,6 +91,23 @@ class FileKeyProvider:
         return unwrap(self._cipher, wrapped, context)
 
 
+class PassingKeyProvider:
+    """A root key in RAM alone: what it wrapped is noise when the process has ended."""
+
+    name = "passing"
+
+    def __init__(self) -> None:
+        self._cipher = AESGCM(os.urandom(KEY_BYTES))
+
+    def wrap(self, secret: bytes, context: bytes) -> bytes:
+        """Protect a secret under the root."""
+        return wrap(self._cipher, secret, context)
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        """Open a secret under the root."""
+        return unwrap(self._cipher, wrapped, context)
+
+
 def read_private(path: Path, what: str) -> bytes:
     """Read a secret file; refuse one that other users of the machine could read."""
     try:
@@ -154,6 +171,15 @@ class KeyRing:
         """Give the Ed25519 seed that signs backups: a key of its own, derived."""
         info = b"backup-signing0"
         return HKDFExpand(hashes.SHA256(), KEY_BYTES, info).derive(self._secrets["audit-signing"])
+
+    def lasting_cipher(self) -> AESGCM:
+        """Give the cipher for secrets in rows.
+
+        It is derived from the ring's secrets and so outlives the ring root, which a restore
+        makes anew.
+        """
+        derived = HKDFExpand(hashes.SHA256(), KEY_BYTES, b"kept-secret0")
+        return AESGCM(derived.derive(self._secrets["digest"]))
 
     def wrap(self, secret: bytes, context: bytes) -> bytes:
         """Wrap a key under the newest ring root."""
