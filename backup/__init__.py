@@ -7,6 +7,7 @@ from backup.errors import (
     NoSuchSetError,
     StoreError,
     TargetNotEmptyError,
+    UnknownSignerError,
     WrongKeyError,
 )
 from backup.ledger import LedgerShipping, read_ledger
@@ -16,6 +17,7 @@ from backup.reading import (
     Shelf,
     check_hashes,
     check_presence,
+    check_schema,
     find_log,
     log_portions,
     read_newest_ring,
@@ -52,10 +54,12 @@ __all__ = [
     "StoreError",
     "TableClass",
     "TargetNotEmptyError",
+    "UnknownSignerError",
     "WrongKeyError",
     "backup_signer",
     "check_hashes",
     "check_presence",
+    "check_schema",
     "find_log",
     "log_portions",
     "open_store",

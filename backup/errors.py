@@ -44,6 +44,19 @@ class BadSignatureError(BackupError):
     exit_code = 11
 
 
+class UnknownSignerError(BackupError):
+    """Nobody said whose signature the store must bear, and the store does not get to say it."""
+
+    slug = "backup-signer"
+    status = 409
+    title = "It is not known whose signature the backups must bear"
+    remedy = (
+        _UNTOUCHED + "Give --signer KEY as `backup init` printed it, or --kit FILE with a recovery "
+        "kit that names it. A key that only the store names proves nothing."
+    )
+    exit_code = 11
+
+
 class MissingObjectError(BackupError):
     """An object that a manifest names, or the next one of a row, is not in the store."""
 
@@ -77,6 +90,16 @@ class TruncatedManifestError(BackupError):
     slug = "backup-manifest"
     title = "A manifest is cut short or not of the format"
     remedy = _UNTOUCHED + "Fetch it from a second copy, or take an earlier generation."
+    exit_code = 15
+
+
+class OtherSchemaError(BackupError):
+    """A backup was made by a version of Yinyom whose tables are not this one's."""
+
+    slug = "backup-schema"
+    status = 409
+    title = "This version of Yinyom does not restore that backup"
+    remedy = _UNTOUCHED + "Restore it with the version that made it, then upgrade what it restored."
     exit_code = 15
 
 

@@ -20,6 +20,7 @@ from backup.errors import (
     MissingObjectError,
     NoSuchSetError,
     OlderRefusedError,
+    OtherSchemaError,
     StoreError,
     TruncatedManifestError,
 )
@@ -35,6 +36,7 @@ from backup.manifest import (
 )
 from backup.store import ObjectStore
 from backup.writing import Progress
+from kernel import metadata
 from vault import RingBackup, read_ring
 
 
@@ -59,9 +61,17 @@ class Shelf:
             raise NoSuchSetError("the store holds no backup yet")
         return self.backups[-1][0]
 
-    def generation(self, wanted: int | None, *, allow_older: bool = False) -> Manifest:
-        """Give the manifest of a generation; an older one than the newest must be meant."""
+    def generation(
+        self, wanted: int | None, *, allow_older: bool = False, known: int = 0
+    ) -> Manifest:
+        """Give the manifest of a generation; an older one than the newest must be meant.
+
+        `known` is the newest generation that the registry remembers, where there is one: a store
+        that ends before it hides what came later.
+        """
         newest = self.newest
+        if newest.generation < known:
+            raise MissingObjectError(f"the store has lost generation {known}")
         if wanted is None or wanted == newest.generation:
             return newest
         found = next((m for m in self.manifests if m.generation == wanted), None)
@@ -119,6 +129,18 @@ async def read_shelf(store: ObjectStore, expected_vkey: str | None = None) -> Sh
     if listed and listed[-1] > manifest_name(len(backups)):
         raise MissingObjectError(manifest_name(len(backups) + 1))
     return Shelf(store, store_id, vkey, backups)
+
+
+def check_schema(manifest: Manifest, schema: str) -> None:
+    """Refuse a backup of other tables: half of it would be loaded, and nobody would be told."""
+    if manifest.schema != schema:
+        raise OtherSchemaError(
+            f"generation {manifest.generation} is of schema {manifest.schema}, "
+            f"and this version is of schema {schema}"
+        )
+    strangers = sorted(set(manifest.tables) - set(metadata.tables))
+    if strangers:
+        raise OtherSchemaError(f"it holds tables unknown here: {', '.join(strangers)}")
 
 
 async def check_presence(shelf: Shelf, manifest: Manifest, progress: Progress) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, Boolean, bindparam, delete, func, insert, select, update
 
 from backup.tables import backup_progress, backup_set
 from kernel import ReadSession, Statement, UnitOfWork, metadata
@@ -51,6 +51,7 @@ _VERIFIED = Statement(
     .where(backup_set.c.generation == bindparam("of_generation"))
     .values(verified_us=bindparam("now_us"))
 )
+_FORGET_SETS = Statement(delete(backup_set))
 _NEWEST = Statement(select(backup_set).order_by(backup_set.c.generation.desc()).limit(1))
 _NEWEST_VERIFIED = Statement(
     select(backup_set)
@@ -87,6 +88,11 @@ async def set_progress(work: UnitOfWork, name: str, value: int) -> None:
 async def take_lease(work: UnitOfWork, name: str, *, now_us: int, until_us: int) -> bool:
     """Take a lease that nobody holds now; False when somebody does."""
     return await work.run(_TAKE_LEASE, name=name, now_us=now_us, until_us=until_us) == 1
+
+
+async def forget_sets(work: UnitOfWork) -> None:
+    """Forget every backup: the store is another one."""
+    await work.run(_FORGET_SETS)
 
 
 async def add_set(work: UnitOfWork, made: BackupSet) -> None:

@@ -33,6 +33,7 @@ from backup.place import leave
 from backup.reading import (
     Shelf,
     check_presence,
+    check_schema,
     find_log,
     log_portions,
     read_newest_ring,
@@ -40,7 +41,7 @@ from backup.reading import (
 )
 from backup.writing import Progress
 from consent import ConsentService, replay_right, replay_suppression
-from disclosure import forget_webhooks
+from disclosure import begin_anew, forget_webhooks
 from kernel import Caller, Clock, Database, MemberId, metadata
 from members import EraseParticipant, Erasure, Reindex, member_ids
 from policies import PolicyPack
@@ -49,6 +50,10 @@ from vault import KeyProvider, KeyRing, RingBackup, Vault
 _PAGE = 500
 Participants = Callable[[Database, Vault, AuditLog, ConsentService], Sequence[EraseParticipant]]
 """Makes the rooms above that forget their part of a member, on the database being restored."""
+
+
+def _is_for_a_person(entry: RightsEntry) -> bool:
+    return entry.kind in {RightsKind.GUARDIAN, RightsKind.MERGE}
 
 
 class Staging(Protocol):
@@ -116,7 +121,9 @@ class Restore:
         participants: Participants,
         *,
         bucket_bits: int,
+        schema: str,
     ) -> None:
+        self._schema = schema
         self._chosen = chosen
         self._pack = pack
         self._clock = clock
@@ -127,6 +134,7 @@ class Restore:
     async def run(self, staging: Staging, progress: Progress) -> Restored:
         """Restore whole, or leave the target as it was."""
         chosen = self._chosen
+        check_schema(chosen.manifest, self._schema)
         await check_presence(chosen.shelf, chosen.manifest, lambda _done, _total: None)
         ring = await read_newest_ring(chosen.shelf, chosen.identities)
         ledger = await read_ledger(
@@ -182,6 +190,7 @@ class Restore:
         findable = await reindex.run(self._caller, progress)
         async with database.unit_of_work() as work:
             await leave(work)
+            await begin_anew(work)
             await audit.record(
                 work,
                 self._caller,
@@ -257,7 +266,9 @@ class Restore:
         replayed: Counter[str] = Counter()
         unknown: Counter[str] = Counter()
         after = [one.entry for one in ledger.placed if one.position > since]
-        for entry in (*after, *ledger.unplaced):
+        # What restricts until a person has looked comes last: no later end of another
+        # restriction may lift it unseen.
+        for entry in sorted((*after, *ledger.unplaced), key=_is_for_a_person):
             member_id = members.get(entry.subject)
             if entry.kind == RightsKind.ERASURE:
                 continue

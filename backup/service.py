@@ -18,7 +18,7 @@ from backup.errors import MissingObjectError, NoSuchSetError, StoreError
 from backup.ledger import OBJECTS, POSITION, LedgerShipping, count_objects
 from backup.log import AUDIT_OBJECTS, AUDIT_POSITION, AUDIT_PREFIX
 from backup.manifest import FORMAT_NAME, digest
-from backup.place import FACT_ADDRESS, Place, Places
+from backup.place import FACT_ADDRESS, FACT_STORE_ID, Place, Places
 from backup.reading import format_document, read_format, read_shelf
 from backup.repository import BackupSet
 from backup.store import FolderStore
@@ -109,6 +109,8 @@ class Backups:
         ledger = await count_objects(store, "ledger/", 0)
         log = await count_objects(store, AUDIT_PREFIX, 0)
         async with self._database.unit_of_work() as work:
+            if store_id != await fact(work, FACT_STORE_ID):
+                await repository.forget_sets(work)  # they lie in another store
             await self._places.agree(work, store.address, store_id, recipients)
             for name, value in {
                 POSITION: 0,
@@ -208,6 +210,7 @@ class Backups:
             self._about,
             previous,
             progress,
+            self._shipping.flush,
         )
         made = await writer.write(now_us=began_us)
         manifest = made.manifest

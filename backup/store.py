@@ -17,6 +17,7 @@ from kernel import ConflictError, UnavailableError, new_random_id
 _DRAFTS = ".drafts"
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
+_DRAFT_SECONDS = 3_600
 
 
 class ObjectExistsError(ConflictError):
@@ -111,6 +112,7 @@ class FolderStore:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            _drop_left(drafts, before=draft.stat().st_mtime - _DRAFT_SECONDS)
             os.link(draft, path)  # fails when the name is taken, unlike a rename
             _sync_folder(path.parent)
         except FileExistsError:
@@ -133,6 +135,14 @@ class FolderStore:
         except OSError as error:
             raise _unavailable(error) from error
         return sorted(n for n in found if n.startswith(prefix) and not n.startswith(_DRAFTS))
+
+
+def _drop_left(drafts: Path, *, before: float) -> None:
+    """Drop what a killed writer left: it may be a page of a key ring, which must not stay."""
+    for left in drafts.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if left.stat().st_mtime < before:
+                left.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

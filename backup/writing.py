@@ -8,7 +8,7 @@ names; they are swept after a day.
 import asyncio
 import hmac
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from kernel import (
     ReadSession,
     Row,
     Snapshot,
+    UnavailableError,
     id_moment_us,
     metadata,
     new_id,
@@ -74,6 +75,7 @@ class BackupWriter:
         about: About,
         previous: tuple[Manifest, bytes] | None,
         progress: Progress,
+        ship_ledger: Callable[[], Awaitable[int]],
     ) -> None:
         self._database = database
         self._vault = vault
@@ -82,6 +84,7 @@ class BackupWriter:
         self._about = about
         self._previous = previous
         self._progress = progress
+        self._ship_ledger = ship_ledger
         self._known = {} if previous is None else _by_stem(previous[0])
         self._objects = 0
         self._bytes = 0
@@ -94,6 +97,9 @@ class BackupWriter:
             position, link = await self._rights.head(snapshot)
             tables = await self._write_tables(snapshot, set_id)
             ring = await self._write_ring(snapshot, generation, set_id)
+        # A manifest that names an entry which is not in the store yet could not be restored.
+        if await self._ship_ledger() < position:
+            raise UnavailableError("the rights ledger is behind", reason="store_unavailable")
         size, root, audit_objects = await ship_log(self._database, self._place)
         async with self._database.read() as session:
             rights_objects = await repository.progress(session, "ledger_objects")

@@ -11,6 +11,7 @@ from disclosure.errors import (
     UnknownPurposeError,
 )
 from disclosure.feed import Feed
+from disclosure.feed_repository import begin_anew
 from disclosure.happening import FEED_TYPES, WEBHOOK_TYPES
 from disclosure.reading import EpochKeeper, Reader
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
@@ -67,6 +68,7 @@ __all__ = [
     "UnknownFieldError",
     "UnknownPurposeError",
     "Webhooks",
+    "begin_anew",
     "decide",
     "epochs",
     "forget_webhooks",

@@ -103,7 +103,7 @@ class Feed:
                     work, caller, "change.read", decision="allow", count=len(found)
                 )
         rows = tuple(self._told(caller.id, row) for row in found)
-        at = rows[-1]["cursor"] if rows else cursor or self._cursor(caller.id, after)
+        at = rows[-1]["cursor"] if rows else cursor or self._cursor(caller.id, dropped)
         return Page(rows, at)
 
     async def suppressions(

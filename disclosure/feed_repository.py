@@ -26,6 +26,18 @@ _NEXT = Statement.for_dialect(
         .returning(change_head.c.position)
     )
 )
+_LEAP_BY = 2**32
+"""More than one life of a registry draws."""
+_LEAP = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(change_head)
+        .values(name=_FEED, position=_LEAP_BY, dropped=0)
+        .on_conflict_do_update(
+            index_elements=["name"], set_={"position": change_head.c.position + _LEAP_BY}
+        )
+        .returning(change_head.c.position)
+    )
+)
 _NOTE = Statement.for_dialect(
     lambda insert_into: (
         insert_into(change)
@@ -125,6 +137,19 @@ async def bounds(session: ReadSession) -> tuple[int, int]:
     """Give the newest position that retention has taken away, and the newest one there is."""
     row = await session.first(_HEAD)
     return (0, 0) if row is None else (int(row["dropped"]), int(row["position"]))
+
+
+async def begin_anew(work: UnitOfWork) -> None:
+    """Make every cursor given so far expire, after a restore to an earlier day.
+
+    Positions drawn in the life that is lost must not be drawn again for other changes: a client
+    behind them would miss what came between and never hear of it.
+    """
+    head = await work.first(_LEAP)
+    if head is None:
+        raise RuntimeError("the feed has no head")
+    await work.run(_DROP, until=head["position"])
+    await work.run(_DROPPED, until=head["position"])
 
 
 async def drop_before(work: UnitOfWork, before_us: int) -> bool:

@@ -7,6 +7,7 @@ as it was and a draft that the next restore clears away.
 
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from backup import (
     S3Access,
     Shelf,
     TargetNotEmptyError,
+    UnknownSignerError,
     backup_signer,
     open_store,
     read_shelf,
@@ -31,7 +33,7 @@ from service.files import KEY_RING_FILE, KMS_ROOT_FILE, RING_BACKUP_FILE
 from service.lock import DataDirLock
 from service.schema import HEAD, migrate
 from service.settings import DatabaseSettings, Settings, VaultSettings
-from vault import FileKeyProvider, KeyProvider, KeyRing, Vault, write_private
+from vault import FileKeyProvider, KeyProvider, KeyRing, PassingKeyProvider, Vault, write_private
 
 _STAGING_SCHEMA = "yinyom_restoring"
 _PINNED = "# Backup key: "
@@ -89,6 +91,17 @@ def pinned_key(kit: Path | None) -> str | None:
     return found[0] if found else None
 
 
+def trusted_key(kit: Path | None, signer: str | None) -> str:
+    """Give the key that a store's signatures are held against: as said, or as the kit knows it.
+
+    The store names one too, and whoever could write to it could write that: `UnknownSignerError`.
+    """
+    known = signer or pinned_key(kit)
+    if known is None:
+        raise UnknownSignerError("neither --signer nor the recovery kit says it")
+    return known
+
+
 def kit_recipients(kit: Path) -> Recipients | None:
     """Give the public recipients of a kit; None when it is not here any more."""
     return Recipients(Identities.of_kit(kit).recipients) if kit.is_file() else None
@@ -118,6 +131,10 @@ class _Draft:
         if shutil.disk_usage(self.target.parent).free < needed_bytes:
             raise ConfigurationError(f"the restore needs {needed_bytes} bytes of free disk")
         self.folder.mkdir(mode=0o700, exist_ok=True)
+        found = self.folder.lstat()
+        if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
+            raise ConfigurationError(f"{self.folder.name} beside the target is not this user's")
+        self.folder.chmod(0o700)
         if not self._lock.acquire():
             raise ConfigurationError("another restore is at work beside this target")
         for left in self.folder.iterdir():  # a restore that was killed
@@ -185,6 +202,14 @@ class SqliteStaging(_Keys):
         if database is not None:
             await database.close()
         self._draft.drop()
+
+
+class DrillStaging(SqliteStaging):
+    """Builds a data directory that nobody can open once the drill, however it ends, is over."""
+
+    def provider(self) -> KeyProvider:
+        """Make a KMS root that is in no file."""
+        return PassingKeyProvider()
 
 
 class PostgresStaging(_Keys):

@@ -22,6 +22,7 @@ from backup import (
     Shelf,
     check_hashes,
     check_presence,
+    check_schema,
     find_log,
     log_portions,
     read_ledger,
@@ -29,11 +30,21 @@ from backup import (
     read_rows,
 )
 from consent import ConsentService
+from dsar import Forgetting
 from kernel import Database, SystemClock, rfc3339
 from loyalty import Loyalty
 from members import EraseParticipant
 from policies import load_pack
-from service.backups import PostgresStaging, SqliteStaging, open_shelf, pinned_key
+from service.backups import (
+    DrillStaging,
+    PostgresStaging,
+    SqliteStaging,
+    open_shelf,
+    pinned_key,
+    trusted_key,
+)
+from service.claims import Claims
+from service.schema import HEAD
 from service.settings import Settings
 from service.tasks import system_caller
 from vault import Vault
@@ -42,10 +53,14 @@ _SPREAD = 6
 """A restored registry takes at most so many times the stored bytes, indexes included."""
 
 
-async def list_backups(settings: Settings, address: str, signer: str | None) -> dict[str, Any]:
-    """Name every backup of a store, the newest first."""
-    shelf = await open_shelf(settings, address, signer)
+async def list_backups(
+    settings: Settings, address: str, kit: Path | None, signer: str | None
+) -> dict[str, Any]:
+    """Name every backup of a store, the newest first; `trusted` says whether a key was known."""
+    expected = signer or pinned_key(kit)
+    shelf = await open_shelf(settings, address, expected)
     return {
+        "trusted": expected is not None,
         "store": address,
         "store_id": shelf.store_id,
         "signer": shelf.vkey,
@@ -76,10 +91,14 @@ async def verify_backup(
     kit: Path | None,
     signer: str | None,
     progress: Progress,
+    known: int = 0,
 ) -> dict[str, Any]:
-    """Verify a backup: 0 signatures and presence, 1 hashes, 2 contents; 3 is `drill_backup`."""
-    shelf = await open_shelf(settings, address, signer or pinned_key(kit))
-    manifest = shelf.generation(generation, allow_older=True)
+    """Verify a backup: 0 signatures and presence, 1 hashes, 2 contents; 3 is `drill_backup`.
+
+    `known` is the newest generation that the registry remembers, here and below.
+    """
+    shelf = await open_shelf(settings, address, trusted_key(_kit(kit), signer))
+    manifest = shelf.generation(generation, allow_older=True, known=known)
     answer: dict[str, Any] = {
         "ok": True,
         "level": level,
@@ -127,10 +146,14 @@ async def plan_restore(
     kit: Path | None,
     signer: str | None,
     progress: Progress,
+    known: int = 0,
 ) -> dict[str, Any]:
     """Say what a restore would do, having checked all that can be checked without a target."""
-    chosen = await _choose(settings, address, generation, kit, signer, allow_older=allow_older)
+    chosen = await _choose(
+        settings, address, generation, kit, signer, allow_older=allow_older, known=known
+    )
     manifest = chosen.manifest
+    check_schema(manifest, HEAD)
     objects = await check_presence(chosen.shelf, manifest, progress)
     ring = await read_newest_ring(chosen.shelf, chosen.identities)
     ledger = await read_ledger(
@@ -167,9 +190,12 @@ async def restore_backup(
     kit: Path | None,
     signer: str | None,
     progress: Progress,
+    known: int = 0,
 ) -> dict[str, Any]:
     """Restore into an empty folder, or into an empty PostgreSQL database with keys in one."""
-    chosen = await _choose(settings, address, generation, kit, signer, allow_older=allow_older)
+    chosen = await _choose(
+        settings, address, generation, kit, signer, allow_older=allow_older, known=known
+    )
     needed = chosen.manifest.stored_bytes * _SPREAD
     staging = (
         PostgresStaging(settings, database_url, into, needed)
@@ -181,15 +207,21 @@ async def restore_backup(
 
 
 async def drill_backup(
-    settings: Settings, address: str, *, kit: Path | None, signer: str | None, progress: Progress
+    settings: Settings,
+    address: str,
+    *,
+    kit: Path | None,
+    signer: str | None,
+    progress: Progress,
+    known: int = 0,
 ) -> dict[str, Any]:
     """Restore the newest backup into a throw-away place, check it, and measure how long it took."""
     began = time.monotonic()
-    chosen = await _choose(settings, address, None, kit, signer)
+    chosen = await _choose(settings, address, None, kit, signer, known=known)
     folder = Path(tempfile.mkdtemp(prefix="yinyom-drill-"))
     try:
         needed = chosen.manifest.stored_bytes * _SPREAD
-        staging = SqliteStaging(settings, folder / "restored", needed)
+        staging = DrillStaging(settings, folder / "restored", needed)
         restored = await _restore(settings, chosen).run(staging, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -204,10 +236,12 @@ async def _choose(
     signer: str | None,
     *,
     allow_older: bool = False,
+    known: int,
 ) -> Chosen:
     identities = Identities.of_kit(_kit(kit))
-    shelf: Shelf = await open_shelf(settings, address, signer or pinned_key(kit))
-    return Chosen(shelf, shelf.generation(generation, allow_older=allow_older), identities)
+    shelf: Shelf = await open_shelf(settings, address, trusted_key(_kit(kit), signer))
+    manifest = shelf.generation(generation, allow_older=allow_older, known=known)
+    return Chosen(shelf, manifest, identities)
 
 
 def _restore(settings: Settings, chosen: Chosen) -> Restore:
@@ -217,7 +251,9 @@ def _restore(settings: Settings, chosen: Chosen) -> Restore:
     def participants(
         database: Database, vault: Vault, audit: AuditLog, consent: ConsentService
     ) -> Sequence[EraseParticipant]:
-        return (Loyalty(database, pack, vault, audit, consent, clock),)
+        # Everybody who takes part in an erasure (service/runtime.py), or it is not one.
+        loyalty = Loyalty(database, pack, vault, audit, consent, clock)
+        return (loyalty, Forgetting(), Claims(database, vault, audit, clock))
 
     return Restore(
         chosen,
@@ -226,6 +262,7 @@ def _restore(settings: Settings, chosen: Chosen) -> Restore:
         system_caller("cli"),
         participants,
         bucket_bits=settings.vault.bucket_bits,
+        schema=HEAD,
     )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,20 +84,21 @@ def backup_list(store: Store = None, signer: Signer = None, as_json: Json = Fals
     """List the backups of a store."""
     from service.restores import list_backups
 
-    place, signer, _ = _where(store, signer, None, as_json=as_json)
+    at = _where(store, signer, None, as_json=as_json)
     settings = settings_here(as_json=as_json)
-    answer = run(lambda: list_backups(settings, place, signer), as_json=as_json)
+    answer = run(lambda: list_backups(settings, at.store, at.kit, at.signer), as_json=as_json)
     rows = [
         [str(b["generation"]), b["created"], str(b["rows"]), str(b["stored_bytes"]), b["engine"]]
         for b in answer["backups"]
     ]
-    show(
-        answer,
-        as_json=as_json,
-        text=lambda: table(
-            place, ["Generation", "Made", "Rows", "Bytes", "Engine"], rows, "No backup yet."
-        ),
-    )
+    columns = ["Generation", "Made", "Rows", "Bytes", "Engine"]
+
+    def text() -> None:
+        table(at.store, columns, rows, "No backup yet.")
+        if not answer["trusted"]:
+            say("nobody said whose signature this store must bear: believe none of it", WRONG)
+
+    show(answer, as_json=as_json, text=text)
 
 
 @backup_app.command("verify")
@@ -116,17 +118,15 @@ def backup_verify(
         return
     from service.restores import verify_backup
 
-    place, pinned, opener = _where(store, signer, kit, as_json=as_json)
+    at = _where(store, signer, kit, as_json=as_json)
     began = time.monotonic()
     answer = _offline(
         "verify",
         verify_backup,
-        place,
+        at,
         as_json=as_json,
         level=level,
         generation=generation,
-        kit=opener,
-        signer=pinned,
     )
     if store is None and level > 0:
         _note(answer["generation"], level, time.monotonic() - began, as_json=as_json)
@@ -153,16 +153,14 @@ def backup_plan(
     """Say what a restore would do; changes nothing anywhere."""
     from service.restores import plan_restore
 
-    place, pinned, opener = _where(store, signer, kit, as_json=as_json)
+    at = _where(store, signer, kit, as_json=as_json)
     answer = _offline(
         "plan",
         plan_restore,
-        place,
+        at,
         as_json=as_json,
         generation=generation,
         allow_older=allow_older,
-        kit=opener,
-        signer=pinned,
     )
     rows = [[key, str(value)] for key, value in answer.items()]
     show(
@@ -188,18 +186,16 @@ def backup_restore(
     """Restore into an empty place: whole, with every right replayed, or not at all."""
     from service.restores import restore_backup
 
-    place, pinned, opener = _where(store, signer, kit, as_json=as_json)
+    at = _where(store, signer, kit, as_json=as_json)
     answer = _offline(
         "restore",
         restore_backup,
-        place,
+        at,
         as_json=as_json,
         into=into.expanduser().absolute(),
         database_url=database_url,
         generation=generation,
         allow_older=allow_older,
-        kit=opener,
-        signer=pinned,
     )
 
     def text() -> None:
@@ -246,8 +242,8 @@ def backup_status(as_json: Json = False) -> None:
 def _drill(store: str | None, kit: Path | None, signer: str | None, *, as_json: bool) -> None:
     from service.restores import drill_backup
 
-    place, pinned, opener = _where(store, signer, kit, as_json=as_json)
-    answer = _offline("drill", drill_backup, place, as_json=as_json, kit=opener, signer=pinned)
+    at = _where(store, signer, kit, as_json=as_json)
+    answer = _offline("drill", drill_backup, at, as_json=as_json)
     if store is None:
         _note(answer["generation"], _DRILL, answer["seconds"], as_json=as_json)
     show(
@@ -261,16 +257,25 @@ def _drill(store: str | None, kit: Path | None, signer: str | None, *, as_json: 
     )
 
 
-def _offline(name: str, act: Offline, place: str, *, as_json: bool, **options: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A store, what opens it, whose signature it bears, and its newest known generation."""
+
+    store: str
+    signer: str | None
+    kit: Path | None
+    known: int
+
+
+def _offline(name: str, act: Offline, at: _Place, *, as_json: bool, **options: Any) -> Any:
     """Run what needs no registry, with a bar on a terminal."""
     settings = settings_here(as_json=as_json)
+    options |= {"kit": at.kit, "signer": at.signer, "known": at.known}
     with progress_bar(f"backup {name}", as_json=as_json) as progress:
-        return run(lambda: act(settings, place, progress=progress, **options), as_json=as_json)
+        return run(lambda: act(settings, at.store, progress=progress, **options), as_json=as_json)
 
 
-def _where(
-    store: str | None, signer: str | None, kit: Path | None, *, as_json: bool
-) -> tuple[str, str | None, Path | None]:
+def _where(store: str | None, signer: str | None, kit: Path | None, *, as_json: bool) -> _Place:
     """Give store, signing key and kit: as said, or as the registry here knows them."""
     if kit is None:
         from service.files import RECOVERY_KIT_FILE
@@ -278,13 +283,13 @@ def _where(
         here = settings_here(as_json=as_json).data_dir / RECOVERY_KIT_FILE
         kit = here if here.exists() else None
     if store is not None:
-        return store, signer, kit
+        return _Place(store, signer, kit, 0)
     answer = ask("backup.status", {}, as_json=as_json)
     if not answer["configured"]:
         from backup import StoreError
 
         fail(StoreError("no backup store is configured"), as_json=as_json)
-    return answer["store"], signer or answer["signer"], kit
+    return _Place(answer["store"], signer or answer["signer"], kit, answer["generation"] or 0)
 
 
 def _note(generation: int, level: int, seconds: float, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from backup.errors import (
     TruncatedManifestError,
 )
 from backup.reading import read_shelf
+from service.backups import pinned_key
 from service.restores import drill_backup, plan_restore, verify_backup
 from tests.support.stores import begin, create, kit_of
 from tests.support.world import open_world
@@ -159,7 +160,8 @@ async def test_another_kit_does_not_open_it_and_learns_whose_it_is(
     identity = pyrage.x25519.Identity.generate()
     kit = tmp_path / "another-kit.txt"
     kit.write_text(f"{identity}\n")
-    raised = await refused(restore, folder_store, settings, WrongKeyError, kit=kit)
+    signer = pinned_key(kit_of(settings))
+    raised = await refused(restore, folder_store, settings, WrongKeyError, kit=kit, signer=signer)
     mine = [line for line in kit_of(settings).read_text().splitlines() if "Recipient" in line]
     assert mine[0].split()[-1] in str(raised)
     assert str(identity.to_public()) in str(raised)
