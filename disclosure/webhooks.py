@@ -354,7 +354,7 @@ class Webhooks:
             if hook is None or scopes is None:
                 await self._settle(work, delivery, CANCELLED, Answer(None, "client_gone"))
                 return True
-        secret = self._vault.recall_secret(LABEL, hook.id, hook.secret)
+        secret = self._vault.recall_secret(LABEL, hook.id, hook.ring_version, hook.secret)
         body = payload(
             delivery.type,
             delivery.at_us,

@@ -172,15 +172,6 @@ class KeyRing:
         info = b"backup-signing0"
         return HKDFExpand(hashes.SHA256(), KEY_BYTES, info).derive(self._secrets["audit-signing"])
 
-    def lasting_cipher(self) -> AESGCM:
-        """Give the cipher for secrets in rows.
-
-        It is derived from the ring's secrets and so outlives the ring root, which a restore
-        makes anew.
-        """
-        derived = HKDFExpand(hashes.SHA256(), KEY_BYTES, b"kept-secret0")
-        return AESGCM(derived.derive(self._secrets["digest"]))
-
     def wrap(self, secret: bytes, context: bytes) -> bytes:
         """Wrap a key under the newest ring root."""
         return wrap(self._ciphers[self.version], secret, context)

@@ -81,7 +81,6 @@ class Vault:
         self._keks: OrderedDict[tuple[int, int], _BucketKey] = OrderedDict()
         self.index = BlindIndex(ring.secret("index"))
         self._digest_key = HMAC(ring.secret("digest"), hashes.SHA256())
-        self._lasting = ring.lasting_cipher()
         self._suppression_key = HMAC(ring.secret("suppression"), hashes.SHA256())
 
     @property
@@ -117,15 +116,13 @@ class Vault:
         """Wrap a secret of an installation for its row; gives ring version and wrapped bytes.
 
         For what must be used in the clear, such as the key a webhook is signed with: a copy of
-        the database alone does not open it, and a restored registry, whose ring root is a new
-        one, still does.
+        the database holds it wrapped under the ring root only.
         """
-        context = self._secret_context(label, row_id)
-        return self._ring.version, wrap(self._lasting, secret, context)
+        return self._ring.version, self._ring.wrap(secret, self._secret_context(label, row_id))
 
-    def recall_secret(self, label: str, row_id: str, wrapped: bytes) -> bytes:
+    def recall_secret(self, label: str, row_id: str, ring_version: int, wrapped: bytes) -> bytes:
         """Unwrap what `keep_secret` wrapped for the same row, or raise `UnreadableError`."""
-        return unwrap(self._lasting, wrapped, self._secret_context(label, row_id))
+        return self._ring.unwrap(ring_version, wrapped, self._secret_context(label, row_id))
 
     def _secret_context(self, label: str, row_id: str) -> bytes:
         parts = (self._tenant, label, row_id)

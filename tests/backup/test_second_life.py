@@ -3,7 +3,6 @@
 import pytest
 
 from audit import RightsKind
-from disclosure.webhooks import LABEL
 from kernel import new_id
 from members.repository import propose_pair
 from tests.support.stores import begin, create
@@ -14,7 +13,6 @@ pytestmark = pytest.mark.anyio
 SCOPES = (
     *EVERYTHING,
     "duplicates:resolve",
-    "webhooks:manage",
     "changes:read",
 )
 
@@ -125,19 +123,3 @@ async def test_no_cursor_of_the_lost_life_is_good_in_the_next_one(stored_setting
         page = (await crm.get("/v1/changes", params={"limit": 1})).json()
         following = await crm.get("/v1/changes", params={"cursor": page["next_cursor"]})
         assert following.status_code == 200, following.text
-
-
-async def test_a_restored_registry_still_signs_its_webhooks(stored_settings, kept, restore):
-    async with open_world(stored_settings) as world:
-        crm = await world.app("crm", *SCOPES)
-        runtime = world.runtime
-        secret = b"a secret of the tests"
-        version, wrapped = runtime.vault.keep_secret(LABEL, "whk_1", secret)
-        assert version == runtime.vault.ring_version
-        assert secret not in wrapped
-        await crm.register(consents={"marketing": "sms"})
-        await begin(world, kept)
-        await create(world)
-    made, _ = await restore(stored_settings, kept)
-    async with open_world(made) as world:
-        assert world.runtime.vault.recall_secret(LABEL, "whk_1", wrapped) == secret
