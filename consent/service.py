@@ -362,11 +362,7 @@ class ConsentService:
         return {gate.member_id: gate for gate in held if gate is not None}
 
     async def merge_gate(self, work: UnitOfWork, member_id: MemberId) -> None:
-        """Close a member who is from now on a part of another.
-
-        What they refuse later is told of the survivor only, so a restore to a day before this
-        must not take the two apart and go on as if nobody had said anything.
-        """
+        """Close a member who is now a part of another; the ledger knows, for noes to come."""
         await repository.set_gate_state(work, member_id, GateState.MERGED)
         await self._rights.record(work, RightsKind.MERGE, member_id, {})
 
