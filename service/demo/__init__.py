@@ -39,7 +39,9 @@ async def _tell(settings: Settings, *, port: int, serve_on: bool) -> int:
             remedy="Choose an empty one with --data-dir, or another database.url.",
         )
     with listen(HOST, port if serve_on else 0) as listening:
-        return await _tell_on(listening, stage, settings, credentials_file, serve_on=serve_on)
+        found_at = listening.getsockname()[1] if serve_on else port
+        base = f"http://{HOST}:{found_at}"
+        return await _tell_on(listening, stage, settings, credentials_file, base, serve_on=serve_on)
 
 
 async def _tell_on(
@@ -47,20 +49,19 @@ async def _tell_on(
     stage: Stage,
     settings: Settings,
     credentials_file: Path,
+    base: str,
     *,
     serve_on: bool,
 ) -> int:
     began = time.monotonic()
     made = await set_up(settings)
     async with served(settings, listening) as (runtime, serving):
-        bound = listening.getsockname()[1]
-        scene = Scene(stage, runtime, settings, bound)
+        scene = Scene(stage, runtime, settings, listening.getsockname()[1], base)
         stage.line(f"[bold]Yinyom[/]  ยินยอม  ·  registry in {made.data_dir} on {made.engine}")
         await _play(scene, credentials_file)
         stage.line(f"\n[green]✓[/] the whole story in {time.monotonic() - began:.1f} s")
         stage.line(f"  credentials of the sample clients and staff: {credentials_file}")
         if serve_on:
-            base = f"http://{HOST}:{bound}"
             stage.line(f"\nServing on [bold]{base}[/]")
             stage.line(f"  portal {base}/th/  ·  console {base}/console/  ·  API {base}/docs")
             stage.line("Codes for the portal arrive in " + str(settings.outbox_file))

@@ -79,7 +79,7 @@ async def lose_everything(
         with listen(HOST, 0) as listening:
             async with served(settings, listening, guest_server) as (runtime, _):
                 port = listening.getsockname()[1]
-                there = Scene(scene.stage, runtime, settings, port, scene.clients, scene.staff)
+                there = Scene(scene.stage, runtime, settings, port, "", scene.clients, scene.staff)
                 await _ask_restored(there, gone, withdrawn, kept)
                 await trail.verify_log(there)
 

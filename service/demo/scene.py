@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from service.demo.stage import HOST, Api, Stage
+from service.demo.stage import Api, Stage
 from service.runtime import Runtime
 from service.settings import Settings
 from service.staff import make_staff
@@ -39,12 +39,16 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(slots=True)
 class Scene:
-    """Who plays, and on which open registry."""
+    """Who plays, and on which open registry.
+
+    `port` is that of the story; `base_url` is where the registry is to be found after it.
+    """
 
     stage: Stage
     runtime: Runtime
     settings: Settings
     port: int
+    base_url: str
     clients: dict[str, dict[str, Any]] = field(default_factory=dict)
     staff: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -76,7 +80,7 @@ async def set_the_scene(scene: Scene, credentials_file: Path) -> None:
         credentials_file,
         orjson.dumps(
             {
-                "base_url": f"http://{HOST}:{scene.port}",
+                "base_url": scene.base_url,
                 "clients": scene.clients,
                 "staff": scene.staff,
                 "outbox": str(scene.settings.outbox_file.absolute()),
