@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
-from stdnum import luhn
-
 from members.normalise import Formats, Normal, normalise
 from members.repository import Finding
 from policies import SpecialWords
@@ -54,6 +52,8 @@ def _normal(kind: str, country: str) -> Callable[[str], bool]:
 
 
 def _is_card(found: str) -> bool:
+    from stdnum import luhn
+
     digits = re.sub(r"\D", "", found)
     # Thirteen digits were one old card and are every Thai identity number.
     return len(digits) != 13 and len(set(digits)) > 1 and luhn.is_valid(digits)  # noqa: PLR2004

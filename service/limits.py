@@ -12,7 +12,6 @@ from collections import OrderedDict, deque
 
 HOUR_US = 3_600 * 1_000_000
 CODES_PER_POINT = 5
-CODES_PER_ADDRESS = 20
 _MOST_KEYS = 50_000
 _KEY_BYTES = 16
 _IPV6_SITE = 64
@@ -71,10 +70,10 @@ def _site(address: str | None) -> bytes:
 class CodeLimits:
     """How many codes a contact and a network address may still ask for, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, codes_per_address: int) -> None:
         self._key = AddressKey()
         self._by_contact = SlidingWindow(CODES_PER_POINT)
-        self._by_address = SlidingWindow(CODES_PER_ADDRESS)
+        self._by_address = SlidingWindow(codes_per_address)
 
     def ask(self, address: str | None, now_us: int) -> bool:
         """Count one code that an address asks for; False when it asked too often."""

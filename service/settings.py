@@ -81,9 +81,13 @@ class LogSettings(Section):
 
 
 class MessageSettings(Section):
-    """Where one-time codes go while no SMS or mail port is configured."""
+    """Where one-time codes go while no SMS or mail port is configured, and how many an hour.
+
+    A network address may stand for a whole branch behind one router.
+    """
 
     outbox_file: Path | None = None
+    codes_per_address: int = Field(20, ge=1, le=100_000)
 
 
 class RightsSettings(Section):

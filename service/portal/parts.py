@@ -28,7 +28,8 @@ class Portal:
     """The portal's parts over one open installation."""
 
     def __init__(self, runtime: Runtime) -> None:
-        catalogue, limits = load_catalogue(), CodeLimits()
+        catalogue = load_catalogue()
+        limits = CodeLimits(runtime.settings.messages.codes_per_address)
         self.database, self.clock = runtime.database, runtime.clock
         self.audit, self.members = runtime.audit, runtime.members
         self.sessions = Sessions(runtime.database, runtime.vault, runtime.consent, runtime.clock)

@@ -64,7 +64,8 @@ def registry(
     from service.settings import Settings
 
     settings = Settings(data_dir=_copy(installed_sqlite, tmp_path_factory.mktemp("served")))
-    with served_registry(settings) as served:
+    many = {"YINYOM_MESSAGES__CODES_PER_ADDRESS": "1000"}  # every browser here has one address
+    with served_registry(settings, **many) as served:
         yield served
 
 

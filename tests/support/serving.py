@@ -303,8 +303,9 @@ class Registry:
         self.http.close()
 
     def codes(self) -> list[dict[str, Any]]:
-        """What the outbox file holds."""
-        lines = self.server.settings.outbox_file.read_text(encoding="utf-8").splitlines()
+        """What the outbox file holds; it is not there before the first code."""
+        file = self.server.settings.outbox_file
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         return [json.loads(line) for line in lines]
 
     def code_for(self, contact_point: str) -> str:
