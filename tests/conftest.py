@@ -54,6 +54,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
             folder.rmdir()
 
 
+# Whole folders and files that start servers, browsers, stores or processes to kill.
+SLOW = (
+    "tests/backup/",
+    "tests/e2e/",
+    "tests/faults/",
+    "tests/service/test_cli",
+    "test_schemathesis",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out of the fast run what starts other programs."""
+    for item in items:
+        if any(part in item.path.as_posix() for part in SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend():
     return "asyncio"
