@@ -70,7 +70,7 @@ async def test_the_examples_of_the_page_are_json(answers):
         for operation in group.operations:
             bodies = [operation.body] if operation.body else []
             for example in [one.example for one in (*bodies, *operation.answers)]:
-                if example and not example.startswith("grant_type"):
+                if example and example[0] in "{[":  # others are forms, notes, lines and pages
                     json.loads(example)
                     seen += 1
     assert seen > 10
