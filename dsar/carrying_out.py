@@ -24,6 +24,7 @@ from kernel import (
     MemberId,
     ReadSession,
     UnavailableError,
+    UnitOfWork,
     new_id,
     rfc3339,
 )
@@ -115,11 +116,18 @@ class CarryingOut:
             ticket, keys[ORDINARY], EXPORT_TABLE, request_id, stored.wrapped_key, stored.sealed
         )
 
+    async def _still_to_do(
+        self, work: UnitOfWork, caller: Caller, request_id: str
+    ) -> RightsRequest | None:
+        """Hold a request, unless another worker was quicker: a copy is made once, fetched once."""
+        seen = await self._desk.held(work, caller, request_id)
+        return seen if seen.state is RequestState.IN_PROGRESS else None
+
     # --- corrections ------------------------------------------------------------------
 
     async def _correct(
         self, request: RightsRequest, member_id: MemberId, caller: Caller
-    ) -> RightsRequest:
+    ) -> RightsRequest | None:
         async with self._database.unit_of_work() as work:
             event = self._desk.audit.draft(
                 caller,
@@ -136,7 +144,9 @@ class CarryingOut:
         values = self._desk.vault.open(ticket, keys[ORDINARY], CORRECTIONS_TABLE, request.id, cells)
         now_us = self._clock.now_us()
         async with self._database.unit_of_work() as work:
-            seen = await self._desk.held(work, caller, request.id)
+            seen = await self._still_to_do(work, caller, request.id)
+            if seen is None:
+                return None
             await self._desk.members.update(
                 work, caller, member_id, Prepared(values), now_us=now_us
             )
@@ -152,11 +162,13 @@ class CarryingOut:
 
     async def _copy(
         self, request: RightsRequest, member_id: MemberId, caller: Caller
-    ) -> RightsRequest:
+    ) -> RightsRequest | None:
         archive, left_out = await self._archive(request, member_id)
         now_us = self._clock.now_us()
         async with self._database.unit_of_work() as work:
-            seen = await self._desk.held(work, caller, request.id)
+            seen = await self._still_to_do(work, caller, request.id)
+            if seen is None:
+                return None
             await self._desk.consent.share_gate(work, member_id)
             keys = await self._desk.vault.keys_of(work, member_id)
             wrapped, sealed = self._desk.vault.seal_archive(

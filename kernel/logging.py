@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
@@ -84,6 +84,16 @@ def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> b
     return orjson.dumps(event)
 
 
+class _Stderr:
+    """The process's stderr of the moment of writing: whoever redirects it, redirects the log."""
+
+    def write(self, line: bytes) -> int:
+        return sys.stderr.buffer.write(line)
+
+    def flush(self) -> None:
+        sys.stderr.buffer.flush()
+
+
 def configure_logging(level: str = "info", stream: BinaryIO | None = None) -> None:
     """Set up structlog to write JSON lines of scrubbed events to `stream` (stderr)."""
     levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -95,7 +105,7 @@ def configure_logging(level: str = "info", stream: BinaryIO | None = None) -> No
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[level]),
-        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(stream or cast("BinaryIO", _Stderr())),
         cache_logger_on_first_use=True,
     )
 

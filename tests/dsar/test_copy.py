@@ -1,5 +1,6 @@
 """A member's own copy: all of theirs, nothing of anybody else's, sealed at rest, fetched once."""
 
+import asyncio
 import csv
 import io
 import json
@@ -101,7 +102,7 @@ async def test_a_copy_rests_sealed(desk, crm):
 
 async def test_a_session_or_an_old_code_fetches_nothing(settings):
     clock = JumpingClock()
-    async with open_world(settings, clock=clock) as world:
+    async with open_world(settings, clock=clock, background=False) as world:
         crm, desk = await world.app(), Desk(world)
         done = await copied(desk, await world.member_id(await crm.register(MINE)))
         with pytest.raises(IdentityNotProvenError):
@@ -125,14 +126,14 @@ async def test_a_copy_is_fetched_once_and_then_gone(desk, crm):
 
 async def test_a_copy_nobody_fetches_runs_out(settings):
     clock = JumpingClock()
-    async with open_world(settings, clock=clock) as world:
+    async with open_world(settings, clock=clock, background=False) as world:
         crm, desk = await world.app(), Desk(world)
         done = await copied(desk, await world.member_id(await crm.register(MINE)))
         clock.jump_us = 73 * 3_600_000_000
         await desk.prove(done)
         with pytest.raises(ExportGoneError):
             await desk.rights.export(desk.member, done.id)
-        await desk.rights.look_after(staff(brand="*"))  # or the worker, whose hour has come too
+        await desk.rights.look_after(staff(brand="*"))
         assert await world.fetch("SELECT 1 FROM rights_export") == []
 
 
@@ -174,6 +175,25 @@ async def test_what_is_moved_elsewhere_says_nothing_of_who_read_it(desk, crm):
     files = files_of(await fetched(desk, done))
     assert json.loads(files["data.json"])["disclosures"] is None
     assert '<html lang="en">' in files["index.html"]
+
+
+async def test_two_workers_at_once_make_one_copy(desk, crm):
+    member_id = await desk.world.member_id(await crm.register(MINE))
+    request = await desk.open(member_id, Right.ACCESS)
+    await desk.do("fulfil", staff(), request.id)
+    made = await asyncio.gather(*(desk.carry_out(request) for _ in range(4)))
+    assert len([done for done in made if done is not None]) == 1
+    assert len(await desk.world.events("rights_request.carry_out")) == 1
+
+
+async def test_two_workers_at_once_correct_once(desk, crm):
+    member_id = await desk.world.member_id(await crm.register(MINE))
+    details = {"fields": {"family_name": "ใจงาม"}}
+    request = await desk.open(member_id, Right.RECTIFICATION, details=details)
+    await desk.do("fulfil", staff(), request.id)
+    made = await asyncio.gather(*(desk.carry_out(request) for _ in range(4)))
+    assert len([done for done in made if done is not None]) == 1
+    assert len(await desk.world.events("rights_request.carry_out")) == 1
 
 
 async def test_making_a_copy_twice_leaves_one(desk, crm):

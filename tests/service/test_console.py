@@ -309,7 +309,7 @@ async def test_another_brands_member_is_not_found(at_sqlite):
     assert "Nobody here has it" in page.text
 
 
-@pytest.mark.parametrize("value", ["", "abc", "0" * 400])
+@pytest.mark.parametrize("value", ["", "not-a-phone", "0" * 400])
 async def test_a_value_that_cannot_be_is_not_looked_up_and_not_repeated(at_sqlite, value):
     browser = await at_sqlite.sign_in("dpo")
     await browser.open("/console/members")

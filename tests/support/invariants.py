@@ -18,7 +18,8 @@ from vault import ORDINARY, PSEUDONYM, AccessTicket
 
 
 async def assert_sound(world: World) -> None:
-    """Check every rule; sequences what waits first."""
+    """Check every rule; stops the background for good and sequences what waits first."""
+    await world.rest()
     await world.runtime.sequencer.drain()
     await assert_log_is_whole(world)
     await assert_members_are_whole(world)

@@ -226,6 +226,12 @@ class World:
         async with self.runtime.database.unit_of_work() as work:
             await self.runtime.consent.restrict(work, member_id, on=on)
 
+    async def rest(self) -> None:
+        """Stop whatever runs beside the test, so that what it reads is of one moment."""
+        runtime = self.runtime
+        for part in (runtime.webhooks, runtime.worker, runtime.courier, runtime.sequencer):
+            await part.stop()
+
     async def fetch(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """Read what has been committed, past the application; parameters are `:name`."""
         return await fetch(self.settings, sql, **parameters)
