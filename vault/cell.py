@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault.errors import UnreadableError
 
-LABEL = b"cell0"
+LABEL = b"cell1"
 SUITE_AES_256_GCM = 1
 NONCE_BYTES = 12
 TAG_BYTES = 16

@@ -31,6 +31,6 @@ class BlindIndex:
 
 
 def _keyed(secret: bytes, kind: str) -> HMAC:
-    info = b"index0" + length_prefixed(kind) + INDEX_VERSION.to_bytes(2)
+    info = b"index1" + length_prefixed(kind) + INDEX_VERSION.to_bytes(2)
     key = HKDFExpand(hashes.SHA256(), 32, info).derive(secret)
     return HMAC(key, hashes.SHA256())

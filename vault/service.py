@@ -126,7 +126,7 @@ class Vault:
 
     def _secret_context(self, label: str, row_id: str) -> bytes:
         parts = (self._tenant, label, row_id)
-        return b"secret0" + b"".join(length_prefixed(part) for part in parts)
+        return b"secret1" + b"".join(length_prefixed(part) for part in parts)
 
     # --- keys -------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class Vault:
 
     def _archive_context(self, table: str, row_id: str) -> bytes:
         parts = length_prefixed(self._tenant) + length_prefixed(table)
-        return b"archive0" + parts + id_bytes(row_id)
+        return b"archive1" + parts + id_bytes(row_id)
 
     # --- blind indexes ----------------------------------------------------------------
 
@@ -341,7 +341,7 @@ class Vault:
 
     def _suppression_tag(self, kind: str, tag: bytes) -> bytes:
         mac = self._suppression_key.copy()
-        mac.update(b"suppression0" + length_prefixed(kind) + tag)
+        mac.update(b"suppression1" + length_prefixed(kind) + tag)
         return mac.finalize()[:16]
 
     async def find(
@@ -418,12 +418,12 @@ class Vault:
 
 
 def _bucket_context(tenant: str, bucket: int, version: int) -> bytes:
-    return b"bucket0" + length_prefixed(tenant) + bucket.to_bytes(4) + version.to_bytes(4)
+    return b"bucket1" + length_prefixed(tenant) + bucket.to_bytes(4) + version.to_bytes(4)
 
 
 @lru_cache(maxsize=256)
 def _key_labels(tenant: str, kind: str) -> tuple[bytes, bytes]:
-    return b"key0" + length_prefixed(tenant), length_prefixed(kind)
+    return b"key1" + length_prefixed(tenant), length_prefixed(kind)
 
 
 def _key_context(

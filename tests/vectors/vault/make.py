@@ -65,16 +65,16 @@ def open_ring(document, kms_root):
 
 
 def bucket_context(tenant, bucket, version):
-    return b"bucket0" + lp(tenant) + u32(bucket) + u32(version)
+    return b"bucket1" + lp(tenant) + u32(bucket) + u32(version)
 
 
 def key_context(tenant, owner, kind, version, bucket, bucket_version):
-    head = b"key0" + lp(tenant) + id_bytes(owner) + lp(kind)
+    head = b"key1" + lp(tenant) + id_bytes(owner) + lp(kind)
     return head + u32(version) + u32(bucket) + u32(bucket_version)
 
 
 def cell_context(tenant, table, field, row, version):
-    return b"cell0" + bytes((1, version)) + lp(tenant) + lp(table) + lp(field) + id_bytes(row)
+    return b"cell1" + bytes((1, version)) + lp(tenant) + lp(table) + lp(field) + id_bytes(row)
 
 
 def open_cell(key, cell, tenant, table, field, row):
@@ -141,7 +141,7 @@ def hkdf_expand(key, info):
 
 
 def tag_of(secret, kind, form):
-    key = hkdf_expand(secret, b"index0" + lp(kind) + (1).to_bytes(2, "big"))
+    key = hkdf_expand(secret, b"index1" + lp(kind) + (1).to_bytes(2, "big"))
     return hmac.new(key, form.encode(), "sha256").digest()[:16]
 
 
