@@ -15,7 +15,7 @@ from typing import Any
 from audit import LogDamagedError, export_log, pending, verify_stored_log
 from consent import consent_counts
 from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id
-from members import PROFILES, ImportReport, Profile, count_members
+from members import PROFILES, ImportReport, Profile
 from service.backup_commands import BACKUP_COMMANDS
 from service.consent_commands import CONSENT_COMMANDS
 from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
@@ -26,7 +26,7 @@ from service.runtime import Runtime
 from service.settings import NAME_PATTERN
 from service.staff_commands import STAFF_COMMANDS
 from service.tasks import system_caller
-from vault import bucket_count, key_counts
+from service.vault_commands import VAULT_COMMANDS
 
 Progress = Callable[[int, int], None]
 Command = Callable[..., Awaitable[dict[str, Any]]]
@@ -228,22 +228,6 @@ async def audit_key(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     return {"vkey": runtime.audit.vkey, "origin": runtime.audit.origin}
 
 
-async def vault_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
-    """Count keys by kind and version."""
-    async with runtime.database.read() as session:
-        counts = await key_counts(session)
-        buckets = await bucket_count(session)
-        members = await count_members(session)
-    return {
-        "tenant": runtime.vault.tenant,
-        "key_ring": runtime.vault.ring_id,
-        "ring_version": runtime.vault.ring_version,
-        "bucket_keys": buckets,
-        "members": members,
-        "keys": [{"kind": kind, "version": version, "count": n} for kind, version, n in counts],
-    }
-
-
 async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     """Ask every part whether it is well; states are `ok`, `warn` or `bad`."""
     settings = runtime.settings
@@ -321,10 +305,10 @@ COMMANDS: Mapping[str, Command] = {
     "audit.prove": audit_prove,
     "audit.verify_db": audit_verify_db,
     "audit.key": audit_key,
-    "vault.status": vault_status,
     "doctor": doctor,
     **CONSENT_COMMANDS,
     **MEMBERS_COMMANDS,
     **RIGHTS_COMMANDS,
     **STAFF_COMMANDS,
+    **VAULT_COMMANDS,
 }

@@ -29,6 +29,7 @@ from service.cli.shell import (
     table,
 )
 from service.cli.staff import staff_app
+from service.cli.vault import show_health, vault_app
 
 app = typer.Typer(
     name="yinyom",
@@ -41,7 +42,6 @@ app = typer.Typer(
 clients_app = typer.Typer(help="Internal apps: ids, secrets, scopes.", no_args_is_help=True)
 members_app = typer.Typer(help="Members: import, find, erase.", no_args_is_help=True)
 policies_app = typer.Typer(help="The policy pack.", no_args_is_help=True)
-vault_app = typer.Typer(help="Keys.", no_args_is_help=True)
 app.add_typer(clients_app, name="clients")
 app.add_typer(staff_app, name="staff")
 app.add_typer(members_app, name="members")
@@ -188,20 +188,7 @@ def doctor(
             ),
         )
         return
-    _doctor(as_json=as_json)
-
-
-def _doctor(*, as_json: bool) -> None:
-    answer = ask("doctor", {}, as_json=as_json)
-    marks = {"ok": "✓ ok", "warn": "! look", "bad": "✗ bad"}
-    rows = [[c["check"], marks[c["state"]], c["says"]] for c in answer["checks"]]
-    show(
-        answer,
-        as_json=as_json,
-        text=lambda: table("Checked", ["Part", "State", "Says"], rows, "nothing to check"),
-    )
-    if not answer["ok"]:
-        sys.exit(FAILED_CHECK)
+    show_health(as_json=as_json)
 
 
 # --- clients --------------------------------------------------------------------------
@@ -429,33 +416,6 @@ def policies_activate(as_json: Json = False) -> None:
         as_json=as_json,
         text=lambda: say(f"{digest} is active; restart the servers", DONE),
     )
-
-
-# --- vault ----------------------------------------------------------------------------
-
-
-@vault_app.command("status")
-def vault_status(as_json: Json = False) -> None:
-    """Count keys by kind and version."""
-    answer = ask("vault.status", {}, as_json=as_json)
-
-    def text() -> None:
-        say(f"tenant {answer['tenant']}, key ring {answer['key_ring']} v{answer['ring_version']}")
-        say(f"{answer['members']} members, {answer['bucket_keys']} bucket keys")
-        table(
-            "Keys",
-            ["Kind", "Version", "Keys"],
-            [[k["kind"], str(k["version"]), str(k["count"])] for k in answer["keys"]],
-            "No key yet.",
-        )
-
-    show(answer, as_json=as_json, text=text)
-
-
-@vault_app.command("doctor")
-def vault_doctor(as_json: Json = False) -> None:
-    """Check keys, recovery kit and everything else."""
-    _doctor(as_json=as_json)
 
 
 def main() -> None:
