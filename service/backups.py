@@ -29,11 +29,12 @@ from backup import (
     read_shelf,
 )
 from kernel import Clock, ConfigurationError, Database
-from service.files import KEY_RING_FILE, KMS_ROOT_FILE, RING_BACKUP_FILE
+from service.files import KEY_RING_FILE, RING_BACKUP_FILE
+from service.kms import new_key_provider
 from service.lock import DataDirLock
 from service.schema import HEAD, migrate
-from service.settings import DatabaseSettings, Settings, VaultSettings
-from vault import FileKeyProvider, KeyProvider, KeyRing, PassingKeyProvider, Vault, write_private
+from service.settings import DatabaseSettings, KmsSettings, Settings, VaultSettings
+from vault import KeyProvider, KeyRing, PassingKeyProvider, Vault, write_private
 
 _STAGING_SCHEMA = "yinyom_restoring"
 _PINNED = "# Backup key: "
@@ -156,13 +157,15 @@ class _Draft:
 class _Keys:
     """What both stagings do with keys."""
 
-    def __init__(self, draft: _Draft) -> None:
+    def __init__(self, draft: _Draft, kms: KmsSettings) -> None:
         self._draft = draft
+        # The files of the restored keys lie in the draft: a root file elsewhere is another's.
+        self._kms = kms.model_copy(update={"root_file": None})
         self.key_ring = draft.folder / "keys" / KEY_RING_FILE
 
     def provider(self) -> KeyProvider:
-        """Make a new KMS root in a file."""
-        return FileKeyProvider.create(self.key_ring.with_name(KMS_ROOT_FILE))
+        """Give the KMS of the settings, with a root in it."""
+        return new_key_provider(self._kms, self.key_ring.parent)
 
     def keep(self, ring: KeyRing, recipients: Recipients) -> None:
         """Write the ring backup that the same recovery kit opens."""
@@ -174,7 +177,7 @@ class SqliteStaging(_Keys):
     """Builds a whole data directory and renames it."""
 
     def __init__(self, settings: Settings, target: Path, needed_bytes: int) -> None:
-        super().__init__(_Draft(target))
+        super().__init__(_Draft(target), settings.kms)
         self._needed = needed_bytes
         self._settings = settings.model_copy(
             update={
@@ -216,7 +219,7 @@ class PostgresStaging(_Keys):
     """Builds a schema beside the empty `public` and renames it; keys go into a folder."""
 
     def __init__(self, settings: Settings, url: str, target: Path, needed_bytes: int) -> None:
-        super().__init__(_Draft(target))
+        super().__init__(_Draft(target), settings.kms)
         self._url = url
         self._needed = needed_bytes
         staged = f"{url}{'&' if '?' in url else '?'}search_path={_STAGING_SCHEMA}"

@@ -5,7 +5,6 @@ another version, a policy pack that was changed and not activated.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from audit import AuditLog, RightsLedger, Sequencer, Signer
 from backup import Backups, LedgerShipping
@@ -53,7 +52,7 @@ from service.auth.gatekeeper import TokenGatekeeper
 from service.backups import wire_backups
 from service.claims import CLAIM_CODE_WANTED, Claims
 from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
-from service.files import KEY_RING_FILE, KMS_ROOT_FILE
+from service.kms import open_ring
 from service.lock import DataDirLock
 from service.matching import follow_members
 from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
@@ -63,7 +62,7 @@ from service.settings import Settings
 from service.staff import Approvals, Staff
 from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
 from service.webhook_poster import WebhookPoster
-from vault import FileKeyProvider, KeyRing, Vault, open_key_ring
+from vault import KeyRing, Vault
 
 BACKUP = "backup"
 CHANGE_RETENTION = "change_retention"
@@ -85,11 +84,6 @@ def open_database(settings: Settings) -> Database:
     from kernel.sqlite import SqliteDatabase
 
     return SqliteDatabase(settings.database_file)
-
-
-def open_ring(keys_dir: Path) -> KeyRing:
-    """Open the key ring with the file KMS."""
-    return open_key_ring(keys_dir / KEY_RING_FILE, FileKeyProvider(keys_dir / KMS_ROOT_FILE))
 
 
 @dataclass(slots=True)
@@ -147,7 +141,7 @@ class Runtime:
             )
         lock = None if settings.on_postgres else _locked(settings)
         try:
-            ring = open_ring(settings.keys_dir)
+            ring = open_ring(settings)
             await check_schema(settings)
             pack = load_pack(settings.policies.pack_dir)
             database = open_database(settings)

@@ -30,6 +30,18 @@ class VaultSettings(Section):
     bucket_bits: int = Field(0, ge=0, le=16)
 
 
+class KmsSettings(Section):
+    """Which KMS keeps the root key, and how it is reached; there is no default key.
+
+    Secrets are best given as files: `YINYOM_KMS__…_FILE`. The erasable secret exists only where
+    a KMS cannot destroy one version of its root at once (docs/formats/keys.md).
+    """
+
+    provider: Literal["file"] = "file"
+    root_file: Path | None = None
+    erasable_dir: Path | None = None
+
+
 class PolicySettings(Section):
     """The customer's own policy pack, laid over the packaged one."""
 
@@ -142,6 +154,7 @@ class Settings(SettingsRoot):
     jurisdiction: str = Field("TH", pattern=r"^[A-Z]{2}(-[A-Z]{2})?$")
     database: DatabaseSettings = DatabaseSettings()
     vault: VaultSettings = VaultSettings()
+    kms: KmsSettings = KmsSettings()
     policies: PolicySettings = PolicySettings()
     audit: AuditSettings = AuditSettings()
     controller: ControllerSettings = ControllerSettings()

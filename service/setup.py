@@ -22,17 +22,16 @@ from kernel import (
 from policies import PackError, PolicyPack, check_succession, load_pack
 from service.backups import kit_recipients, kit_remark
 from service.facts import FACT_KIT, FACT_ORIGIN, FACT_POLICY, FACT_RING, FACT_TENANT
-from service.files import KEY_RING_FILE, KMS_ROOT_FILE, RECOVERY_KIT_FILE, RING_BACKUP_FILE
+from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
+from service.kms import make_ring, open_ring
 from service.lock import DataDirLock
-from service.runtime import open_database, open_ring
+from service.runtime import open_database
 from service.schema import migrate
 from service.settings import Settings
 from service.tasks import system_caller
 from vault import (
-    FileKeyProvider,
     KeyRing,
     Vault,
-    create_key_ring,
     open_ring_backup,
     write_recovery_kit,
 )
@@ -61,7 +60,7 @@ async def set_up(settings: Settings, *, clock: Clock | None = None) -> Setup:
         )
     try:
         pack = load_pack(settings.policies.pack_dir)
-        ring = _make_ring(settings)
+        ring = make_ring(settings)
         kit = settings.data_dir / RECOVERY_KIT_FILE
         backup = settings.keys_dir / RING_BACKUP_FILE
         kit_is_new = not backup.exists()
@@ -95,7 +94,7 @@ async def activate_policies(
     pack = load_pack(settings.policies.pack_dir)
     if active is not None and (findings := check_succession(active, pack)):
         raise PackError(findings)
-    ring = open_ring(settings.keys_dir)
+    ring = open_ring(settings)
     signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
     await _record(settings, ring, pack, AuditLog(signer, clock or SystemClock(), pack.digest))
     return pack.digest
@@ -110,19 +109,6 @@ def _make_data_dir(settings: Settings) -> None:
             "the data directory cannot be made",
             remedy="Choose another with --data-dir, or make its parent writable.",
         ) from error
-
-
-def _make_ring(settings: Settings) -> KeyRing:
-    root, ring = settings.keys_dir / KMS_ROOT_FILE, settings.keys_dir / KEY_RING_FILE
-    if ring.exists():
-        return open_ring(settings.keys_dir)
-    if not settings.on_postgres and settings.database_file.exists():
-        raise ConfigurationError(
-            "there is a database here, but not its key ring",
-            remedy="Put the keys directory back. A new key ring could open nothing in it.",
-        )
-    provider = FileKeyProvider(root) if root.exists() else FileKeyProvider.create(root)
-    return create_key_ring(ring, provider, settings.tenant)
 
 
 async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: AuditLog) -> None:

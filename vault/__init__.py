@@ -6,15 +6,13 @@ event of the disclosure has committed.
 
 from vault.errors import KeyRingError, UnreadableError
 from vault.index import INDEXED_KINDS
-from vault.keyring import (
+from vault.keyring import KeyRing, create_key_ring, open_key_ring
+from vault.private_files import read_private, write_private
+from vault.providers import (
     FileKeyProvider,
     KeyProvider,
-    KeyRing,
     PassingKeyProvider,
-    create_key_ring,
-    open_key_ring,
-    read_private,
-    write_private,
+    ProviderHealth,
 )
 from vault.recovery import open_ring_backup, write_recovery_kit
 from vault.repository import (
@@ -42,6 +40,7 @@ __all__ = [
     "KeyRingError",
     "OwnerKey",
     "PassingKeyProvider",
+    "ProviderHealth",
     "RingBackup",
     "RingKey",
     "StoredTag",

@@ -1,210 +1,281 @@
-"""The key ring: the KMS root, the ring root, and the secrets that never enter the database.
+"""The key ring: the ring roots, and the secrets that never enter the database.
 
-The KMS root opens the ring root once, at start; the ring root wraps bucket keys (in the
-database) and the ring's own secrets: index, suppression, ledger tags and signing seeds. These
+One call to the KMS opens one outer key, and that opens everything: the living ring roots, which
+wrap bucket keys (in the database), and under the newest of them the ring's own secrets. Those
 live only in this file, so that a thief of the database, or of a data backup, can neither
-enumerate phone numbers against blind indexes nor sign a checkpoint. There is no default key:
-without a key ring nothing starts.
+enumerate phone numbers against blind indexes nor sign a checkpoint. Where the KMS cannot destroy
+one version of its root, a secret beside the file that can be overwritten is mixed in. There is
+no default key: without a key ring nothing starts.
 """
 
-import base64
 import os
-import stat
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import orjson
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from kernel import new_random_id
-from vault.cell import NONCE_BYTES, length_prefixed
+from kernel import UnavailableError, new_random_id
 from vault.errors import KeyRingError, UnreadableError
+from vault.private_files import locked
+from vault.providers import KeyProvider
+from vault.ring_file import (
+    FORMAT,
+    Erasables,
+    StoredRing,
+    read_ring_file,
+    ring_context,
+    write_ring_file,
+)
+from vault.wrapping import KEY_BYTES, unwrap, unwrap_into, wipe, wrap
 
-FORMAT = "yinyom-key-ring/0"
-KEY_BYTES = 32
 SECRETS = ("index", "suppression", "ledger-tag", "digest", "audit-signing", "receipt-signing")
-_PRIVATE_FILE = 0o600
-_PRIVATE_FOLDER = 0o700
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_SECRET_NAME = re.compile(r"[a-z]+(-[a-z]+)*(/[1-9][0-9]{0,3})?")
 
 
-class KeyProvider(Protocol):
-    """Wraps and unwraps small secrets under a root that never leaves it."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a key ring is, where its erasable secret is, and what opens it."""
 
-    name: str
-
-    def wrap(self, secret: bytes, context: bytes) -> bytes:
-        """Protect a secret, bound to its context."""
-        ...
-
-    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        """Open what `wrap` made, in the same context, or raise `UnreadableError`."""
-        ...
+    path: Path
+    erasables: Erasables
+    provider: KeyProvider
 
 
-def wrap(cipher: AESGCM, secret: bytes, context: bytes) -> bytes:
-    """Wrap a key: `nonce(12) ‖ ciphertext ‖ tag(16)`, bound to its context."""
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + cipher.encrypt(nonce, secret, context)
+@dataclass(frozen=True, slots=True, repr=False)
+class _Opened:
+    """What a key ring file holds, opened: replaced as a whole, never changed."""
+
+    stored: StoredRing
+    wrapping: AESGCM
+    ciphers: Mapping[int, AESGCM]
+    secrets: Mapping[str, bytes] = field(repr=False)
 
 
-def unwrap(cipher: AESGCM, wrapped: bytes, context: bytes) -> bytes:
-    """Unwrap a key in its context, or raise `UnreadableError`."""
-    try:
-        return cipher.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], context)
-    except (InvalidTag, ValueError) as error:
-        raise UnreadableError from error
-
-
-class FileKeyProvider:
-    """A root key in a file that only its owner may read; for one shop on one machine."""
-
-    name = "file"
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        text = read_private(path, "the KMS root key")
-        try:
-            key = bytes.fromhex(text.decode("ascii").strip())
-        except ValueError as error:
-            raise KeyRingError(f"{path.name} does not hold a key") from error
-        if len(key) != KEY_BYTES:
-            raise KeyRingError(f"{path.name} does not hold a 256-bit key")
-        self._cipher = AESGCM(key)
-
-    @classmethod
-    def create(cls, path: Path) -> "FileKeyProvider":
-        """Make a new root; an existing file is never overwritten."""
-        write_private(path, os.urandom(KEY_BYTES).hex().encode() + b"\n")
-        return cls(path)
-
-    def wrap(self, secret: bytes, context: bytes) -> bytes:
-        """Protect a secret under the root."""
-        return wrap(self._cipher, secret, context)
-
-    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        """Open a secret under the root."""
-        return unwrap(self._cipher, wrapped, context)
-
-
-class PassingKeyProvider:
-    """A root key in RAM alone: what it wrapped is noise when the process has ended."""
-
-    name = "passing"
-
-    def __init__(self) -> None:
-        self._cipher = AESGCM(os.urandom(KEY_BYTES))
-
-    def wrap(self, secret: bytes, context: bytes) -> bytes:
-        """Protect a secret under the root."""
-        return wrap(self._cipher, secret, context)
-
-    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        """Open a secret under the root."""
-        return unwrap(self._cipher, wrapped, context)
-
-
-def read_private(path: Path, what: str) -> bytes:
-    """Read a secret file; refuse one that other users of the machine could read."""
-    try:
-        mode = path.stat().st_mode
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise KeyRingError(
-            f"{what} is missing: {path.name} is not in {path.parent.name}/",
-            remedy="Run `yinyom init` for a new registry, or put the key back where it was.",
-        ) from error
-    except OSError as error:
-        raise KeyRingError(f"{what} cannot be read: {path.name}") from error
-    if mode & _OTHERS:
-        raise KeyRingError(
-            f"{path.name} can be read by other users of this machine",
-            remedy=f"chmod 600 {path.name}, and rotate the key if somebody may have read it.",
-        )
-    return data
-
-
-def write_private(path: Path, data: bytes, *, replace: bool = False) -> None:
-    """Write a secret file durably and atomically, readable by its owner alone."""
-    path.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-    if path.exists() and not replace:
-        raise KeyRingError(f"{path.name} exists already and is not overwritten")
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@dataclass(slots=True)
 class KeyRing:
-    """An opened key ring: ring-root ciphers by version, and the ring's secrets in RAM."""
+    """An opened key ring: ring-root ciphers by version, and the ring's secrets in RAM.
 
-    id: str
-    tenant: str
-    version: int
-    _roots: dict[int, bytes] = field(repr=False)
-    _ciphers: dict[int, AESGCM] = field(repr=False)
-    _secrets: dict[str, bytes] = field(repr=False)
+    Whatever changes it is in the file, durably, before it is in RAM. Every change holds the
+    folder of keys, reads what the file says now and replaces it as a whole, so two processes may
+    change it at once, and one that dies leaves the old state or the new one.
+    """
+
+    def __init__(self, place: _Place, opened: _Opened) -> None:
+        self._place = place
+        self._now = opened
+
+    def __repr__(self) -> str:
+        return f"<key ring {self.id} of {self.tenant}, version {self.version}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key ring is not pickled")
+
+    @property
+    def id(self) -> str:
+        """The identity of the ring; the database remembers it."""
+        return self._now.stored.id
+
+    @property
+    def tenant(self) -> str:
+        """The controller whose keys these are."""
+        return self._now.stored.tenant
+
+    @property
+    def version(self) -> int:
+        """The newest version of the ring root."""
+        return max(self._now.ciphers)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The living versions of the ring root, the oldest first."""
+        return tuple(sorted(self._now.ciphers))
+
+    @property
+    def provider(self) -> KeyProvider:
+        """The KMS that opens this ring."""
+        return self._place.provider
+
+    # --- using it ---------------------------------------------------------------------
 
     def secret(self, name: str) -> bytes:
-        """Give a 32-byte secret of the ring, such as `index` or `audit-signing`."""
-        return self._secrets[name]
+        """Give a 32-byte secret of the ring, such as `audit-signing` or `index/2`."""
+        return self._now.secrets[name]
 
     def secrets(self) -> dict[str, bytes]:
         """Give every secret of the ring by name, for a ring backup."""
-        return dict(self._secrets)
+        return dict(self._now.secrets)
 
     def backup_seed(self) -> bytes:
         """Give the Ed25519 seed that signs backups: a key of its own, derived."""
         info = b"backup-signing0"
-        return HKDFExpand(hashes.SHA256(), KEY_BYTES, info).derive(self._secrets["audit-signing"])
+        return HKDFExpand(hashes.SHA256(), KEY_BYTES, info).derive(self.secret("audit-signing"))
 
     def wrap(self, secret: bytes, context: bytes) -> bytes:
         """Wrap a key under the newest ring root."""
-        return wrap(self._ciphers[self.version], secret, context)
+        ciphers = self._now.ciphers
+        return wrap(ciphers[max(ciphers)], secret, context)
 
     def unwrap(self, version: int, wrapped: bytes, context: bytes) -> bytes:
         """Unwrap a key under a ring root version; `UnreadableError` when that one is gone."""
-        cipher = self._ciphers.get(version)
+        cipher = self._now.ciphers.get(version)
         if cipher is None:
             raise UnreadableError
         return unwrap(cipher, wrapped, context)
 
     def material(self) -> bytes:
         """Give everything a recovery kit must be able to bring back, as one secret document."""
+        now = self._now
         return orjson.dumps(
             {
                 "format": FORMAT,
                 "id": self.id,
                 "tenant": self.tenant,
-                "roots": {str(v): root.hex() for v, root in self._roots.items()},
-                "secrets": {name: value.hex() for name, value in self._secrets.items()},
+                "roots": {
+                    str(version): unwrap(
+                        now.wrapping, wrapped, _root_context(now.stored, version)
+                    ).hex()
+                    for version, wrapped in now.stored.roots.items()
+                },
+                "secrets": {name: value.hex() for name, value in now.secrets.items()},
             },
             option=orjson.OPT_SORT_KEYS,
         )
 
+    # --- changing it ------------------------------------------------------------------
 
-def _context(ring_id: str, tenant: str, name: str) -> bytes:
-    return b"ring0" + length_prefixed(ring_id) + length_prefixed(tenant) + length_prefixed(name)
+    def reopen(self) -> "KeyRing":
+        """Take over what another process wrote; asks the KMS only when the outer key is new."""
+        with locked(self._place.path.parent):
+            self._now = self._fresh()
+        return self
+
+    def add_root(self) -> "KeyRing":
+        """Make a ring root of the next version; it wraps from now on, the older ones still open."""
+
+        def change(now: _Opened) -> StoredRing:
+            version = max(now.ciphers) + 1
+            root = bytearray(os.urandom(KEY_BYTES))
+            try:
+                return _under_new_root(now, version, root)
+            finally:
+                wipe(root)
+
+        return self._change(change)
+
+    def drop_roots(self, below: int) -> "KeyRing":
+        """Forget the ring roots under a version; the newest one always stays.
+
+        Copies of the old file still hold them until `rotate_kms` or `rewrap_outer` has made the
+        key that opens those copies unobtainable.
+        """
+
+        def change(now: _Opened) -> StoredRing:
+            if below > max(now.ciphers):
+                raise KeyRingError("the newest ring root is in use and is not dropped")
+            kept = {v: wrapped for v, wrapped in now.stored.roots.items() if v >= below}
+            return replace(now.stored, roots=kept)
+
+        return self._change(change)
+
+    def add_secret(self, name: str) -> bytes:
+        """Make a secret of the ring, such as `index/2`; one that is there is given as it is."""
+        if not _SECRET_NAME.fullmatch(name):
+            raise KeyRingError("that is no name of a secret")
+
+        def change(now: _Opened) -> StoredRing:
+            if name in now.secrets:
+                return now.stored
+            newest = now.ciphers[max(now.ciphers)]
+            wrapped = wrap(newest, os.urandom(KEY_BYTES), _context(now.stored, name))
+            return replace(now.stored, secrets={**now.stored.secrets, name: wrapped})
+
+        return self._change(change).secret(name)
+
+    def drop_secret(self, name: str) -> "KeyRing":
+        """Forget a secret of the ring; the ones without which nothing starts always stay."""
+
+        def change(now: _Opened) -> StoredRing:
+            kept = {n: wrapped for n, wrapped in now.stored.secrets.items() if n != name}
+            if not is_complete(kept):
+                raise KeyRingError("a ring is nothing without that secret")
+            return replace(now.stored, secrets=kept)
+
+        return self._change(change)
+
+    def rewrap_outer(self) -> "KeyRing":
+        """Wrap the ring under a fresh outer key of the KMS's newest root: one call to the KMS.
+
+        Where the KMS destroys no versions, the erasable secret is replaced with it and the old
+        one overwritten, so that no copy of the old file opens again.
+        """
+        with locked(self._place.path.parent):
+            now = self._fresh()
+            stored, wrapping = _under_new_outer(self._place, now)
+            write_ring_file(self._place.path, stored)
+            self._now = replace(now, stored=stored, wrapping=wrapping)
+            self._place.erasables.destroy_others(stored.id, stored.erasable)
+        return self
+
+    def rotate_kms(self) -> str:
+        """Rotate the KMS root, wrap the ring under it, destroy what opened the ring before.
+
+        Safe to repeat after a crash anywhere: the ring is wrapped anew before an old version is
+        destroyed, and old versions that a dead process left behind are destroyed with the rest.
+        """
+        provider = self._place.provider
+        with locked(self._place.path.parent):
+            self._now = self._fresh()
+            version = provider.rotate()
+            self.rewrap_outer()
+            if provider.destroys:
+                health = provider.health()
+                if not health.ok:
+                    raise UnavailableError(
+                        f"the old root of the KMS was not destroyed: {health.says}",
+                        remedy="The ring opens. Rotate again when the KMS answers.",
+                    )
+                for old in health.versions:
+                    if old != version:
+                        provider.destroy(old)
+        return version
+
+    def _change(self, act: Callable[[_Opened], StoredRing]) -> "KeyRing":
+        with locked(self._place.path.parent):
+            now = self._fresh()
+            stored = act(now)
+            if stored is not now.stored:
+                write_ring_file(self._place.path, stored)
+            self._now = _open(stored, now.wrapping)
+        return self
+
+    def _fresh(self) -> _Opened:
+        stored = read_ring_file(self._place.path, is_complete)
+        now = self._now
+        if stored == now.stored:
+            return now
+        if stored.id != now.stored.id or stored.tenant != now.stored.tenant:
+            raise KeyRingError(
+                f"{self._place.path.name} was replaced by another ring while this one was open",
+                remedy="Put back the ring that belongs to this database, or start again.",
+            )
+        same_outer = (stored.outer, stored.erasable) == (now.stored.outer, now.stored.erasable)
+        with _explained():
+            wrapping = now.wrapping if same_outer else _open_outer(self._place, stored)
+            return _open(stored, wrapping)
 
 
-def create_key_ring(path: Path, provider: KeyProvider, tenant: str) -> KeyRing:
+def create_key_ring(
+    path: Path, provider: KeyProvider, tenant: str, *, erasable_dir: Path | None = None
+) -> KeyRing:
     """Make a key ring with fresh random keys and write it, wrapped, to `path`."""
     secrets = {name: os.urandom(KEY_BYTES) for name in SECRETS}
-    return renew_key_ring(path, provider, new_random_id("ring"), tenant, 1, secrets)
+    ring_id = new_random_id("ring")
+    return renew_key_ring(path, provider, ring_id, tenant, 1, secrets, erasable_dir=erasable_dir)
 
 
 def renew_key_ring(
@@ -213,82 +284,136 @@ def renew_key_ring(
     ring_id: str,
     tenant: str,
     version: int,
-    secrets: dict[str, bytes],
+    secrets: Mapping[str, bytes],
+    *,
+    erasable_dir: Path | None = None,
 ) -> KeyRing:
     """Write a key ring of known secrets under a fresh ring root, as a restore does."""
-    root = os.urandom(KEY_BYTES)
-    cipher = AESGCM(root)
-    document = {
-        "format": FORMAT,
-        "id": ring_id,
-        "tenant": tenant,
-        "kms": provider.name,
-        "roots": {
-            str(version): _text(provider.wrap(root, _context(ring_id, tenant, f"root/{version}")))
-        },
-        "secrets": {
-            name: _text(wrap(cipher, secret, _context(ring_id, tenant, name)))
-            for name, secret in secrets.items()
-        },
-    }
-    write_private(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    return KeyRing(ring_id, tenant, version, {version: root}, {version: cipher}, secrets)
-
-
-def open_key_ring(path: Path, provider: KeyProvider) -> KeyRing:
-    """Open the key ring with one call to the KMS root for each living ring-root version."""
-    ring_id, tenant, wrapped_roots, wrapped_secrets = _read_ring(path)
+    place = _place(path, provider, erasable_dir)
+    if path.exists():
+        raise KeyRingError(f"{path.name} exists already and is not overwritten")
+    nothing = StoredRing(ring_id, tenant, provider.name, b"", None, {}, {})
+    unused = AESGCM(os.urandom(KEY_BYTES))
+    stored, wrapping = _under_new_outer(place, _Opened(nothing, unused, {}, secrets))
+    root = bytearray(os.urandom(KEY_BYTES))
     try:
-        roots = {
-            version: provider.unwrap(wrapped, _context(ring_id, tenant, f"root/{version}"))
-            for version, wrapped in wrapped_roots.items()
-        }
-        ciphers = {version: AESGCM(root) for version, root in roots.items()}
-        newest = max(roots)
-        secrets = {
-            name: unwrap(ciphers[newest], wrapped, _context(ring_id, tenant, name))
-            for name, wrapped in wrapped_secrets.items()
-        }
+        made = _under_new_root(_Opened(stored, wrapping, {}, secrets), version, root)
+    finally:
+        wipe(root)
+    write_ring_file(path, made, replace=False)
+    return KeyRing(place, _open(made, wrapping))
+
+
+def open_key_ring(
+    path: Path, provider: KeyProvider, *, erasable_dir: Path | None = None
+) -> KeyRing:
+    """Open the key ring with exactly one call to the KMS."""
+    place = _place(path, provider, erasable_dir)
+    with locked(path.parent):
+        stored = read_ring_file(path, is_complete)
+        if stored.kms != provider.name:
+            raise KeyRingError(
+                f"this key ring is kept by the KMS `{stored.kms}`, not by `{provider.name}`",
+                remedy=f"Set kms.provider to {stored.kms}.",
+            )
+        with _explained():
+            ring = KeyRing(place, _open(stored, _open_outer(place, stored)))
+        place.erasables.destroy_others(stored.id, stored.erasable)
+    return ring
+
+
+def is_complete(names: Iterable[str]) -> bool:
+    """Whether no secret is missing; of blind indexes one version is enough."""
+    here = set(names)
+    indexes = any(name == "index" or name.startswith("index/") for name in here)
+    return indexes and here.issuperset(SECRETS[1:])
+
+
+# --- inside ---------------------------------------------------------------------------
+
+
+def _place(path: Path, provider: KeyProvider, erasable_dir: Path | None) -> _Place:
+    return _Place(path, Erasables(erasable_dir or path.parent), provider)
+
+
+def _context(stored: StoredRing, name: str) -> bytes:
+    return ring_context(stored.id, stored.tenant, name)
+
+
+def _root_context(stored: StoredRing, version: int) -> bytes:
+    return _context(stored, f"root/{version}")
+
+
+def _wrapping_key(stored: StoredRing, outer: bytearray, erasable: bytearray) -> AESGCM:
+    """Derive what wraps the ring roots; all the buffers are overwritten."""
+    both, key = outer + erasable, bytearray(KEY_BYTES)
+    try:
+        info = _context(stored, "wrapping")
+        HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive_into(both, key)
+        return AESGCM(key)
+    finally:
+        wipe(outer, erasable, both, key)
+
+
+def _open_outer(place: _Place, stored: StoredRing) -> AESGCM:
+    """Ask the KMS for the outer key, once."""
+    erasable = place.erasables.read(stored.id, stored.erasable)
+    outer = place.provider.unwrap(stored.outer, _context(stored, "outer"))
+    if len(outer) != KEY_BYTES:
+        raise UnreadableError
+    return _wrapping_key(stored, outer, erasable)
+
+
+def _open(stored: StoredRing, wrapping: AESGCM) -> _Opened:
+    """Open the roots under the wrapping key, and the secrets under the newest root."""
+    ciphers = {}
+    for version, wrapped in stored.roots.items():
+        root = unwrap_into(wrapping, wrapped, _root_context(stored, version))
+        ciphers[version] = AESGCM(root)
+        wipe(root)
+    newest = ciphers[max(ciphers)]
+    secrets = {
+        name: unwrap(newest, wrapped, _context(stored, name))
+        for name, wrapped in stored.secrets.items()
+    }
+    return _Opened(stored, wrapping, ciphers, secrets)
+
+
+def _under_new_root(now: _Opened, version: int, root: bytearray) -> StoredRing:
+    """Give the ring with one root more and its secrets wrapped under that one."""
+    stored, cipher = now.stored, AESGCM(root)
+    wrapped = wrap(now.wrapping, root, _root_context(stored, version))
+    secrets = {
+        name: wrap(cipher, secret, _context(stored, name)) for name, secret in now.secrets.items()
+    }
+    return replace(stored, roots={**stored.roots, version: wrapped}, secrets=secrets)
+
+
+def _under_new_outer(place: _Place, now: _Opened) -> tuple[StoredRing, AESGCM]:
+    """Give the ring under a fresh outer key, its erasable secret already durably in its file."""
+    provider, old = place.provider, now.stored
+    place.erasables.destroy_others(old.id, old.erasable)
+    number = None if provider.destroys else (old.erasable or 0) + 1
+    outer = bytearray(os.urandom(KEY_BYTES))
+    wrapped_outer = provider.wrap(outer, _context(old, "outer"))
+    erasable = place.erasables.write(old.id, number)
+    wrapping = _wrapping_key(old, outer, erasable)
+    roots = {}
+    for version, wrapped in old.roots.items():
+        root = unwrap_into(now.wrapping, wrapped, _root_context(old, version))
+        roots[version] = wrap(wrapping, root, _root_context(old, version))
+        wipe(root)
+    return replace(old, outer=wrapped_outer, erasable=number, roots=roots), wrapping
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn a ring that does not open into words about what to do."""
+    try:
+        yield
     except UnreadableError as error:
         raise KeyRingError(
             "the KMS root does not open this key ring",
             remedy="Put back the root key that belongs to this ring; "
             "the recovery kit opens the newest ring backup.",
         ) from error
-    return KeyRing(ring_id, tenant, newest, roots, ciphers, secrets)
-
-
-def _read_ring(path: Path) -> tuple[str, str, dict[int, bytes], dict[str, bytes]]:
-    """Give id, tenant, wrapped roots and wrapped secrets of a key ring file."""
-    data = read_private(path, "the key ring")
-    try:
-        document: dict[str, Any] = orjson.loads(data)
-        if document["format"] != FORMAT:
-            raise KeyRingError(
-                f"{path.name} has a format this version does not read",
-                remedy="Run the version of Yinyom that wrote it, or a newer one.",
-            )
-        ring_id, tenant = document["id"], document["tenant"]
-        roots = {int(version): _bytes(text) for version, text in document["roots"].items()}
-        secrets = {name: _bytes(document["secrets"][name]) for name in SECRETS}
-        fit = isinstance(ring_id, str) and isinstance(tenant, str) and min(roots) > 0
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path) from error
-    if not fit:
-        raise _damaged(path)
-    return ring_id, tenant, roots, secrets
-
-
-def _damaged(path: Path) -> KeyRingError:
-    return KeyRingError(
-        f"{path.name} is damaged",
-        remedy="Put a copy of it back; the recovery kit opens the newest ring backup.",
-    )
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)

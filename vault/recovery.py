@@ -9,7 +9,8 @@ from pathlib import Path
 import pyrage
 
 from vault.errors import KeyRingError
-from vault.keyring import KeyRing, read_private, write_private
+from vault.keyring import KeyRing
+from vault.private_files import read_private, write_private
 
 _KIT_TEXT = """\
 # Yinyom recovery kit

@@ -13,7 +13,9 @@ from pathlib import Path
 import msgpack
 
 from vault.errors import KeyRingError
-from vault.keyring import KEY_BYTES, SECRETS, KeyProvider, KeyRing, renew_key_ring
+from vault.keyring import KeyRing, is_complete, renew_key_ring
+from vault.providers import KeyProvider
+from vault.wrapping import KEY_BYTES
 
 FORMAT = "yinyom-ring/0"
 KEYS_A_PAGE = 20_000
@@ -47,10 +49,13 @@ class RingBackup:
         """Give every key, in order of its owner."""
         return iter(self._keys)
 
-    def write(self, path: Path, provider: KeyProvider) -> KeyRing:
+    def write(
+        self, path: Path, provider: KeyProvider, *, erasable_dir: Path | None = None
+    ) -> KeyRing:
         """Write a key ring of the same id and secrets under a fresh root of the next version."""
+        version = self.version + 1
         return renew_key_ring(
-            path, provider, self.id, self.tenant, self.version + 1, dict(self._secrets)
+            path, provider, self.id, self.tenant, version, self._secrets, erasable_dir=erasable_dir
         )
 
 
@@ -86,11 +91,13 @@ def read_ring(pages: Sequence[bytes]) -> RingBackup:
             head["id"],
             head["tenant"],
             head["version"],
-            {name: head["secrets"][name] for name in SECRETS},
+            dict(head["secrets"]),
             keys,
         )
-        whole = all(len(key.key) == KEY_BYTES for key in keys)
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+        secrets = head["secrets"].values()
+        whole = all(len(key) == KEY_BYTES for key in (*secrets, *(key.key for key in keys)))
+        whole = whole and is_complete(head["secrets"])
+    except (AttributeError, ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
         raise KeyRingError("the ring backup is damaged") from error
     if not whole:
         raise KeyRingError("the ring backup is damaged")

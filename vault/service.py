@@ -25,10 +25,11 @@ from vault import repository
 from vault.cell import NONCE_BYTES, length_prefixed, open_one, seal_many
 from vault.errors import UnreadableError
 from vault.index import INDEX_VERSION, BlindIndex
-from vault.keyring import KEY_BYTES, KeyRing, unwrap, wrap
+from vault.keyring import KeyRing
 from vault.repository import StoredTag, WrappedKey
 from vault.ring_backup import KEYS_A_PAGE, RingKey, first_page, key_page
 from vault.ticket import AccessTicket
+from vault.wrapping import KEY_BYTES, unwrap, wrap
 
 ORDINARY = "ordinary"
 PSEUDONYM = "pseudonym"

@@ -9,8 +9,9 @@ import time
 import pytest
 
 import service.setup
-import vault.keyring
+import vault.providers.versions
 import vault.recovery
+import vault.ring_file
 from service.runtime import Runtime
 from service.settings import Settings
 from service.setup import set_up
@@ -24,7 +25,7 @@ class PowerCutError(BaseException):
 
 def cut_before_write(monkeypatch, number: int) -> None:
     """Cut the power before the n-th secret file is written."""
-    real, written = vault.keyring.write_private, []
+    real, written = vault.recovery.write_private, []
 
     def write(path, data, *, replace=False):
         if len(written) == number:
@@ -32,8 +33,8 @@ def cut_before_write(monkeypatch, number: int) -> None:
         written.append(path.name)
         real(path, data, replace=replace)
 
-    monkeypatch.setattr(vault.keyring, "write_private", write)
-    monkeypatch.setattr(vault.recovery, "write_private", write)
+    for module in (vault.providers.versions, vault.ring_file, vault.recovery):
+        monkeypatch.setattr(module, "write_private", write)
 
 
 def whole(settings: Settings) -> None:

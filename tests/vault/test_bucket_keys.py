@@ -11,7 +11,7 @@ import pytest
 
 from kernel import UnavailableError, new_id
 from kernel.postgres import PostgresDatabase
-from service.runtime import open_ring
+from service.kms import open_ring
 from tests.support.world import open_world
 from vault import ORDINARY, PSEUDONYM, UnreadableError, Vault
 from vault import service as vault_service
@@ -27,12 +27,12 @@ class GoneError(Exception):
 
 @pytest.fixture
 def vault(world):
-    return Vault(open_ring(world.settings.keys_dir))
+    return Vault(open_ring(world.settings))
 
 
 def after_a_restart(world):
     """A vault that has nothing in RAM, as the next process has."""
-    return Vault(open_ring(world.settings.keys_dir))
+    return Vault(open_ring(world.settings))
 
 
 async def opens_after_a_restart(world, owner):
@@ -170,7 +170,7 @@ async def test_a_worker_whose_rival_rolls_back_makes_the_bucket_itself(postgres_
 
 async def test_every_bucket_of_many_is_made_once_and_found_again(sqlite_settings):
     async with open_world(sqlite_settings, background=False) as world:
-        many = Vault(open_ring(world.settings.keys_dir), bucket_bits=3)
+        many = Vault(open_ring(world.settings), bucket_bits=3)
         owners = [new_id("mem") for _ in range(60)]
         for owner in owners:
             async with world.runtime.database.unit_of_work() as work:
@@ -185,7 +185,7 @@ async def test_every_bucket_of_many_is_made_once_and_found_again(sqlite_settings
 async def test_the_cache_is_bounded(sqlite_settings, monkeypatch):
     monkeypatch.setattr(vault_service, "_KEK_CACHE_SIZE", 3)
     async with open_world(sqlite_settings, background=False) as world:
-        many = Vault(open_ring(world.settings.keys_dir), bucket_bits=4)
+        many = Vault(open_ring(world.settings), bucket_bits=4)
         owners = [new_id("mem") for _ in range(40)]
         for owner in owners:
             async with world.runtime.database.unit_of_work() as work:

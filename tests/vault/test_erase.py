@@ -5,7 +5,7 @@ import pytest
 
 from audit.event import epoch_of, subject_tokens
 from kernel import NotFoundError
-from service.runtime import open_ring
+from service.kms import open_ring
 from tests.support.world import DAY_US, JumpingClock, open_world
 from vault import ORDINARY, PSEUDONYM, AccessTicket, UnreadableError, Vault
 
@@ -54,7 +54,7 @@ async def test_with_the_old_row_and_the_key_ring_nothing_opens(world, crm):
     await world.execute(
         "UPDATE member SET cells = :cells WHERE id = :id", cells=bytes(row["cells"]), id=member_id
     )
-    for vault in (world.runtime.vault, Vault(open_ring(world.settings.keys_dir))):
+    for vault in (world.runtime.vault, Vault(open_ring(world.settings))):
         async with world.runtime.database.read() as session:
             keys = await vault.keys_of(session, member_id)
         assert keys.keys() == {PSEUDONYM}

@@ -9,7 +9,7 @@ import pytest
 from audit import AuditEvent
 from audit.errors import EventError
 from kernel import NotAllowedError, new_id
-from service.runtime import open_ring
+from service.kms import open_ring
 from tests.support.world import open_world
 from vault import (
     INDEXED_KINDS,
@@ -111,23 +111,23 @@ async def test_another_ring_another_tenant_and_a_lost_bucket_open_nothing(quiet,
     other = create_key_ring(
         tmp_path / "o" / "ring", FileKeyProvider.create(tmp_path / "o" / "root"), "main"
     )
-    renamed = open_ring(quiet.settings.keys_dir)
-    renamed.tenant = "elsewhere"
-    for ring in (other, renamed):
+    elsewhere = Vault(open_ring(quiet.settings))
+    elsewhere._tenant = "elsewhere"
+    for vault in (Vault(other), elsewhere):
         async with database.read() as session:
             with pytest.raises(UnreadableError):
-                await Vault(ring).keys_of(session, owner)
+                await vault.keys_of(session, owner)
     await quiet.execute("UPDATE vault_bucket SET version = 2")
     async with database.read() as session:
         with pytest.raises(UnreadableError):
-            await Vault(open_ring(quiet.settings.keys_dir)).keys_of(session, owner)
+            await Vault(open_ring(quiet.settings)).keys_of(session, owner)
 
 
 async def test_a_key_whose_bucket_is_not_loaded_is_refused_and_not_guessed(quiet):
     owner, _ = await make(quiet)
     key = (await stored(quiet, owner))[ORDINARY]
     with pytest.raises(UnreadableError):
-        Vault(open_ring(quiet.settings.keys_dir)).unwrap(key)
+        Vault(open_ring(quiet.settings)).unwrap(key)
 
 
 async def test_only_the_pseudonym_key_leaves_the_vault_and_no_key_prints_itself(quiet):
@@ -270,7 +270,7 @@ async def test_one_value_has_one_tag_for_each_kind_and_no_other(quiet):
     tags = {kind: index.tag(kind, "0812345678") for kind in INDEXED_KINDS}
     assert len(set(tags.values())) == len(INDEXED_KINDS)
     assert all(len(tag) == 16 for tag in tags.values())
-    again = Vault(open_ring(quiet.settings.keys_dir)).index
+    again = Vault(open_ring(quiet.settings)).index
     assert {kind: again.tag(kind, "0812345678") for kind in INDEXED_KINDS} == tags
     assert index.tag("phone", "0812345679") != tags["phone"]
 

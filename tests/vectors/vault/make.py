@@ -44,15 +44,30 @@ def unwrap(key, wrapped, context):
     return cipher.decrypt_and_verify(wrapped[12:-16], wrapped[-16:])
 
 
+def hkdf(material, info):
+    """HKDF-SHA-256 without a salt, one block of output (RFC 5869)."""
+    extracted = hmac.new(bytes(32), material, "sha256").digest()
+    return hkdf_expand(extracted, info)
+
+
+def hkdf_expand(key, info):
+    return hmac.new(key, info + b"\x01", "sha256").digest()
+
+
 def ring_context(ring_id, tenant, name):
-    return b"ring0" + lp(ring_id) + lp(tenant) + lp(name)
+    return b"ring1" + lp(ring_id) + lp(tenant) + lp(name)
 
 
-def open_ring(document, kms_root):
+def open_ring(document, kms_root, erasable=b""):
+    """Open a ring of the KMS `file`: one opening under its root, and everything follows."""
     ring_id, tenant = document["id"], document["tenant"]
+    wrapped = base64.b64decode(document["outer"])
+    outer_context = wrapped[:4] + ring_context(ring_id, tenant, "outer")
+    outer = unwrap(kms_root, wrapped[4:], outer_context)
+    wrapping = hkdf(outer + erasable, ring_context(ring_id, tenant, "wrapping"))
     roots = {
         int(version): unwrap(
-            kms_root, base64.b64decode(text), ring_context(ring_id, tenant, f"root/{version}")
+            wrapping, base64.b64decode(text), ring_context(ring_id, tenant, f"root/{version}")
         )
         for version, text in document["roots"].items()
     }
@@ -136,10 +151,6 @@ def wrap(key, secret, context, nonce):
     return nonce + sealed + tag
 
 
-def hkdf_expand(key, info):
-    return hmac.new(key, info + b"\x01", "sha256").digest()
-
-
 def tag_of(secret, kind, form):
     key = hkdf_expand(secret, b"index1" + lp(kind) + (1).to_bytes(2, "big"))
     return hmac.new(key, form.encode(), "sha256").digest()[:16]
@@ -171,19 +182,26 @@ FORMS = {
 }
 
 
-def make_ring():
-    kms_root = seeded("kms root", 32)
+def make_ring(erasable=b""):
+    kms_root, outer = seeded("kms root", 32), seeded("outer", 32)
     roots = {"1": seeded("root 1", 32), "2": seeded("root 2", 32)}
-    secrets = {name: seeded(name, 32) for name in SECRETS}
+    secrets = {name: seeded(name, 32) for name in (*SECRETS, "index/2")}
+    wrapping = hkdf(outer + erasable, ring_context(RING, TENANT, "wrapping"))
+    kms_version = u32(1)
+    outer_context = kms_version + ring_context(RING, TENANT, "outer")
     document = {
-        "format": "yinyom-key-ring/0",
+        "format": "yinyom-key-ring/1",
         "id": RING,
         "tenant": TENANT,
         "kms": "file",
+        "outer": base64.b64encode(
+            kms_version + wrap(kms_root, outer, outer_context, seeded("nonce outer", 12))
+        ).decode(),
+        "erasable": 3 if erasable else None,
         "roots": {
             version: base64.b64encode(
                 wrap(
-                    kms_root,
+                    wrapping,
                     root,
                     ring_context(RING, TENANT, f"root/{version}"),
                     seeded(f"nonce root {version}", 12),
@@ -205,6 +223,7 @@ def make_ring():
     }
     return {
         "kms_root": kms_root.hex(),
+        "erasable": erasable.hex(),
         "document": document,
         "roots": {version: root.hex() for version, root in roots.items()},
         "secrets": {name: secret.hex() for name, secret in secrets.items()},
@@ -305,6 +324,7 @@ def main():
         return
     ring = make_ring()
     write("ring", ring)
+    write("ring-erasable", make_ring(seeded("erasable", 32)))
     write("keys", {"tenant": TENANT, "ring": RING, "keys": make_keys(ring["roots"])})
     write("cells", make_cells())
     write("tags", make_tags(ring["secrets"]))
