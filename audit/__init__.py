@@ -1,8 +1,17 @@
 """Audit: the trail that nothing slips past, and the log in which strangers can check it."""
 
+from audit.cosigning import (
+    Asked,
+    WitnessPost,
+    WitnessUnreachableError,
+    WitnessVerdict,
+    ask_witness,
+    cosigned_checkpoint,
+)
+from audit.cosigning_repository import witnessed
 from audit.errors import AuditError, NoteError, NotRecordedError, ProofError, RightsEntryError
 from audit.event import AuditEvent, Decision, value_digest
-from audit.note import Signer, Verifier, open_note, sign_note, split_note
+from audit.note import Cosigner, Signer, Verifier, open_note, sign_note, split_note
 from audit.proof import InclusionProof, check_document, proof_document
 from audit.rebuild import log_bodies, log_head, rebuild_log
 from audit.repository import append_while_held, pending
@@ -20,13 +29,16 @@ from audit.search import EventFilter, FoundEvents
 from audit.sequencer import LogDamagedError, Sequencer
 from audit.service import AuditLog
 from audit.stored import export_log, verify_stored_log
+from audit.witness import Witness, WitnessApp
 
 __all__ = [
     "GENESIS",
     "Announcer",
+    "Asked",
     "AuditError",
     "AuditEvent",
     "AuditLog",
+    "Cosigner",
     "Decision",
     "EventFilter",
     "FoundEvents",
@@ -43,8 +55,15 @@ __all__ = [
     "Sequencer",
     "Signer",
     "Verifier",
+    "Witness",
+    "WitnessApp",
+    "WitnessPost",
+    "WitnessUnreachableError",
+    "WitnessVerdict",
     "append_while_held",
+    "ask_witness",
     "check_document",
+    "cosigned_checkpoint",
     "export_log",
     "link_of",
     "log_bodies",
@@ -58,4 +77,5 @@ __all__ = [
     "split_note",
     "value_digest",
     "verify_stored_log",
+    "witnessed",
 ]

@@ -7,6 +7,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
 from audit import repository
+from audit.cosigning import cosigned_checkpoint
 from audit.errors import TileError
 from audit.service import AuditLog
 from audit.tiles import ENTRIES, WIDTH, TilePath, encode_entries
@@ -55,10 +56,10 @@ def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRo
 
     async def checkpoint_note() -> PlainTextResponse:
         async with database.read() as session:
-            last = await repository.last_checkpoint(session)
-        if last is None:
+            newest = await cosigned_checkpoint(session)
+        if newest is None:
             raise NotFoundError("the log has not begun", reason="log_empty")
-        return PlainTextResponse(last[2], headers={"Cache-Control": "no-cache"})
+        return PlainTextResponse(newest[1], headers={"Cache-Control": "no-cache"})
 
     @routes.get(
         "/v1/audit/checkpoint",

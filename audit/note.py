@@ -121,8 +121,7 @@ class Verifier:
         """Say whether `signature` (without its key id) is this key's over the note text."""
         message = text.encode()
         if self.kind == COSIGNATURE_V1:
-            seconds = int.from_bytes(signature[:_TIMESTAMP_BYTES])
-            message = f"cosignature/v1\ntime {seconds}\n".encode() + message
+            message = _cosigned(text, int.from_bytes(signature[:_TIMESTAMP_BYTES]))
             signature = signature[_TIMESTAMP_BYTES:]
         try:
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
@@ -160,6 +159,34 @@ class Signer:
         """Give the signature line for a note text, its newline included."""
         signature = self.verifier.key_id + self._private.sign(text.encode())
         return f"{_DASH}{self.name} {_base64(signature)}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigner:
+    """A witness's private Ed25519 key under its name (c2sp.org/tlog-cosignature, type 0x04)."""
+
+    verifier: Verifier
+    _private: Ed25519PrivateKey
+
+    @classmethod
+    def from_seed(cls, name: str, seed: bytes) -> Self:
+        """Make a cosigner from 32 secret bytes (RFC 8032 section 5.1.5)."""
+        if len(seed) != _ED25519_KEY_BYTES:
+            raise NoteError("the seed of a cosigning key is 32 bytes long")
+        private = Ed25519PrivateKey.from_private_bytes(seed)
+        public = private.public_key().public_bytes_raw()
+        return cls(Verifier(name, COSIGNATURE_V1, public), private)
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key text to publish."""
+        return self.verifier.vkey
+
+    def cosign(self, text: str, seconds: int) -> str:
+        """Give the signature line that says: at this POSIX time, this was the largest tree seen."""
+        signature = self._private.sign(_cosigned(text, seconds))
+        stamped = self.verifier.key_id + seconds.to_bytes(_TIMESTAMP_BYTES) + signature
+        return f"{_DASH}{self.verifier.name} {_base64(stamped)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +258,11 @@ def split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     if len(lines) > MAX_SIGNATURES:
         raise NoteError("the note has too many signatures")
     return text, [_signature_line(line) for line in lines]
+
+
+def _cosigned(text: str, seconds: int) -> bytes:
+    """Give what a cosignature of type 0x04 is made over."""
+    return f"cosignature/v1\ntime {seconds}\n{text}".encode()
 
 
 def _signature_line(line: str) -> tuple[str, bytes, bytes]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import orjson
 
 from audit import repository
+from audit.cosigning import cosigned_checkpoint
 from audit.errors import ExportError, NoteError
 from audit.export import write_bundle
 from audit.merkle import leaf_hash
@@ -63,14 +64,22 @@ class _StoredLog:
 
 
 async def export_log(
-    database: Database, destination: Path, progress: Progress | None = None
+    database: Database,
+    destination: Path,
+    progress: Progress | None = None,
+    *,
+    witnessed: bool = False,
 ) -> int:
-    """Write the log up to its newest checkpoint as a bundle; gives the number of events."""
+    """Write the log up to its newest checkpoint as a bundle; gives the number of events.
+
+    With `witnessed`, up to the newest that a witness has signed, if there is one.
+    """
     async with database.read() as session:
-        last = await repository.last_checkpoint(session)
+        last = await cosigned_checkpoint(session, fresh=not witnessed)
+        last = last or await cosigned_checkpoint(session)
     if last is None:
         raise ExportError("the log has not begun")
-    size, _, note = last
+    size, note = last
     source = _StoredLog(database, asyncio.get_running_loop(), size, note)
     await asyncio.to_thread(write_bundle, destination, source, progress)
     return size

@@ -56,6 +56,15 @@ audit_checkpoint = Table(
     Column("created_us", BigInteger, nullable=False),
 )
 
+audit_cosignature = Table(
+    "audit_cosignature",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("witness", Text, primary_key=True),
+    Column("line", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
 audit_head = Table(
     "audit_head",
     metadata,

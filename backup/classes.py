@@ -41,7 +41,7 @@ _NAMES: Mapping[TableClass, str] = {
     TableClass.NEVER: """
         vault_tag access_token portal_session staff_session approval contact_code idempotency job
         import_upload import_part rights_export contact_claim
-        backup_progress backup_set
+        backup_progress backup_set audit_cosignature
     """,
 }
 

@@ -6,16 +6,16 @@ registry open, inside the server, asked over its control socket.
 """
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from audit import LogDamagedError, export_log, pending, verify_stored_log
+from audit import verify_stored_log
 from consent import consent_counts
 from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id
 from members import PROFILES, ImportReport, Profile
+from service.audit_commands import AUDIT_COMMANDS
 from service.backup_commands import BACKUP_COMMANDS
 from service.consent_commands import CONSENT_COMMANDS
 from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
@@ -183,51 +183,6 @@ async def members_find(
     return {"member": member_id}
 
 
-async def audit_export(runtime: Runtime, progress: Progress, *, out: str) -> dict[str, Any]:
-    """Export the log as a bundle."""
-    await runtime.sequencer.drain()
-    caller = system_caller("cli")
-    async with runtime.database.unit_of_work() as work:
-        await runtime.audit.record(work, caller, "audit.export", decision="allow")
-    await runtime.sequencer.drain()
-    size = await export_log(runtime.database, Path(out), progress)
-    return {"path": out, "events": size, "vkey": runtime.audit.vkey}
-
-
-async def audit_prove(runtime: Runtime, _progress: Progress, *, event: str) -> dict[str, Any]:
-    """Give an event with its proof, and put that on record."""
-    await runtime.sequencer.drain()
-    async with runtime.database.read() as session:
-        found = await runtime.audit.proof(session, event)
-    async with runtime.database.unit_of_work() as work:
-        await runtime.audit.record(
-            work, system_caller("cli"), "audit.prove", decision="allow", resource=event
-        )
-    return found
-
-
-async def audit_verify_db(runtime: Runtime, progress: Progress) -> dict[str, Any]:
-    """Check the log where it lies; a damaged one as well, which the sequencer refuses to grow."""
-    with contextlib.suppress(LogDamagedError):
-        await runtime.sequencer.drain()
-    report, misleading = await verify_stored_log(runtime.database, runtime.audit, progress)
-    async with runtime.database.read() as session:
-        waiting, _ = await pending(session)
-    return {
-        "ok": report.ok and not misleading,
-        "size": report.size,
-        "root": report.root,
-        "waiting": waiting,
-        "findings": [str(finding) for finding in report.findings]
-        + [f"search columns of {event_id} differ from its body" for event_id in misleading],
-    }
-
-
-async def audit_key(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
-    """Give the key that verifies the log."""
-    return {"vkey": runtime.audit.vkey, "origin": runtime.audit.origin}
-
-
 async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     """Ask every part whether it is well; states are `ok`, `warn` or `bad`."""
     settings = runtime.settings
@@ -267,6 +222,9 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     checks.append(
         _check("log", "ok" if sound else "bad", f"{report.size} events" if sound else "damaged")
     )
+    if runtime.witnesses:
+        await runtime.witnesses.ask()
+        checks.append(_check("witnesses", *await runtime.witnesses.opinion()))
     if settings.on_postgres:
         checks.append(
             _check(
@@ -292,6 +250,7 @@ def _check(name: str, state: str, says: str) -> dict[str, str]:
 
 
 COMMANDS: Mapping[str, Command] = {
+    **AUDIT_COMMANDS,
     **BACKUP_COMMANDS,
     "clients.add": clients_add,
     "clients.add_agent": clients_add_agent,
@@ -301,10 +260,6 @@ COMMANDS: Mapping[str, Command] = {
     "members.import": members_import,
     "members.erase": members_erase,
     "members.find": members_find,
-    "audit.export": audit_export,
-    "audit.prove": audit_prove,
-    "audit.verify_db": audit_verify_db,
-    "audit.key": audit_key,
     "doctor": doctor,
     **CONSENT_COMMANDS,
     **MEMBERS_COMMANDS,

@@ -62,6 +62,7 @@ from service.settings import Settings
 from service.staff import Approvals, Staff
 from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
 from service.webhook_poster import WebhookPoster
+from service.witnesses import MINUTE_US, Witnesses
 from vault import KeyRing, Vault
 
 BACKUP = "backup"
@@ -127,6 +128,7 @@ class Runtime:
     staff: Staff
     approvals: Approvals
     claims: Claims
+    witnesses: Witnesses
     courier: OutboxCourier
     housekeeping: Housekeeping
     worker: Worker
@@ -195,12 +197,6 @@ class Runtime:
         housekeeping = Housekeeping(database, audit, members, age_tiers, clock, staff=staff)
         disclosure = DisclosureService(database, vault, audit, pack, access)
         worker = Worker(database, housekeeping, clock)
-        worker.on(
-            "points_expire",
-            lambda _: loyalty.expire_due(system_caller("worker")),
-            every_us=DAY_US,
-        )
-        worker.on("loyalty_review", lambda _: loyalty.review_due(), every_us=DAY_US)
         clients = Clients(database, audit, pack, clock)
         feed = Feed(database, vault, audit, pack, access, consent, clock)
         targets = TargetRules(frozenset(settings.webhooks.hosts), settings.listens_here_only)
@@ -213,7 +209,6 @@ class Runtime:
             database, clock, CodeDelivery(members.contact_points, sender, clock)
         )
         courier.subscribe(CLAIM_CODE_WANTED, CodeDelivery(claims, sender, clock))
-        worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
         controller = Controller(vault.tenant, **settings.controller.model_dump())
         seed = vault.signing_seed("receipt-signing")
         signing = ReceiptSigner(seed, controller.name or vault.tenant, audit.vkey)
@@ -247,11 +242,8 @@ class Runtime:
         )
         work_on_rights(worker, rights_requests, merges)
         _drop_baseless_tags(courier, loyalty, clock)
-        worker.on(
-            BACKUP,
-            lambda _: backups.create_when_due(system_caller("worker")),
-            every_us=HOUR_US,
-        )
+        witnesses = Witnesses(settings.audit, database, clock)
+        _come_round(worker, loyalty, claims, backups, witnesses)
         count_rules = CountRules(settings.audiences.minimum, settings.audiences.step)
         await gatekeeper.refresh()
         runtime = cls(
@@ -292,6 +284,7 @@ class Runtime:
             staff=staff,
             approvals=Approvals(audit, access),
             claims=claims,
+            witnesses=witnesses,
             courier=courier,
             housekeeping=housekeeping,
             worker=worker,
@@ -321,6 +314,20 @@ class Runtime:
         await self.database.close()
         if self.lock is not None:
             self.lock.release()
+
+
+def _come_round(
+    worker: Worker, loyalty: Loyalty, claims: Claims, backups: Backups, witnesses: Witnesses
+) -> None:
+    """Say what is done again and again, and how often."""
+    worker.on(
+        "points_expire", lambda _: loyalty.expire_due(system_caller("worker")), every_us=DAY_US
+    )
+    worker.on("loyalty_review", lambda _: loyalty.review_due(), every_us=DAY_US)
+    worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
+    worker.on(BACKUP, lambda _: backups.create_when_due(system_caller("worker")), every_us=HOUR_US)
+    if witnesses:
+        worker.on("witnesses", lambda _: witnesses.ask(), every_us=MINUTE_US)
 
 
 def _tell_apps(courier: OutboxCourier, worker: Worker, feed: Feed, webhooks: Webhooks) -> None:

@@ -48,13 +48,22 @@ class PolicySettings(Section):
     pack_dir: Path | None = None
 
 
+class WitnessSettings(Section):
+    """A witness of the log: where it is asked, and the key its signatures are checked with."""
+
+    url: str = Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])\S{1,200}$")
+    vkey: str = Field(min_length=10, max_length=400)
+
+
 class AuditSettings(Section):
-    """The log's name and the pace of its sequencer."""
+    """The log's name, the pace of its sequencer, and the witnesses that sign its head."""
 
     origin: str = Field("yinyom.local/log", pattern=r"^[a-z0-9.-]+(/[a-z0-9._/-]+)?$")
     poll_ms: int = Field(50, ge=5, le=10_000)
     batch_size: int = Field(5_000, ge=1, le=5_000)
     pending_limit: int = Field(100_000, ge=100)
+    witnesses: tuple[WitnessSettings, ...] = ()
+    witness_quorum: int = Field(1, ge=1, le=16)
 
 
 class ControllerSettings(Section):

@@ -4,13 +4,16 @@ import base64
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, say, show
+from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, run, say, show, table
 
-audit_app = typer.Typer(help="The trail: export, verify, prove.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from audit import WitnessApp
+
+audit_app = typer.Typer(help="The trail: export, verify, prove, witness.", no_args_is_help=True)
 
 
 @audit_app.command("export")
@@ -150,6 +153,77 @@ def _verify_proof(file: Path, key: str) -> dict[str, Any]:
         "root": base64.b64encode(head.root).decode(),
         "event": event,
     }
+
+
+@audit_app.command("checkpoint")
+def audit_checkpoint(
+    out: Annotated[Path | None, typer.Option(help="A file to keep the checkpoint in.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give the log's newest signed head; kept elsewhere, it shows later that nothing is gone."""
+    answer = ask("audit.checkpoint", {}, as_json=as_json)
+    if out is not None:
+        out.write_text(answer["checkpoint"], encoding="utf-8")
+
+    def text() -> None:
+        if out is None:
+            typer.echo(answer["checkpoint"], nl=False)
+            return
+        say(f"the head of {answer['size']} events is in {out}", DONE)
+        say(f"  later: yinyom audit verify EXPORT --key VKEY --old {out}")
+
+    show(answer, as_json=as_json, text=text)
+
+
+@audit_app.command("witnesses")
+def audit_witnesses(as_json: Json = False) -> None:
+    """Ask the log's witnesses now, and show what each has signed."""
+    answer = ask("audit.witnesses", {}, as_json=as_json)
+
+    def text() -> None:
+        rows = [
+            [row["witness"], str(row["size"]), row["at"] or "", row["last_answer"] or ""]
+            for row in answer["witnesses"]
+        ]
+        empty = "No witness is configured (audit.witnesses)."
+        table("Witnesses", ["witness", "events signed", "at", "last answer"], rows, empty)
+        if rows and answer["verified_size"] is None:
+            say(f"fewer than {answer['quorum']} have signed anything", WRONG)
+        if answer["alarm"]:
+            say("a witness has seen another history of this log: do not delete anything", WRONG)
+
+    show(answer, as_json=as_json, text=text)
+    if answer["alarm"]:
+        sys.exit(FAILED_CHECK)
+
+
+@audit_app.command("witness")
+def audit_witness(
+    folder: Annotated[Path, typer.Argument(help="Where this witness keeps key and memory.")],
+    log: Annotated[list[str], typer.Option(help="The verifier key text of a log; repeatable.")],
+    name: Annotated[str, typer.Option(help="The name it signs under.")] = "yinyom.local/witness",
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option()] = 8421,
+    as_json: Json = False,
+) -> None:
+    """Be a witness of somebody's log (C2SP tlog-witness): on another machine than the log's."""
+    from service.witnessing import open_witness, witness_forever
+
+    async def begin() -> tuple["WitnessApp", str]:
+        return open_witness(folder, name, log)
+
+    app, vkey = run(begin, as_json=as_json)
+    url = f"http://{host}:{port}"
+
+    def text() -> None:
+        say(f"witness {name} on {url}", DONE)
+        say("  Put this into the settings of the log's registry (yinyom.toml):")
+        say("  [[audit.witnesses]]")
+        say(f'  url = "{url}"')
+        say(f'  vkey = "{vkey}"')
+
+    show({"url": url, "name": name, "vkey": vkey}, as_json=as_json, text=text)
+    witness_forever(app, host=host, port=port)
 
 
 @audit_app.command("key")

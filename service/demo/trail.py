@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from audit.verify import verify_bundle
-from service.commands import audit_export
+from service.audit_commands import audit_export
 from service.demo.scene import Scene
 from service.demo.stage import DemoError
 
