@@ -168,7 +168,7 @@ class Restore:
         progress: Progress,
     ) -> Restored:
         manifest = self._chosen.manifest
-        vault = Vault(key_ring, bucket_bits=self._bucket_bits)
+        vault = Vault(key_ring, bucket_bits=self._bucket_bits, pads=self._pack.pads)
         signer = Signer.from_seed(manifest.origin, key_ring.secret("audit-signing"))
         if signer.vkey != manifest.log_key:
             raise BadSignatureError("the key ring in the store does not sign this log")

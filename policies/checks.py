@@ -30,6 +30,7 @@ from policies.model import (
     Purpose,
     Storage,
 )
+from vault import PAD_BLOCKS
 
 MAX_PSEUDONYM_DAYS = 90
 
@@ -84,7 +85,11 @@ def _check_field(pack: PolicyPack, field: CatalogueField, fault: Fault) -> None:
         wrong("index", problem, "Leave it out; only the five identifiers are indexed")
     if field.storage is Storage.SEALED and field.mask is MaskRule.NONE:
         wrong("mask", "shows a sealed value", "Use another mask")
+    if field.pad and field.pad not in PAD_BLOCKS:
+        wrong("pad", f"is {field.pad} bytes", "Pad to 16 or 32, or leave it out")
     if field.storage is Storage.PLAIN:
+        if field.pad:
+            wrong("pad", "pads a plain field", "Leave it out; only cells are padded")
         if field.sensitive or field.contact or field.index or field.kind in _NOT_PLAIN_KINDS:
             wrong("storage", "leaves personal data in the clear", "Seal it")
         if field.group is not None:

@@ -145,6 +145,7 @@ def _field(key: str, table: Table) -> CatalogueField:
         storage=table.choice("storage", Storage),
         retention_class=RetentionClassKey(table.text("retention_class")),
         group=table.optional_text("group"),
+        pad=table.number("pad") if table.has("pad") else 0,
         mask=table.choice("mask", MaskRule),
         contact=table.optional_choice("contact", ContactKind),
         index=table.optional_choice("index", IndexKind),

@@ -255,7 +255,8 @@ class CatalogueField:
     """One entry of the field catalogue.
 
     `sensitive` means a special category of data (PDPA s.26, GDPR art. 9). Fields of one
-    `group` share a cell.
+    `group` share a cell. `pad` is the block in bytes to which a value is filled before it is
+    sealed, so that its length tells nothing; 0 leaves it as it is.
     """
 
     key: FieldKey
@@ -265,6 +266,7 @@ class CatalogueField:
     storage: Storage
     retention_class: RetentionClassKey
     group: str | None
+    pad: int
     mask: MaskRule
     contact: ContactKind | None
     index: IndexKind | None
@@ -459,6 +461,11 @@ class PolicyPack:
     exclusive_roles: frozenset[frozenset[str]]
     access_model: str
     access_policy: str
+
+    @property
+    def pads(self) -> dict[str, int]:
+        """The fields whose length must not show, each with its block in bytes."""
+        return {key: entry.pad for key, entry in self.fields.items() if entry.pad}
 
     def own_key_class(self, field: FieldKey) -> RetentionClass | None:
         """Give the retention class under whose own key a field is sealed, if it has one."""

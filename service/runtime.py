@@ -168,7 +168,7 @@ class Runtime:
         pack: PolicyPack,
         lock: DataDirLock | None,
     ) -> "Runtime":
-        vault = Vault(ring, bucket_bits=settings.vault.bucket_bits)
+        vault = Vault(ring, bucket_bits=settings.vault.bucket_bits, pads=pack.pads)
         access = compile_access(pack)
         signer = Signer.from_seed(settings.audit.origin, vault.signing_seed("audit-signing"))
         audit = AuditLog(signer, clock, pack.digest)

@@ -137,7 +137,7 @@ async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: Au
                 await set_fact(work, FACT_POLICY, pack.digest)
                 await bump_epoch(work, POLICY_EPOCH)
                 rights = RightsLedger(ring.secret("ledger-tag"), SystemClock())
-                consent = ConsentService(pack, audit, rights, Vault(ring))
+                consent = ConsentService(pack, audit, rights, Vault(ring, pads=pack.pads))
                 await consent.publish_notices(work)
                 await audit.record(work, system_caller("cli"), "policy.activate")
         await database.drain()

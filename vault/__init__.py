@@ -4,9 +4,11 @@ Enter by `Vault`; `open` wants an `AccessTicket`, which the audit room gives out
 event of the disclosure has committed.
 """
 
+from vault.cell import PAD_BLOCKS
 from vault.errors import KeyRingError, UnreadableError
 from vault.index import INDEXED_KINDS
 from vault.keyring import KeyRing, create_key_ring, open_key_ring
+from vault.owner_key import PSEUDONYM, OwnerKey
 from vault.private_files import read_private, write_private
 from vault.providers import (
     FileKeyProvider,
@@ -25,13 +27,14 @@ from vault.repository import (
     key_source,
 )
 from vault.ring_backup import RingBackup, RingKey, read_ring
-from vault.service import ARCHIVE, ORDINARY, PSEUDONYM, OwnerKey, Vault
+from vault.service import ARCHIVE, ORDINARY, SealedRow, Vault
 from vault.ticket import AccessTicket
 
 __all__ = [
     "ARCHIVE",
     "INDEXED_KINDS",
     "ORDINARY",
+    "PAD_BLOCKS",
     "PSEUDONYM",
     "AccessTicket",
     "FileKeyProvider",
@@ -43,6 +46,7 @@ __all__ = [
     "ProviderHealth",
     "RingBackup",
     "RingKey",
+    "SealedRow",
     "StoredTag",
     "UnreadableError",
     "Vault",

@@ -4,11 +4,10 @@ The audit room makes one after the event has committed; the vault checks that it
 owner and covers these fields. So a code path that forgets to audit cannot read.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class AccessTicket:
+class AccessTicket(NamedTuple):
     """Says: the event `event_id` is durable and allows these fields of this owner."""
 
     event_id: str

@@ -281,6 +281,18 @@ BROKEN_TOML = {
         "fields.toml",
         "fields.family_name.group",
     ),
+    "a padding of another size": (
+        "fields.toml",
+        "[fields.gender]\npad = 24",
+        "fields.toml",
+        "fields.gender.pad",
+    ),
+    "a padded plain field": (
+        "fields.toml",
+        "[fields.tier]\npad = 16",
+        "fields.toml",
+        "fields.tier.pad",
+    ),
     "a grouped plain field": (
         "fields.toml",
         '[fields.tier]\ngroup = "loyalty"',

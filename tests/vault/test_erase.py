@@ -2,12 +2,14 @@
 
 import msgpack
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from audit.event import epoch_of, subject_tokens
-from kernel import NotFoundError
+from kernel import NotAllowedError, NotFoundError, id_bytes
 from service.kms import open_ring
 from tests.support.world import DAY_US, JumpingClock, open_world
 from vault import ORDINARY, PSEUDONYM, AccessTicket, UnreadableError, Vault
+from vault.cell import Places, open_one
 
 pytestmark = pytest.mark.anyio
 
@@ -60,8 +62,11 @@ async def test_with_the_old_row_and_the_key_ring_nothing_opens(world, crm):
         assert keys.keys() == {PSEUDONYM}
         ticket = AccessTicket("evt_x", member_id, frozenset(cells))
         for field, cell in cells.items():
-            with pytest.raises(UnreadableError):
+            with pytest.raises(NotAllowedError):
                 vault.open(ticket, keys[PSEUDONYM], "member", member_id, {field: cell})
+            cipher, places = AESGCM(keys[PSEUDONYM].secret), Places(1, "main", "member")
+            with pytest.raises(UnreadableError):
+                open_one(cipher, places, field, id_bytes(member_id), cell)
     for way in (
         crm.view(member),
         crm.view(member, "marketing", "sms"),

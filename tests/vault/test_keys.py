@@ -1,7 +1,8 @@
 """Member keys in the database: bound to owner, kind, version and bucket; opened for a ticket."""
 
+import copy
 import itertools
-from dataclasses import replace
+import pickle
 
 import msgpack
 import pytest
@@ -69,10 +70,10 @@ async def test_every_flipped_bit_of_a_wrapped_member_key_is_refused(quiet):
         changed = bytearray(key.wrapped)
         changed[bit // 8] ^= 1 << bit % 8
         with pytest.raises(UnreadableError):
-            vault.unwrap(replace(key, wrapped=bytes(changed)))
+            vault.unwrap(key._replace(wrapped=bytes(changed)))
     for length in range(len(key.wrapped)):
         with pytest.raises(UnreadableError):
-            vault.unwrap(replace(key, wrapped=key.wrapped[:length]))
+            vault.unwrap(key._replace(wrapped=key.wrapped[:length]))
 
 
 async def test_a_wrapped_key_opens_for_its_owner_kind_and_version_only(quiet):
@@ -91,7 +92,7 @@ async def test_a_wrapped_key_opens_for_its_owner_kind_and_version_only(quiet):
         {"bucket_version": 2},
     ):
         with pytest.raises(UnreadableError):
-            vault.unwrap(replace(key, **change))
+            vault.unwrap(key._replace(**change))
 
 
 async def test_wrapped_keys_that_changed_places_open_nothing(quiet):
@@ -102,7 +103,7 @@ async def test_wrapped_keys_that_changed_places_open_nothing(quiet):
     keys = [*(await stored(quiet, hers)).values(), *(await stored(quiet, his)).values()]
     for one, other in itertools.permutations(keys, 2):
         with pytest.raises(UnreadableError):
-            vault.unwrap(replace(one, wrapped=other.wrapped))
+            vault.unwrap(one._replace(wrapped=other.wrapped))
 
 
 async def test_another_ring_another_tenant_and_a_lost_bucket_open_nothing(quiet, tmp_path):
@@ -136,8 +137,37 @@ async def test_only_the_pseudonym_key_leaves_the_vault_and_no_key_prints_itself(
     for kind in (ORDINARY, "fiscal"):
         with pytest.raises(NotAllowedError):
             _ = keys[kind].secret
-        assert keys[kind]._key.hex() not in repr(keys[kind])
-        assert repr(keys[kind]._key) not in repr(keys[kind])
+    for kind, key in keys.items():
+        assert repr(key) == str(key) == f"<key {kind} of {key.owner_id}>"
+        with pytest.raises(NotAllowedError):
+            pickle.dumps(key)
+        with pytest.raises(NotAllowedError):
+            copy.deepcopy(key)
+
+
+async def test_the_buffer_of_a_key_is_overwritten_when_its_cipher_is_made(quiet, monkeypatch):
+    owner, _ = await make(quiet)
+    await load(quiet)
+    key = (await stored(quiet, owner))[ORDINARY]
+    seen = []
+    genuine = vault_service.unwrap_into
+
+    def watching(kek, wrapped, context):
+        buffer = genuine(kek, wrapped, context)
+        seen.append((bytes(buffer), buffer))
+        return buffer
+
+    monkeypatch.setattr(vault_service, "unwrap_into", watching)
+    vault = quiet.runtime.vault
+    opened = vault.unwrap(key)
+    cells = vault.seal(opened, "member", owner, {"phone": "1"})
+    assert vault.open_many("member", [(ticket(owner, "phone"), key, owner, cells)]) == [
+        {"phone": "1"}
+    ]
+    assert len(seen) == 2
+    for once, now in seen:
+        assert any(once)
+        assert now == bytes(32)
 
 
 # --- swapped cells --------------------------------------------------------------------
@@ -210,13 +240,13 @@ class Watched:
 
     def __init__(self, monkeypatch):
         self.opened = 0
-        genuine = vault_service.open_one
+        genuine = vault_service.open_cells
 
         def counting(*details):
             self.opened += 1
             return genuine(*details)
 
-        monkeypatch.setattr(vault_service, "open_one", counting)
+        monkeypatch.setattr(vault_service, "open_cells", counting)
 
 
 async def test_without_a_fitting_ticket_nothing_is_decrypted(quiet, monkeypatch):
@@ -232,12 +262,16 @@ async def test_without_a_fitting_ticket_nothing_is_decrypted(quiet, monkeypatch)
         ticket(owner, "given_name"),
         ticket(owner, "given_name", "phone.2"),
         ticket("", *values),
+        None,
+        ("evt_x", owner, frozenset(values)),
     ):
         with pytest.raises(NotAllowedError):
             vault.open(wrong, keys[ORDINARY], "member", owner, cells)
     assert watched.opened == 0
-    with pytest.raises((AttributeError, TypeError)):
-        vault.open(None, keys[ORDINARY], "member", owner, cells)
+    key = (await stored(quiet, owner))[ORDINARY]
+    for wrong in (ticket(other, *values), ticket(owner, "phone"), None):
+        with pytest.raises(NotAllowedError):
+            vault.open_many("member", [(wrong, key, owner, cells)])
     assert watched.opened == 0
     assert vault.open(ticket(owner, *values), keys[ORDINARY], "member", owner, cells) == values
 

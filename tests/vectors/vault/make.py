@@ -88,14 +88,15 @@ def key_context(tenant, owner, kind, version, bucket, bucket_version):
     return head + u32(version) + u32(bucket) + u32(bucket_version)
 
 
-def cell_context(tenant, table, field, row, version):
-    return b"cell1" + bytes((1, version)) + lp(tenant) + lp(table) + lp(field) + id_bytes(row)
+def cell_context(suite, tenant, table, field, row, version):
+    return b"cell1" + bytes((suite, version)) + lp(tenant) + lp(table) + lp(field) + id_bytes(row)
 
 
 def open_cell(key, cell, tenant, table, field, row):
     suite, version = cell[0], cell[1]
-    assert suite == 1, "AES-256-GCM is the only suite"
-    return unwrap(key, cell[2:], cell_context(tenant, table, field, row, version)).decode()
+    assert suite in {1, 0x81}, "AES-256-GCM is the only suite"
+    value = unwrap(key, cell[2:], cell_context(suite, tenant, table, field, row, version))
+    return (value.rstrip(b"\0")[:-1] if suite == 0x81 else value).decode()
 
 
 def open_member(data_dir, member):
@@ -172,7 +173,11 @@ VALUES = {
     "notes": "",
     "address": "99/1 ถนนสุขุมวิท\nกรุงเทพฯ 10110",
     "phone.2": "+886912345678",
+    "gender": "female",
+    "language": "zh-Hant",
+    "membership_of": "a value of thirty-two bytes, full",
 }
+PADS = {"gender": 16, "language": 16, "membership_of": 32}
 FORMS = {
     "phone": "+66812345678",
     "email": "somying@example.com",
@@ -272,7 +277,12 @@ def make_cells():
             key = seeded(f"{owner} cell key {version}", 32)
             for field, value in VALUES.items():
                 nonce = seeded(f"nonce {owner} {version} {field}", 12)
-                context = cell_context(TENANT, "member", field, owner, version)
+                pad = PADS.get(field, 0)
+                suite, content = 1, value.encode()
+                if pad:
+                    suite, content = 0x81, content + b"\x80"
+                    content += bytes(-len(content) % pad)
+                context = cell_context(suite, TENANT, "member", field, owner, version)
                 made.append(
                     {
                         "key": key.hex(),
@@ -283,8 +293,9 @@ def make_cells():
                         "row_id": owner,
                         "nonce": nonce.hex(),
                         "value": value,
+                        "pad": pad,
                         "cell": (
-                            bytes((1, version)) + wrap(key, value.encode(), context, nonce)
+                            bytes((suite, version)) + wrap(key, content, context, nonce)
                         ).hex(),
                     }
                 )
