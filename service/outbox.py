@@ -31,6 +31,7 @@ _BATCH = 50
 _SETTLE_SECONDS = 1.0
 _FIRST_PAUSE_US = 2_000_000
 _LONGEST_PAUSE_US = 15 * 60 * 1_000_000
+CONTACT_CHANGED = "contact_point.changed"
 STUCK_AFTER = 5
 """From so many failed tries on, a message counts as stuck: `readyz` shows it."""
 _CHANNELS = {"phone": "sms", "email": "email", "line": "line"}
@@ -46,17 +47,32 @@ class CodeSender(Protocol):
         ...
 
 
+class NoticeSender(Protocol):
+    """Hands a short notice to whatever reaches the member."""
+
+    def notify(self, *, at: str, channel: str, contact_point: str, notice: str) -> None:
+        """Send a notice by its code; called after the change it tells of has committed."""
+        ...
+
+
 class OutboxFile:
-    """Writes codes to a 0600 file while no SMS or mail port is configured; never an address."""
+    """Writes codes and notices to a 0600 file while no port is configured; never an address."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def send(self, *, at: str, channel: str, contact_point: str, code: str) -> None:
         """Append one JSON line."""
-        line = orjson.dumps(
-            {"at": at, "channel": channel, "contact_point": contact_point, "code": code}
+        self._append({"at": at, "channel": channel, "contact_point": contact_point, "code": code})
+
+    def notify(self, *, at: str, channel: str, contact_point: str, notice: str) -> None:
+        """Append one JSON line."""
+        self._append(
+            {"at": at, "channel": channel, "contact_point": contact_point, "notice": notice}
         )
+
+    def _append(self, told: Mapping[str, str]) -> None:
+        line = orjson.dumps(told)
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(handle, "ab") as file:
             file.write(line + b"\n")
@@ -95,6 +111,32 @@ class CodeDelivery:
         def send() -> None:
             self._sender.send(
                 at=rfc3339(now_us), channel=channel, contact_point=contact_point, code=code
+            )
+
+        return send
+
+
+class NoticeDelivery:
+    """Tells a contact that the contacts of its member changed; the notice says no more than that.
+
+    Whoever got a code by watching over a shoulder is found out by the one who still has the phone.
+    """
+
+    def __init__(self, sender: NoticeSender, clock: Clock) -> None:
+        self._sender = sender
+        self._clock = clock
+
+    async def __call__(self, _work: UnitOfWork, message: Message) -> Callable[[], None]:
+        """Give the sending, to be done once the delivery has committed."""
+        told = message.payload
+        at = rfc3339(self._clock.now_us())
+
+        def send() -> None:
+            self._sender.notify(
+                at=at,
+                channel=_CHANNELS[told["kind"]],
+                contact_point=told["contact_point_id"],
+                notice=f"contact_{told['change']}",
             )
 
         return send

@@ -55,7 +55,13 @@ from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
 from service.kms import open_ring
 from service.lock import DataDirLock
 from service.matching import follow_members
-from service.outbox import CodeDelivery, OutboxCourier, OutboxFile
+from service.outbox import (
+    CONTACT_CHANGED,
+    CodeDelivery,
+    NoticeDelivery,
+    OutboxCourier,
+    OutboxFile,
+)
 from service.rights import Surroundings, wire_rights, work_on_rights
 from service.schema import check_schema
 from service.settings import Settings
@@ -208,14 +214,13 @@ class Runtime:
         courier = OutboxCourier(
             database, clock, CodeDelivery(members.contact_points, sender, clock)
         )
-        courier.subscribe(CLAIM_CODE_WANTED, CodeDelivery(claims, sender, clock))
         controller = Controller(vault.tenant, **settings.controller.model_dump())
         seed = vault.signing_seed("receipt-signing")
         signing = ReceiptSigner(seed, controller.name or vault.tenant, audit.vkey)
         receipts = Receipts(signing, pack, audit, consent, controller)
         contacts = MemberContacts(pack, members.contact_points, clock)
         guardians = Guardians(vault, audit, rights, consent, contacts)
-        courier.subscribe(GUARDIAN_CODE_WANTED, CodeDelivery(guardians, sender, clock))
+        _reach_people(courier, sender, clock, claims, guardians)
         _tell_apps(courier, worker, feed, webhooks)
         sequencer = Sequencer(
             database,
@@ -328,6 +333,15 @@ def _come_round(
     worker.on(BACKUP, lambda _: backups.create_when_due(system_caller("worker")), every_us=HOUR_US)
     if witnesses:
         worker.on("witnesses", lambda _: witnesses.ask(), every_us=MINUTE_US)
+
+
+def _reach_people(
+    courier: OutboxCourier, sender: OutboxFile, clock: Clock, claims: Claims, guardians: Guardians
+) -> None:
+    """Send codes to those who are no members yet, and notices to those who are."""
+    courier.subscribe(CLAIM_CODE_WANTED, CodeDelivery(claims, sender, clock))
+    courier.subscribe(GUARDIAN_CODE_WANTED, CodeDelivery(guardians, sender, clock))
+    courier.subscribe(CONTACT_CHANGED, NoticeDelivery(sender, clock))
 
 
 def _tell_apps(courier: OutboxCourier, worker: Worker, feed: Feed, webhooks: Webhooks) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, null, select, update
 
 from kernel import ReadSession, Row, Statement, UnitOfWork
 from service.auth.tables import access_token, client, portal_session
@@ -40,7 +40,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class PortalSession:
-    """A browser's session: waiting for a code, or signed in as a member."""
+    """A browser's session: waiting for a code, or signed in as a member.
+
+    `proven_for` is what a fresh code was answered for in it, at `proven_us`.
+    """
 
     token_hash: bytes
     state: str
@@ -48,6 +51,8 @@ class PortalSession:
     contact_point_id: str | None
     note: str | None
     expires_us: int
+    proven_for: str | None = None
+    proven_us: int | None = None
 
 
 _ADD_CLIENT = Statement(
@@ -215,8 +220,28 @@ _NOTE = Statement(
     .where(portal_session.c.token_hash == bindparam("of_token"))
     .values(note=bindparam("new_note"))
 )
+_PROVE = Statement(
+    update(portal_session)
+    .where(portal_session.c.token_hash == bindparam("of_token"))
+    .values(proven_for=bindparam("what"), proven_us=bindparam("at_us"))
+)
+_SPEND = Statement(
+    update(portal_session)
+    .where(
+        portal_session.c.token_hash == bindparam("of_token"),
+        portal_session.c.proven_for == bindparam("what"),
+        portal_session.c.proven_us >= bindparam("since_us"),
+    )
+    .values(proven_for=null(), proven_us=null())
+)
 _DROP_SESSION = Statement(
     delete(portal_session).where(portal_session.c.token_hash == bindparam("token_hash"))
+)
+_DROP_OTHER_SESSIONS = Statement(
+    delete(portal_session).where(
+        portal_session.c.member_id == bindparam("member_id"),
+        portal_session.c.token_hash != bindparam("token_hash"),
+    )
 )
 _DROP_MEMBER_SESSIONS = Statement(
     delete(portal_session).where(portal_session.c.member_id == bindparam("member_id"))
@@ -252,12 +277,29 @@ async def session_by_hash(
         row["contact_point_id"],
         row["note"],
         row["expires_us"],
+        row["proven_for"],
+        row["proven_us"],
     )
 
 
 async def set_note(work: UnitOfWork, token_hash: bytes, note: str | None) -> None:
     """Leave a note (a code) for the next page of a session."""
     await work.run(_NOTE, of_token=token_hash, new_note=note)
+
+
+async def note_proof(work: UnitOfWork, token_hash: bytes, what: str, at_us: int) -> None:
+    """Remember that a fresh code was answered in a session, and for what."""
+    await work.run(_PROVE, of_token=token_hash, what=what, at_us=at_us)
+
+
+async def spend_proof(work: UnitOfWork, token_hash: bytes, what: str, since_us: int) -> bool:
+    """Use up the fresh proof of a session; False when it has none for this, or an old one."""
+    return await work.run(_SPEND, of_token=token_hash, what=what, since_us=since_us) == 1
+
+
+async def drop_other_sessions(work: UnitOfWork, member_id: str, token_hash: bytes) -> None:
+    """End every portal session of a member but one."""
+    await work.run(_DROP_OTHER_SESSIONS, member_id=member_id, token_hash=token_hash)
 
 
 async def drop_session(work: UnitOfWork, token_hash: bytes) -> None:

@@ -45,5 +45,8 @@ portal_session = Table(
     Column("contact_point_id", Text),
     Column("note", Text),
     Column("expires_us", BigInteger, nullable=False),
+    # What a fresh code was answered for in this very browser, and when.
+    Column("proven_for", Text),
+    Column("proven_us", BigInteger),
 )
 Index("ix_portal_session_member", portal_session.c.member_id)

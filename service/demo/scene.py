@@ -60,7 +60,8 @@ class Scene:
         """Give the code that went out last to a contact point."""
         lines = self.settings.outbox_file.read_bytes().splitlines()
         codes = [orjson.loads(line) for line in lines]
-        return str(next(c["code"] for c in reversed(codes) if c["contact_point"] == contact_point))
+        mine = (c for c in reversed(codes) if c["contact_point"] == contact_point and "code" in c)
+        return str(next(mine)["code"])
 
 
 async def set_the_scene(scene: Scene, credentials_file: Path) -> None:

@@ -1,8 +1,9 @@
 """Contacts: how a member is reached and let in; a new one counts once its code has come back.
 
-The old number stays until the new one is proven, so a slip of the finger locks nobody out, and
-whoever finds a browser signed in cannot take the account to a number of theirs unseen: every
-change is an event, and the way in that is left is never removed.
+Whoever finds a browser signed in cannot take the account to a number of theirs: each change wants
+a code first that went to a contact which was proven before, and was answered in that very browser.
+It is told to every contact proven before, and ends every other session. The old number stays until
+the new one is proven, so a slip of the finger locks nobody out.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from kernel import (
     NotAllowedError,
     NotFoundError,
     UnitOfWork,
+    put_message,
     to_date,
 )
 from members import (
@@ -27,8 +29,12 @@ from members import (
     removable,
 )
 from policies import AccessSnapshot, ContactKind, PolicyPack
+from service.auth.repository import PortalSession
 from service.claims import Claim, Claims
 from service.limits import CodeLimits
+from service.outbox import CONTACT_CHANGED
+from service.portal.proving import CONTACTS, proven_points
+from service.portal.sessions import Sessions
 from service.portal.typed import LONGEST_TYPED, contact_kind, declared_formats, faults, typed_code
 
 REPLACEABLE = frozenset({ContactKind.PHONE, ContactKind.EMAIL})
@@ -51,6 +57,7 @@ class Contacts:
     access: AccessSnapshot
     members: Members
     claims: Claims
+    sessions: Sessions
     clock: Clock
     limits: CodeLimits
     region: str | None
@@ -64,7 +71,7 @@ class Contacts:
     async def propose(
         self,
         caller: Caller,
-        member_id: MemberId,
+        session: PortalSession,
         typed: str,
         slot: str | None,
         address: str | None,
@@ -72,9 +79,10 @@ class Contacts:
         """Send a code to a new contact; gives the code of what is wrong with it, or None.
 
         `slot` is the cell it shall replace, None to add it. The answer is the same whoever else
-        has this number or address.
+        has this number or address. It uses up the session's fresh proof.
         """
         self._may(caller, "add")
+        member_id = MemberId(session.member_id or "")
         kind = contact_kind(typed) if len(typed) <= LONGEST_TYPED else None
         if kind is None:
             return "contact" if typed.strip() else "empty"
@@ -86,6 +94,7 @@ class Contacts:
         except MemberDataError as error:
             return faults(error.errors).get(kind.value, "invalid")
         async with self.database.unit_of_work() as work:
+            await self.sessions.spend(work, session, CONTACTS)
             claim = await self.claims.open(
                 work, kind.value, prepared.values, member_id=member_id, slot=slot
             )
@@ -102,28 +111,46 @@ class Contacts:
         async with self.database.unit_of_work() as work:
             await self._want_code(work, claim, address, self.clock.now_us())
 
-    async def prove(self, caller: Caller, member_id: MemberId, claim: Claim, typed: str) -> bool:
-        """Take a code; when it was right, the contact is the member's from now on."""
+    async def prove(self, caller: Caller, session: PortalSession, claim: Claim, typed: str) -> bool:
+        """Take a code; when it was right, the contact is the member's from now on.
+
+        Whom the member was reached by before is told, and every other session ends.
+        """
         self._may(caller, "verify")
-        async with self.database.read() as session:
-            subject = await self.members.pseudonym(session, member_id)
+        member_id = MemberId(session.member_id or "")
+        async with self.database.read() as reader:
+            subject = await self.members.pseudonym(reader, member_id)
         values = await self.claims.prove(caller, claim, typed_code(typed), subject=subject)
         if values is None:
             return False
         now_us = self.clock.now_us()
         async with self.database.unit_of_work() as work:
+            change = "added" if claim.slot is None else "replaced"
+            await self._tell(work, session, change, now_us)
             point = await self._store(work, caller, member_id, claim, values, now_us)
             await self.members.contact_points.prove(work, caller, point, now_us=now_us)
             await self.claims.drop(work, claim.id)
         return True
 
-    async def remove(self, caller: Caller, member_id: MemberId, contact_point_id: str) -> None:
+    async def remove(self, caller: Caller, session: PortalSession, contact_point_id: str) -> None:
         """Forget a contact point of the member, or `NotFoundError`, or why it has to stay."""
         self._may(caller, "add")
+        member_id, now_us = MemberId(session.member_id or ""), self.clock.now_us()
         async with self.database.unit_of_work() as work:
+            await self._tell(work, session, "removed", now_us)
             await self.members.contact_points.remove(
-                work, caller, member_id, contact_point_id, now_us=self.clock.now_us()
+                work, caller, member_id, contact_point_id, now_us=now_us
             )
+            await self.sessions.spend(work, session, CONTACTS)
+
+    async def _tell(
+        self, work: UnitOfWork, session: PortalSession, change: str, now_us: int
+    ) -> None:
+        """Tell every contact proven so far that one changes, and end the other sessions."""
+        for point in await proven_points(work, self.members, session):
+            told = {"contact_point_id": point.id, "kind": point.kind, "change": change}
+            await put_message(work, CONTACT_CHANGED, told, now_us=now_us)
+        await self.sessions.close_others(work, session)
 
     async def _store(
         self,

@@ -10,6 +10,8 @@ from service.claims import CODE_TRIES
 from service.portal.account import Member
 from service.portal.forms import read_form
 from service.portal.parts import Portal, address_of, home_of
+from service.portal.proof_routes import ADD, REMOVE, proof_place
+from service.portal.proving import CONTACTS
 from service.portal.screens import go_to
 from service.portal.sessions import Visit
 
@@ -68,6 +70,8 @@ def add_routes(routes: APIRouter, language: Language, portal: Portal) -> None:
         visit, member = await portal.visitor(request)
         if member is None:
             return go_to(home)
+        if not portal.sessions.is_proven(member.session, CONTACTS):
+            return go_to(proof_place(language, instead_of or ADD))
         return contact_page(request, visit, instead_of, "", "")
 
     @routes.get("/data/contact/code")
@@ -125,8 +129,10 @@ def add_routes(routes: APIRouter, language: Language, portal: Portal) -> None:
         if member is None:
             return go_to(home)
         typed, slot = fields.get("contact", ""), fields.get("instead_of") or None
+        if not portal.sessions.is_proven(member.session, CONTACTS):
+            return go_to(proof_place(language, slot or ADD))
         fault = await portal.contacts.propose(
-            member.caller, member.id, typed, slot, address_of(request)
+            member.caller, member.session, typed, slot, address_of(request)
         )
         if fault is not None:
             return contact_page(request, visit, slot, typed, fault)
@@ -139,7 +145,7 @@ def add_routes(routes: APIRouter, language: Language, portal: Portal) -> None:
         if member is None or claim is None:
             return go_to(f"{home}data")
         proven = await portal.contacts.prove(
-            member.caller, member.id, claim, fields.get("code", "")
+            member.caller, member.session, claim, fields.get("code", "")
         )
         return go_to(f"{home}data?said=proven" if proven else f"{home}data/contact/code")
 
@@ -157,7 +163,9 @@ def add_routes(routes: APIRouter, language: Language, portal: Portal) -> None:
         member, _ = await portal.form_of_member(request)
         if member is None:
             return go_to(home)
-        await portal.contacts.remove(member.caller, member.id, point)
+        if not portal.sessions.is_proven(member.session, CONTACTS):
+            return go_to(proof_place(language, REMOVE))
+        await portal.contacts.remove(member.caller, member.session, point)
         return go_to(f"{home}data?said=removed")
 
     @routes.post("/data/{key}")

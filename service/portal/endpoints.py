@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from kernel import NotFoundError
 from kernel.i18n import Language, negotiate
 from service.pages import PAGE_HEADERS
-from service.portal import data_routes, history_routes, join_routes, rights_routes
+from service.portal import data_routes, history_routes, join_routes, proof_routes, rights_routes
 from service.portal.account import DONE, STOPPED, UNDO
 from service.portal.decisions import Recorded, Topic
 from service.portal.forms import read_form
@@ -299,6 +299,7 @@ def _in(language: Language, portal: Portal) -> APIRouter:
         return Response(text, 200, PAGE_HEADERS, "text/plain; charset=utf-8")
 
     join_routes.add_routes(routes, language, portal)
+    proof_routes.add_routes(routes, language, portal)
     data_routes.add_routes(routes, language, portal)
     history_routes.add_routes(routes, language, portal)
     rights_routes.add_routes(routes, language, portal)

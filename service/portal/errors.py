@@ -33,3 +33,11 @@ class AgeUnknownError(NotAllowedError):
     slug = "age-unknown"
     title = "The age of the member is not known"
     remedy = "Fill in the date of birth, then decide; nothing was recorded."
+
+
+class FreshProofNeededError(NotAllowedError):
+    """No fresh code was answered in this very browser for what it wants to do."""
+
+    slug = "identity-not-proven"
+    title = "A fresh code has to be answered in this browser first"
+    remedy = "Ask for a code on the page before this one and enter it there; nothing was changed."

@@ -14,6 +14,7 @@ from service.portal.decisions import Decisions, ShownWords
 from service.portal.forms import read_form
 from service.portal.history import History
 from service.portal.joining import Home, Joining
+from service.portal.proving import ContactProof
 from service.portal.questions import Questions
 from service.portal.rights import Requests
 from service.portal.screens import Screens
@@ -21,6 +22,7 @@ from service.portal.sessions import Sessions, State, Visit
 from service.portal.sign_in import SignIn
 from service.runtime import Runtime
 
+MINUTE_US = 60_000_000
 REGIONS = ("TH", "TW", "HK", "JP", "MY", "SG", "GB", "US")
 
 
@@ -32,7 +34,13 @@ class Portal:
         limits = CodeLimits(runtime.settings.messages.codes_per_address)
         self.database, self.clock = runtime.database, runtime.clock
         self.audit, self.members = runtime.audit, runtime.members
-        self.sessions = Sessions(runtime.database, runtime.vault, runtime.consent, runtime.clock)
+        self.sessions = Sessions(
+            runtime.database,
+            runtime.vault,
+            runtime.consent,
+            runtime.clock,
+            proof_us=runtime.settings.rights.step_up_minutes * MINUTE_US,
+        )
         self.sign_in = SignIn(
             runtime.database, runtime.members, runtime.audit, self.sessions, runtime.clock, limits
         )
@@ -79,9 +87,13 @@ class Portal:
             runtime.access,
             runtime.members,
             runtime.claims,
+            self.sessions,
             runtime.clock,
             limits,
             home.region,
+        )
+        self.contact_proof = ContactProof(
+            runtime.database, runtime.members, self.sessions, runtime.clock, limits
         )
         self.questions = Questions(
             runtime.database,

@@ -30,6 +30,7 @@ from service.limits import CodeLimits
 from service.portal.account import Member
 from service.portal.corrections import Corrections
 from service.portal.moments import moment, zone_of
+from service.portal.proving import reached_by
 from service.portal.sessions import Sessions, State
 from service.portal.typed import declared_formats, typed_code, typed_date
 
@@ -266,16 +267,14 @@ class Requests:
         code, now_us = typed_code(typed), self.clock.now_us()
         async with self.database.unit_of_work() as work:
             found = await self.own(work, member, request_id)
-            if len(code) != _CODE_DIGITS or member.session.contact_point_id is None:
+            point = await reached_by(work, self.members, member.session)
+            if len(code) != _CODE_DIGITS or point is None:
                 return None
             reason = await self.rights.verify(
-                work,
-                member.caller,
-                found.id,
-                member.session.contact_point_id,
-                code,
-                now_us=now_us,
+                work, member.caller, found.id, point.id, code, now_us=now_us
             )
+            if reason is None:
+                await self.sessions.prove(work, member.session, found.id)
         return found if reason is None else None
 
     async def erase(self, member: Member, request_id: str) -> str:
@@ -286,14 +285,16 @@ class Requests:
         now_us = self.clock.now_us()
         async with self.database.unit_of_work() as work:
             found = await self.own(work, member, request_id)
+            await self.sessions.spend(work, member.session, found.id)
             await self.rights.fulfil(work, member.caller, found.id, now_us=now_us)
             await self.sessions.close(work, member.session)
             return await self.sessions.open(work, State.ERASED, None, found.id)
 
     async def download(self, member: Member, request_id: str) -> bytes:
-        """Hand over the copy, once, behind a fresh code."""
+        """Hand over the copy, once, behind a fresh code that was answered in this browser."""
         async with self.database.read() as session:
             found = await self.own(session, member, request_id)
+        self.sessions.require(member.session, found.id)
         return await self.rights.export(member.caller, found.id)
 
     async def certificate(self, member: Member, request_id: str) -> str:
@@ -320,9 +321,9 @@ class Requests:
     async def _send_code(
         self, work: UnitOfWork, member: Member, request_id: str, now_us: int
     ) -> None:
-        point_id = member.session.contact_point_id or ""
-        if self.limits.send(point_id.encode(), now_us):
-            await self.rights.send_code(work, member.caller, request_id, point_id, now_us=now_us)
+        point = await reached_by(work, self.members, member.session)
+        if point is not None and self.limits.send(point.id.encode(), now_us):
+            await self.rights.send_code(work, member.caller, request_id, point.id, now_us=now_us)
 
     def _menu(self, member: Member) -> list[dict[str, Any]]:
         rules = self.pack.jurisdictions[JurisdictionCode(member.jurisdiction)]

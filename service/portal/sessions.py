@@ -18,6 +18,7 @@ from kernel import Clock, Database, MemberId, NotFoundError, UnitOfWork
 from service.auth import repository
 from service.auth.clients import token_hash
 from service.auth.repository import PortalSession
+from service.portal.errors import FreshProofNeededError
 from vault import Vault
 
 COOKIE = "yinyom"
@@ -66,8 +67,15 @@ class Sessions:
     """Opens, finds and ends sessions."""
 
     def __init__(
-        self, database: Database, vault: Vault, consent: ConsentService, clock: Clock
+        self,
+        database: Database,
+        vault: Vault,
+        consent: ConsentService,
+        clock: Clock,
+        *,
+        proof_us: int,
     ) -> None:
+        self._proof_us = proof_us
         self._database = database
         self._vault = vault
         self._consent = consent
@@ -111,6 +119,35 @@ class Sessions:
     async def close(self, work: UnitOfWork, session: PortalSession) -> None:
         """End a session."""
         await repository.drop_session(work, session.token_hash)
+
+    async def close_others(self, work: UnitOfWork, session: PortalSession) -> None:
+        """End every other session of the member, however they were begun."""
+        await repository.drop_other_sessions(work, session.member_id or "", session.token_hash)
+
+    # --- fresh proof ------------------------------------------------------------------
+
+    async def prove(self, work: UnitOfWork, session: PortalSession, what: str) -> None:
+        """Remember that a fresh code was answered in this browser, for one thing."""
+        await repository.note_proof(work, session.token_hash, what, self._clock.now_us())
+
+    async def spend(self, work: UnitOfWork, session: PortalSession, what: str) -> None:
+        """Use up the fresh proof for one thing, or `FreshProofNeededError`.
+
+        Whoever finds another browser of the member signed in has answered no code in it.
+        """
+        since_us = self._clock.now_us() - self._proof_us
+        if not await repository.spend_proof(work, session.token_hash, what, since_us):
+            raise FreshProofNeededError(reason="step_up_required")
+
+    def require(self, session: PortalSession, what: str) -> None:
+        """Go on only with fresh proof for something, without using it up."""
+        if not self.is_proven(session, what):
+            raise FreshProofNeededError(reason="step_up_required")
+
+    def is_proven(self, session: PortalSession, what: str) -> bool:
+        """Say whether a session has fresh proof for something, as it stood when it was read."""
+        since_us = self._clock.now_us() - self._proof_us
+        return session.proven_for == what and (session.proven_us or 0) >= since_us
 
     def _stranger(self, *, ended: bool) -> Visit:
         token = _STRANGER + secrets.token_urlsafe(_TOKEN_BYTES)

@@ -37,8 +37,7 @@ async def data_of(world, **query):
 
 
 async def propose(browser, contact=NEW, instead_of=""):
-    query = f"?instead_of={instead_of}" if instead_of else ""
-    await browser.open(f"/en/data/contact{query}")
+    await browser.prove_contacts(then=instead_of or "add")
     return await browser.send("data/contact", contact=contact)
 
 
@@ -144,6 +143,7 @@ async def test_a_further_contact_is_added_and_removed_again(world, browser):
     await propose(browser)
     page = await browser.send("contact/code", code=await browser.newest_code())
     (row,) = await world.fetch("SELECT id FROM contact_point WHERE field = 'phone.2'")
+    await browser.prove_contacts(then="remove")
     page = await browser.send(f"{row['id']}/remove")
     assert "Removed" in page.text
     points = await world.fetch(
@@ -158,10 +158,118 @@ async def test_the_last_confirmed_way_in_stays(world, browser):
     member_id = await world.member_id(world.member)
     rows = await world.fetch("SELECT * FROM contact_point WHERE member_id = :m", m=member_id)
     phone = next(row["id"] for row in rows if row["field"] == "phone")
-    csrf = browser.page.form("sign-out").fields["csrf"]
+    csrf = (await browser.prove_contacts(then="remove")).form("sign-out").fields["csrf"]
     page = await browser.post(f"/en/data/contact/{phone}/remove", {"csrf": csrf})
     assert page.answer.status_code == 409
+    assert world.notices() == []
     assert len(await world.fetch("SELECT * FROM contact_point WHERE id = :p", p=phone)) == 1
+
+
+# --- a browser left signed in ----------------------------------------------------------
+
+
+async def points(world):
+    member_id = await world.member_id(world.member)
+    rows = await world.fetch("SELECT * FROM contact_point WHERE member_id = :m", m=member_id)
+    return {row["field"]: row for row in rows}
+
+
+@pytest.mark.parametrize("instead_of", ["", "phone"])
+async def test_a_browser_left_signed_in_takes_no_contact_over(world, browser, instead_of):
+    csrf = browser.page.form("sign-out").fields["csrf"]
+    sent = {"csrf": csrf, "contact": NEW, "instead_of": instead_of}
+    page = await browser.post("/en/data/contact", sent)
+    assert page.url.path == "/en/data/proof"
+    await world.runtime.courier.deliver()
+    assert await world.fetch("SELECT * FROM contact_claim") == []
+    assert {point["contact_point"] for point in world.codes()} == {
+        row["id"] for row in (await points(world)).values()
+    } | {world.other.point("phone")}
+
+
+async def test_a_browser_left_signed_in_removes_no_contact(world, browser):
+    await propose(browser)
+    await browser.send("contact/code", code=await browser.newest_code())
+    await browser.open("/en/data")
+    point = (await points(world))["phone.2"]["id"]
+    page = await browser.send(f"{point}/remove")
+    assert page.url.path == "/en/data/proof"
+    assert "phone.2" in await points(world)
+
+
+async def test_what_was_proven_in_one_browser_opens_nothing_in_another(world, browser):
+    left = Browser(world)
+    await left.sign_in(lang="en")
+    await browser.prove_contacts()
+    csrf = left.page.form("sign-out").fields["csrf"]
+    page = await left.post("/en/data/contact", {"csrf": csrf, "contact": NEW})
+    assert page.url.path == "/en/data/proof"
+    assert await world.fetch("SELECT * FROM contact_claim") == []
+
+
+async def test_a_code_asked_for_in_one_browser_is_wrong_in_another(world, browser):
+    left = Browser(world)
+    await left.sign_in(lang="en")
+    page = await browser.open("/en/data/proof")
+    form = next(form for form in page.forms if form.action.endswith("/send"))
+    await browser.post(form.action, form.fields)
+    code = await browser.newest_code()
+    place = form.action.removesuffix("/send")
+    await left.open(place)
+    page = await left.send(place, code=code)
+    assert "is not the right one" in page.text
+    await left.open("/en/data/contact")
+    assert left.page.url.path == "/en/data/proof"
+
+
+async def test_a_code_goes_to_no_contact_that_was_never_proven(world, browser):
+    email = (await points(world))["email"]["id"]
+    before = len(world.codes())
+    page = await browser.open("/en/data/proof")
+    assert email not in page.html
+    csrf = page.form("sign-out").fields["csrf"]
+    page = await browser.post(f"/en/data/proof/{email}/send", {"csrf": csrf})
+    assert page.answer.status_code == 404
+    await world.runtime.courier.deliver()
+    assert len(world.codes()) == before
+
+
+async def test_a_fresh_code_is_good_for_one_change(browser):
+    await propose(browser)
+    await browser.open("/en/data/contact")
+    assert browser.page.url.path == "/en/data/proof"
+
+
+async def test_a_fresh_code_is_good_for_minutes(world, browser):
+    await browser.prove_contacts()
+    world.runtime.clock.jump_us += 20 * 60_000_000
+    await browser.open("/en/data/contact")
+    assert browser.page.url.path == "/en/data/proof"
+
+
+async def test_who_lost_every_contact_is_led_to_a_counter(browser):
+    page = await browser.open("/en/data/proof")
+    assert "Come to a counter" in page.text
+
+
+async def test_the_old_contact_is_told_of_a_change_and_the_notice_says_nothing_else(world, browser):
+    held = (await points(world))["phone"]["id"]
+    await propose(browser, instead_of="phone")
+    await browser.send("contact/code", code=await browser.newest_code())
+    await world.runtime.courier.deliver()
+    (told,) = world.notices()
+    assert set(told) == {"at", "channel", "contact_point", "notice"}
+    assert (told["contact_point"], told["channel"]) == (held, "sms")
+    assert told["notice"] == "contact_replaced"
+
+
+async def test_a_changed_contact_ends_every_other_session(world, browser):
+    left = Browser(world)
+    await left.sign_in(lang="en")
+    await propose(browser)
+    await browser.send("contact/code", code=await browser.newest_code())
+    assert not (await left.open("/en/")).has_form("sign-out")
+    assert (await browser.open("/en/")).has_form("sign-out")
 
 
 async def test_a_wrong_code_changes_nothing(world, browser):
@@ -199,7 +307,7 @@ async def test_an_erasure_takes_an_unproven_contact_with_it(world, browser):
 
 
 async def test_nobody_removes_a_contact_of_somebody_else(world, browser):
-    csrf = browser.page.form("sign-out").fields["csrf"]
+    csrf = (await browser.prove_contacts(then="remove")).form("sign-out").fields["csrf"]
     point = world.other.point("phone")
     page = await browser.post(f"/en/data/contact/{point}/remove", {"csrf": csrf})
     assert page.answer.status_code == 404

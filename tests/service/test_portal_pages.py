@@ -39,6 +39,7 @@ OPEN_PAGES = (
 MEMBER_PAGES = (
     *("joined", "joined-minor", "joined-no-age", "joined-already", "questions-answered"),
     *("data", "data-restricted", "correct", "correct-faulty", "corrected", "born", "born-faulty"),
+    *("contact-proof", "contact-proof-code", "contact-proof-faulty", "may-remove"),
     *("contact", "contact-replace", "contact-faulty", "contact-code", "contact-proven"),
     *("requests", "request", "request-open", "request-ready", "request-unlocked", "restriction"),
     *("restriction-faulty", "request-paused", "rectification", "rectification-faulty", "erasure"),
@@ -89,8 +90,7 @@ PLACES = {
     "data": "data",
     "correct": "data/given_name",
     "born": "data/birth_date",
-    "contact": "data/contact",
-    "contact-replace": "data/contact?instead_of=phone",
+    "contact-proof": "data/proof",
     "history": "history",
     "requests": "requests",
     "restriction": "requests/restriction",
@@ -167,8 +167,27 @@ def _typing(form, **typed):
     return way
 
 
+def _contact(then="add", **typed):
+    async def way(browser, lang):
+        page = await browser.prove_contacts(then=then, lang=lang)
+        return await browser.send("data/contact", **typed) if typed else page
+
+    return way
+
+
+async def _contact_proof_code(browser, lang):
+    page = await browser.open(f"/{lang}/data/proof?then=phone")
+    form = next(form for form in page.forms if form.action.endswith("/send"))
+    return await browser.post(form.action, form.fields)
+
+
+async def _contact_proof_faulty(browser, lang):
+    page = await _contact_proof_code(browser, lang)
+    return await browser.send(page.url.path, code="1")
+
+
 async def _proven(browser, lang):
-    await browser.open(f"/{lang}/data/contact")
+    await browser.prove_contacts(lang=lang)
     await browser.send("data/contact", contact="089-000-4444")
     return await browser.send("contact/code", code=await browser.newest_code())
 
@@ -273,8 +292,13 @@ WAYS = {
     "correct-faulty": _typing("data/given_name", value=" "),
     "corrected": _typing("data/given_name", value="สมศรี"),
     "born-faulty": _typing("data/birth_date", day="31", month="2", year="2535"),
-    "contact-faulty": _typing("data/contact", contact="12"),
-    "contact-code": _typing("data/contact", contact="089-000-4444"),
+    "contact": _contact(),
+    "contact-replace": _contact("phone"),
+    "contact-proof-code": _contact_proof_code,
+    "contact-proof-faulty": _contact_proof_faulty,
+    "may-remove": _contact("remove"),
+    "contact-faulty": _contact(contact="12"),
+    "contact-code": _contact(contact="089-000-4444"),
     "contact-proven": _proven,
     "request": _request,
     "request-open": _request_open,

@@ -98,6 +98,19 @@ async def test_without_a_fresh_code_nothing_is_handed_over(world, browser):
     assert page.headings == ["A fresh code is needed"]
 
 
+async def test_a_code_answered_in_one_browser_hands_nothing_to_another(world, browser):
+    place = await copy(world, browser)
+    left = Browser(world)
+    await left.sign_in(lang="en")
+    await browser.open(place)
+    await browser.send("code/new")
+    await browser.send("/code", code=await browser.newest_code())
+    await left.open(f"{place}?said=unlocked")
+    assert (await left.send("/download")).answer.status_code == 403
+    await browser.open(f"{place}?said=unlocked")
+    assert (await browser.send("/download")).answer.status_code == 200
+
+
 async def test_a_code_of_an_hour_ago_is_not_fresh(world, browser):
     place = await copy(world, browser)
     await browser.open(place)

@@ -388,7 +388,7 @@ async def joined(mission, at):
         await browser.open(f"/{lang}/data/{key}")
         page = await browser.send(f"data/{key}", value=values[key])
         assert page.answer.status_code == 200
-    await browser.open(f"/{lang}/data/contact")
+    await browser.prove_contacts(lang=lang)
     await browser.send("data/contact", contact=values["email"])
     await browser.send("contact/code", code=await browser.newest_code())
     await browser.open(f"/{lang}/requests/rectification")

@@ -306,7 +306,7 @@ class Registry:
         """What the outbox file holds; it is not there before the first code."""
         file = self.server.settings.outbox_file
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        return [json.loads(line) for line in lines]
+        return [told for told in map(json.loads, lines) if "code" in told]
 
     def code_for(self, contact_point: str) -> str:
         return next(

@@ -200,7 +200,17 @@ class World:
 
     def codes(self) -> list[dict[str, Any]]:
         file = self.settings.outbox_file
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        lines = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        )
+        return [line for line in lines if "code" in line]
+
+    def notices(self) -> list[dict[str, Any]]:
+        file = self.settings.outbox_file
+        lines = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        )
+        return [line for line in lines if "notice" in line]
 
     def code_for(self, contact_point: str) -> str:
         return next(
