@@ -2,22 +2,71 @@
 
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from kernel import ConfigurationError
 from service.files import KEY_RING_FILE, KMS_ROOT_FILE
 from service.settings import KmsSettings, Settings
-from vault import FileKeyProvider, KeyProvider, KeyRing, create_key_ring, open_key_ring
+from vault import (
+    AwsKmsKeyProvider,
+    FileKeyProvider,
+    KeyProvider,
+    KeyRing,
+    PassphraseKeyProvider,
+    Pkcs11KeyProvider,
+    VaultTransitKeyProvider,
+    create_key_ring,
+    open_key_ring,
+)
 
 
 def key_provider(kms: KmsSettings, keys_dir: Path) -> KeyProvider:
     """Give the KMS that the settings name; what it needs and lacks is a `ConfigurationError`."""
-    return FileKeyProvider(kms.root_file or keys_dir / KMS_ROOT_FILE)
+    match kms.provider:
+        case "file":
+            return FileKeyProvider(kms.root_file or keys_dir / KMS_ROOT_FILE)
+        case "passphrase":
+            return PassphraseKeyProvider(
+                kms.root_file or keys_dir / KMS_ROOT_FILE,
+                _plain(kms.passphrase),
+                _plain(kms.next_passphrase),
+            )
+        case "aws-kms":
+            return AwsKmsKeyProvider(
+                kms.aws_key,
+                region=kms.aws_region,
+                endpoint=kms.aws_endpoint,
+                access_key=kms.aws_access_key,
+                secret_key=_plain(kms.aws_secret_key),
+                timeout_seconds=kms.timeout_seconds,
+            )
+        case "vault-transit":
+            return VaultTransitKeyProvider(
+                kms.vault_address,
+                _plain(kms.vault_token),
+                key=kms.vault_key,
+                mount=kms.vault_mount,
+                namespace=kms.vault_namespace,
+                ca_file=kms.vault_ca_file,
+                timeout_seconds=kms.timeout_seconds,
+            )
+        case "pkcs11":
+            return Pkcs11KeyProvider(
+                kms.pkcs11_module, kms.pkcs11_token, _plain(kms.pkcs11_pin), key=kms.pkcs11_key
+            )
 
 
 def new_key_provider(kms: KmsSettings, keys_dir: Path) -> KeyProvider:
-    """Give the same KMS, with a root made in it when it has none yet."""
-    provider = FileKeyProvider(kms.root_file or keys_dir / KMS_ROOT_FILE)
-    if not provider.exists():
-        provider.make()
+    """Give the same KMS, with a root made in it when it has none yet.
+
+    A key of AWS KMS is the operator's to make: it comes with a policy and a bill.
+    """
+    provider = key_provider(kms, keys_dir)
+    if isinstance(provider, (FileKeyProvider, PassphraseKeyProvider)):
+        if not provider.exists():
+            provider.make()
+    elif isinstance(provider, (VaultTransitKeyProvider, Pkcs11KeyProvider)):
+        provider.prepare()
     return provider
 
 
@@ -40,3 +89,7 @@ def make_ring(settings: Settings) -> KeyRing:
         )
     provider = new_key_provider(settings.kms, settings.keys_dir)
     return create_key_ring(path, provider, settings.tenant, erasable_dir=settings.kms.erasable_dir)
+
+
+def _plain(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()

@@ -33,13 +33,31 @@ class VaultSettings(Section):
 class KmsSettings(Section):
     """Which KMS keeps the root key, and how it is reached; there is no default key.
 
-    Secrets are best given as files: `YINYOM_KMS__…_FILE`. The erasable secret exists only where
-    a KMS cannot destroy one version of its root at once (docs/formats/keys.md).
+    Secrets are best given as files: `YINYOM_KMS__PASSPHRASE_FILE` and so on. The erasable secret
+    exists only where a KMS cannot destroy one version of its root (docs/formats/keys.md).
     """
 
-    provider: Literal["file"] = "file"
+    provider: Literal["file", "passphrase", "aws-kms", "vault-transit", "pkcs11"] = "file"
+    timeout_seconds: float = Field(10.0, gt=0, le=60)
     root_file: Path | None = None
     erasable_dir: Path | None = None
+    passphrase: SecretStr | None = None
+    next_passphrase: SecretStr | None = None
+    aws_key: str = ""
+    aws_region: str = ""
+    aws_endpoint: str = ""
+    aws_access_key: str = ""
+    aws_secret_key: SecretStr | None = None
+    vault_address: str = ""
+    vault_token: SecretStr | None = None
+    vault_key: str = "yinyom"
+    vault_mount: str = "transit"
+    vault_namespace: str = ""
+    vault_ca_file: Path | None = None
+    pkcs11_module: Path | None = None
+    pkcs11_token: str = ""
+    pkcs11_pin: SecretStr | None = None
+    pkcs11_key: str = "yinyom"
 
 
 class PolicySettings(Section):

@@ -11,10 +11,14 @@ from vault.keyring import KeyRing, create_key_ring, open_key_ring
 from vault.owner_key import PSEUDONYM, OwnerKey
 from vault.private_files import read_private, write_private
 from vault.providers import (
+    AwsKmsKeyProvider,
     FileKeyProvider,
     KeyProvider,
     PassingKeyProvider,
+    PassphraseKeyProvider,
+    Pkcs11KeyProvider,
     ProviderHealth,
+    VaultTransitKeyProvider,
 )
 from vault.recovery import open_ring_backup, write_recovery_kit
 from vault.repository import (
@@ -37,12 +41,15 @@ __all__ = [
     "PAD_BLOCKS",
     "PSEUDONYM",
     "AccessTicket",
+    "AwsKmsKeyProvider",
     "FileKeyProvider",
     "KeyProvider",
     "KeyRing",
     "KeyRingError",
     "OwnerKey",
     "PassingKeyProvider",
+    "PassphraseKeyProvider",
+    "Pkcs11KeyProvider",
     "ProviderHealth",
     "RingBackup",
     "RingKey",
@@ -50,6 +57,7 @@ __all__ = [
     "StoredTag",
     "UnreadableError",
     "Vault",
+    "VaultTransitKeyProvider",
     "WrappedKey",
     "bucket_count",
     "create_key_ring",

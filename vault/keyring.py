@@ -32,7 +32,7 @@ from vault.ring_file import (
     ring_context,
     write_ring_file,
 )
-from vault.wrapping import KEY_BYTES, unwrap, unwrap_into, wipe, wrap
+from vault.wrapping import KEY_BYTES, KeptSecret, unwrap, unwrap_into, wipe, wrap
 
 SECRETS = ("index", "suppression", "ledger-tag", "digest", "audit-signing", "receipt-signing")
 _SECRET_NAME = re.compile(r"[a-z]+(-[a-z]+)*(/[1-9][0-9]{0,3})?")
@@ -57,7 +57,7 @@ class _Opened:
     secrets: Mapping[str, bytes] = field(repr=False)
 
 
-class KeyRing:
+class KeyRing(KeptSecret):
     """An opened key ring: ring-root ciphers by version, and the ring's secrets in RAM.
 
     Whatever changes it is in the file, durably, before it is in RAM. Every change holds the
@@ -65,15 +65,11 @@ class KeyRing:
     change it at once, and one that dies leaves the old state or the new one.
     """
 
+    name = "key ring"
+
     def __init__(self, place: _Place, opened: _Opened) -> None:
         self._place = place
         self._now = opened
-
-    def __repr__(self) -> str:
-        return f"<key ring {self.id} of {self.tenant}, version {self.version}>"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a key ring is not pickled")
 
     @property
     def id(self) -> str:

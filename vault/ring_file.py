@@ -41,6 +41,17 @@ def ring_context(ring_id: str, tenant: str, name: str) -> bytes:
     return _LABEL + b"".join(length_prefixed(part) for part in (ring_id, tenant, name))
 
 
+def context_parts(context: bytes) -> tuple[str, str, str]:
+    """Give ring, tenant and name back, for a KMS that wants its context readable."""
+    rest, parts = context.removeprefix(_LABEL), []
+    while rest:
+        length = int.from_bytes(rest[:2])
+        parts.append(rest[2 : 2 + length].decode())
+        rest = rest[2 + length :]
+    ring_id, tenant, name = parts
+    return ring_id, tenant, name
+
+
 def read_ring_file(path: Path, complete: Callable[[Iterable[str]], bool]) -> StoredRing:
     """Read a key ring file; `complete` judges the names of its secrets."""
     data = read_private(path, "the key ring")

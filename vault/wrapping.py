@@ -49,3 +49,15 @@ def wipe(*buffers: bytearray) -> None:
     """Overwrite buffers that held keys."""
     for buffer in buffers:
         buffer[:] = bytes(len(buffer))
+
+
+class KeptSecret:
+    """What holds keys: prints as its name, and is neither copied nor pickled."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError(f"{self!r} is neither copied nor pickled")

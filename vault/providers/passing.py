@@ -4,12 +4,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault.errors import KeyRingError, UnreadableError
 from vault.providers.protocol import ProviderHealth
-from vault.wrapping import KEY_BYTES, unwrap_into, wrap
+from vault.wrapping import KEY_BYTES, KeptSecret, unwrap_into, wrap
 
 _VERSION_BYTES = 4
 
 
-class PassingKeyProvider:
+class PassingKeyProvider(KeptSecret):
     """Roots that no file ever held."""
 
     name = "passing"

@@ -14,12 +14,12 @@ from kernel import YinyomError
 from vault.errors import KeyRingError, UnreadableError
 from vault.private_files import destroy_private, locked, read_secret, write_private
 from vault.providers.protocol import ProviderHealth
-from vault.wrapping import unwrap_into, wipe, wrap
+from vault.wrapping import KeptSecret, unwrap_into, wipe, wrap
 
 _VERSION_BYTES = 4
 
 
-class VersionedFiles(ABC):
+class VersionedFiles(KeptSecret, ABC):
     """What the `file` and the `passphrase` provider share: `version(4) ‖ nonce ‖ ct ‖ tag`."""
 
     name: str
@@ -27,12 +27,6 @@ class VersionedFiles(ABC):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-
-    def __repr__(self) -> str:
-        return f"<{self.name} KMS in {self._path.parent.name}/>"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a KMS is not pickled")
 
     @abstractmethod
     def _seal_root(self, version: int) -> bytes | bytearray:
