@@ -307,8 +307,7 @@ class DisclosureService:
         return None if wrapped is None else await self._unwrapped(session, wrapped)
 
     async def _unwrapped(self, session: ReadSession, wrapped: WrappedKey) -> OwnerKey:
-        await self._vault.ensure_bucket(session, wrapped)
-        return self._vault.unwrap(wrapped)
+        return self._vault.unwrap(await self._vault.ensure_bucket(session, wrapped))
 
     # --- open and answer --------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class Webhooks:
         now_us = self._clock.now_us()
         webhook_id = new_id("whk", now_us)
         secret = new_secret()
-        version, wrapped = self._vault.keep_secret(LABEL, webhook_id, secret)
+        version, wrapped = await self._vault.keep_secret(work, LABEL, webhook_id, secret)
         new = Webhook(webhook_id, caller.id, url, wanted, wrapped, version, ACTIVE, now_us)
         await repository.add(work, new)
         await self._audit.record(work, caller, "webhook.add", resource=f"webhook:{webhook_id}")

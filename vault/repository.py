@@ -20,13 +20,34 @@ from sqlalchemy import (
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql.elements import ColumnElement
 
-from kernel import ReadSession, Row, Statement, UnitOfWork
-from vault.tables import vault_bucket, vault_key, vault_tag
+from kernel import ReadSession, Row, Statement, UnavailableError, UnitOfWork, new_random_id
+from vault.tables import vault_bucket, vault_destroyed, vault_key, vault_ring, vault_tag
 
 _BUCKET = Statement(
-    select(vault_bucket.c.version, vault_bucket.c.ring_version, vault_bucket.c.wrapped)
+    select(vault_bucket)
     .where(vault_bucket.c.bucket == bindparam("bucket"))
     .order_by(vault_bucket.c.version.desc())
+)
+_newer = vault_bucket.alias("newer")
+_HOLD_NEWEST = Statement(
+    select(vault_bucket)
+    .where(
+        vault_bucket.c.bucket == bindparam("bucket"),
+        vault_bucket.c.version
+        == select(func.max(_newer.c.version))
+        .where(_newer.c.bucket == bindparam("bucket"))
+        .scalar_subquery(),
+    )
+    .with_for_update(read=True, key_share=True)
+)
+_RING = Statement(select(vault_ring.c.newest, vault_ring.c.oldest))
+_HOLD_RING = Statement(select(vault_ring.c.newest, vault_ring.c.oldest).with_for_update(read=True))
+_FIRST_RING = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(vault_ring)
+        .values(name="ring", newest=bindparam("newest"), oldest=bindparam("oldest"))
+        .on_conflict_do_nothing()
+    )
 )
 _ADD_BUCKET = Statement.for_dialect(
     lambda insert_into: (
@@ -61,6 +82,13 @@ _KEYS = Statement(
         vault_key.c.wrapped,
     ).where(vault_key.c.owner_id == bindparam("owner_id"))
 )
+_ONE_KEY = Statement(
+    select(vault_key).where(
+        vault_key.c.owner_id == bindparam("owner_id"),
+        vault_key.c.kind == bindparam("kind"),
+        vault_key.c.version == bindparam("version"),
+    )
+)
 _EVERY_KEY = Statement(
     select(
         vault_key.c.owner_id,
@@ -83,10 +111,11 @@ _EVERY_KEY = Statement(
     .limit(bindparam("most", type_=BigInteger))
 )
 _DESTROY = Statement(
-    delete(vault_key).where(
-        vault_key.c.owner_id == bindparam("owner_id"), vault_key.c.kind == bindparam("kind")
-    )
+    delete(vault_key)
+    .where(vault_key.c.owner_id == bindparam("owner_id"), vault_key.c.kind == bindparam("kind"))
+    .returning(vault_key.c.bucket)
 )
+_TOUCH = Statement(insert(vault_destroyed).values(id=bindparam("id"), bucket=bindparam("bucket")))
 _SET_DESTROY_AFTER = Statement(
     update(vault_key)
     .where(
@@ -98,7 +127,7 @@ _SET_DESTROY_AFTER = Statement(
 _DESTROY_EXPIRED = Statement(
     delete(vault_key)
     .where(vault_key.c.destroy_after_us <= bindparam("now_us"))
-    .returning(vault_key.c.owner_id, vault_key.c.kind)
+    .returning(vault_key.c.owner_id, vault_key.c.kind, vault_key.c.bucket)
 )
 _ADD_TAG = Statement.for_dialect(
     lambda insert_into: (
@@ -174,6 +203,24 @@ class WrappedKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBucket:
+    """A bucket key as it rests, wrapped under a ring root."""
+
+    bucket: int
+    version: int
+    ring_version: int
+    wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRing:
+    """The newest and the oldest ring root that something may be wrapped under."""
+
+    newest: int
+    oldest: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTag:
     """One tag of an owner: the field it is of, its kind, and the version of the index."""
 
@@ -217,18 +264,60 @@ def _labels(label: str) -> tuple[str, str, str, str]:
     )
 
 
-async def bucket_versions(session: ReadSession, bucket: int) -> list[tuple[int, int, bytes]]:
-    """Give (version, ring version, wrapped key) of a bucket, the newest first."""
+async def bucket_versions(session: ReadSession, bucket: int) -> list[StoredBucket]:
+    """Give every key of a bucket, the newest first."""
     rows = await session.all(_BUCKET, bucket=bucket)
-    return [(r["version"], r["ring_version"], bytes(r["wrapped"])) for r in rows]
+    return [stored_bucket(r) for r in rows]
 
 
-async def add_bucket(
-    work: UnitOfWork, bucket: int, version: int, ring_version: int, wrapped: bytes
-) -> None:
-    """Add a bucket key unless another worker was first."""
-    await work.run(
-        _ADD_BUCKET, bucket=bucket, version=version, ring_version=ring_version, wrapped=wrapped
+async def hold_newest_bucket(work: UnitOfWork, bucket: int) -> StoredBucket | None:
+    """Give the newest key of a bucket, which nobody destroys until `work` has ended.
+
+    None when the bucket has no key, or when the one found was destroyed in this very moment:
+    then there is a newer one.
+    """
+    row = await work.first(_HOLD_NEWEST, bucket=bucket)
+    return None if row is None else stored_bucket(row)
+
+
+def stored_bucket(row: Row) -> StoredBucket:
+    """Read a row of bucket keys."""
+    return StoredBucket(row["bucket"], row["version"], row["ring_version"], bytes(row["wrapped"]))
+
+
+async def known_ring(session: ReadSession) -> KnownRing | None:
+    """Give the ring roots in use, as the database knows them."""
+    row = await session.first(_RING)
+    return None if row is None else KnownRing(row["newest"], row["oldest"])
+
+
+async def hold_ring(work: UnitOfWork, versions: tuple[int, ...]) -> KnownRing:
+    """Give the ring roots in use, which nobody changes until `work` has ended.
+
+    A database that knows none is told those of this process.
+    """
+    row = await work.first(_HOLD_RING)
+    if row is None:
+        await work.run(_FIRST_RING, newest=versions[-1], oldest=versions[0])
+        row = await work.first(_HOLD_RING)
+    if row is None:
+        raise UnavailableError("the ring roots in use cannot be told", reason="rotating")
+    return KnownRing(row["newest"], row["oldest"])
+
+
+async def add_buckets(work: UnitOfWork, fresh: Iterable[StoredBucket]) -> None:
+    """Add bucket keys, each unless another worker was first."""
+    await work.run_many(
+        _ADD_BUCKET,
+        [
+            {
+                "bucket": one.bucket,
+                "version": one.version,
+                "ring_version": one.ring_version,
+                "wrapped": one.wrapped,
+            }
+            for one in fresh
+        ],
     )
 
 
@@ -262,6 +351,17 @@ async def keys_of(session: ReadSession, owner_id: str) -> list[WrappedKey]:
     ]
 
 
+async def one_key(
+    session: ReadSession, owner_id: str, kind: str, version: int
+) -> WrappedKey | None:
+    """Give one key of an owner where it rests now."""
+    r = await session.first(_ONE_KEY, owner_id=owner_id, kind=kind, version=version)
+    if r is None:
+        return None
+    wrapped = bytes(r["wrapped"])
+    return WrappedKey(owner_id, kind, version, r["bucket"], r["bucket_version"], wrapped)
+
+
 async def every_key(
     session: ReadSession, after: tuple[str, str, int], most: int
 ) -> list[tuple[WrappedKey, int | None]]:
@@ -287,7 +387,18 @@ async def every_key(
 
 async def destroy_keys(work: UnitOfWork, owner_id: str, kind: str) -> int:
     """Destroy every version of one kind of key of an owner."""
-    return await work.run(_DESTROY, owner_id=owner_id, kind=kind)
+    rows = await work.all(_DESTROY, owner_id=owner_id, kind=kind)
+    await _touch(work, (r["bucket"] for r in rows))
+    return len(rows)
+
+
+async def _touch(work: UnitOfWork, buckets: Iterable[int]) -> None:
+    """Note for the next seal that keys of these buckets were destroyed: a row each, never shared.
+
+    Erasures must not wait for one another.
+    """
+    rows = [{"id": new_random_id("des"), "bucket": bucket} for bucket in set(buckets)]
+    await work.run_many(_TOUCH, rows)
 
 
 async def set_destroy_after(work: UnitOfWork, owner_id: str, kind: str, moment_us: int) -> None:
@@ -298,6 +409,7 @@ async def set_destroy_after(work: UnitOfWork, owner_id: str, kind: str, moment_u
 async def destroy_expired_keys(work: UnitOfWork, now_us: int) -> list[tuple[str, str]]:
     """Destroy the keys whose date has come; give (owner, kind) of each."""
     rows = await work.all(_DESTROY_EXPIRED, now_us=now_us)
+    await _touch(work, (r["bucket"] for r in rows))
     return [(r["owner_id"], r["kind"]) for r in rows]
 
 

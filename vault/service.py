@@ -1,19 +1,12 @@
 """The vault: makes keys, seals cells, opens them for a ticket, and destroys keys.
 
 Member keys are never cached: a key destroyed in one process is gone in all of them at once.
-Bucket keys are cached, bounded and for minutes, each beside the stored bytes it was opened
-from: whoever seals compares those bytes, because a bucket key that was rolled back must never
-wrap a member's key. That member could not be opened again by anybody.
+Bucket keys are (see `vault.buckets`).
 """
 
 import hashlib
 import os
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from struct import Struct
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -22,7 +15,9 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from kernel import NotAllowedError, ReadSession, UnitOfWork, id_bytes
 from vault import repository
+from vault.buckets import BucketKeys
 from vault.cell import NONCE_BYTES, Places, length_prefixed, open_cells, seal_cells
+from vault.contexts import key_context, secret_context
 from vault.errors import UnreadableError
 from vault.index import INDEX_VERSION, BlindIndex
 from vault.keyring import KeyRing
@@ -34,22 +29,6 @@ from vault.wrapping import KEY_BYTES, unwrap_into, wipe, wrap
 
 ORDINARY = "ordinary"
 ARCHIVE = "archive"
-_KEK_CACHE_SIZE = 1024
-_KEK_SECONDS = 600.0
-_NUMBERS = Struct(">III")
-
-
-@dataclass(slots=True)
-class _BucketKey:
-    """A bucket key in RAM: the stored bytes it came from, and whether those are known to last."""
-
-    expires: float
-    wrapped: bytes
-    cipher: AESGCM
-    committed: bool
-
-    def settle(self) -> None:
-        self.committed = True
 
 
 SealedRow = tuple[AccessTicket, WrappedKey, str, Mapping[str, bytes]]
@@ -62,12 +41,11 @@ class Vault:
     def __init__(
         self, ring: KeyRing, *, bucket_bits: int = 0, pads: Mapping[str, int] | None = None
     ) -> None:
-        self._ring = ring
+        self.buckets = BucketKeys(ring)
         self._tenant = ring.tenant
         self._mask = (1 << bucket_bits) - 1
         self._pads = dict(pads or {})
         self._places: dict[tuple[str, int], Places] = {}
-        self._keks: OrderedDict[tuple[int, int], _BucketKey] = OrderedDict()
         self.index = BlindIndex(ring.secret("index"))
         self._digest_key = HMAC(ring.secret("digest"), hashes.SHA256())
         self._suppression_key = HMAC(ring.secret("suppression"), hashes.SHA256())
@@ -80,42 +58,43 @@ class Vault:
     @property
     def ring_id(self) -> str:
         """The identity of the key ring; the database remembers it."""
-        return self._ring.id
+        return self.buckets.ring.id
 
     @property
     def ring_version(self) -> int:
         """The newest version of the ring root."""
-        return self._ring.version
+        return self.buckets.ring.version
 
     def signing_seed(self, name: str) -> bytes:
         """Give the Ed25519 seed for `audit-signing` or `receipt-signing`."""
-        return self._ring.secret(name)
+        return self.buckets.ring.secret(name)
 
     def backup_seed(self) -> bytes:
         """Give the Ed25519 seed that signs backups."""
-        return self._ring.backup_seed()
+        return self.buckets.ring.backup_seed()
 
     def ledger_tag_key(self) -> bytes:
         """Give the key under which the rights ledger names members."""
-        return self._ring.secret("ledger-tag")
+        return self.buckets.ring.secret("ledger-tag")
 
     # --- secrets that are nobody's data -----------------------------------------------
 
-    def keep_secret(self, label: str, row_id: str, secret: bytes) -> tuple[int, bytes]:
+    async def keep_secret(
+        self, work: UnitOfWork, label: str, row_id: str, secret: bytes
+    ) -> tuple[int, bytes]:
         """Wrap a secret of an installation for its row; gives ring version and wrapped bytes.
 
         For what must be used in the clear, such as the key a webhook is signed with: a copy of
         the database holds it wrapped under the ring root only.
         """
-        return self._ring.version, self._ring.wrap(secret, self._secret_context(label, row_id))
+        await self.buckets.settle(work)
+        ring = self.buckets.ring
+        return ring.version, ring.wrap(secret, secret_context(self._tenant, label, row_id))
 
     def recall_secret(self, label: str, row_id: str, ring_version: int, wrapped: bytes) -> bytes:
         """Unwrap what `keep_secret` wrapped for the same row, or raise `UnreadableError`."""
-        return self._ring.unwrap(ring_version, wrapped, self._secret_context(label, row_id))
-
-    def _secret_context(self, label: str, row_id: str) -> bytes:
-        parts = (self._tenant, label, row_id)
-        return b"secret1" + b"".join(length_prefixed(part) for part in parts)
+        context = secret_context(self._tenant, label, row_id)
+        return self.buckets.unwrap(ring_version, wrapped, context)
 
     # --- keys -------------------------------------------------------------------------
 
@@ -124,11 +103,11 @@ class Vault:
     ) -> dict[str, OwnerKey]:
         """Make, wrap and store one fresh key of each kind for an owner."""
         bucket = self._bucket(owner_id)
-        version, kek = await self._newest_kek(work, bucket)
+        version, kek = await self.buckets.newest(work, bucket)
         made: dict[str, OwnerKey] = {}
         for kind in kinds:
             key = os.urandom(KEY_BYTES)
-            context = _key_context(self._tenant, owner_id, kind, 1, bucket, version)
+            context = key_context(self._tenant, owner_id, kind, 1, bucket, version)
             wrapped = WrappedKey(owner_id, kind, 1, bucket, version, wrap(kek, key, context))
             await repository.add_key(work, wrapped, None)
             made[kind] = OwnerKey(owner_id, kind, 1, key)
@@ -138,20 +117,15 @@ class Vault:
         """Unwrap every key an owner still has, by kind; for work inside the registry."""
         opened: dict[str, OwnerKey] = {}
         for key in await repository.keys_of(session, owner_id):
-            await self.ensure_bucket(session, key)
-            opened[key.kind] = self.unwrap(key)
+            opened[key.kind] = self.unwrap(await self.ensure_bucket(session, key))
         return opened
 
-    async def ensure_bucket(self, session: ReadSession, key: WrappedKey) -> None:
-        """Load the bucket key that wraps `key`, unless it is in RAM and known to be stored."""
-        held = self._cached(key.bucket, key.bucket_version)
-        if held is not None and held.committed:
-            return
-        for stored in await repository.bucket_versions(session, key.bucket):
-            if stored[0] == key.bucket_version:
-                self._hold(session, key.bucket, *stored)
-                return
-        raise UnreadableError
+    async def ensure_bucket(self, session: ReadSession, key: WrappedKey) -> WrappedKey:
+        """Load the bucket key that wraps `key`; gives the key as it rests now, to be unwrapped.
+
+        It rests elsewhere than where it was read when it was rewrapped in between.
+        """
+        return await self.buckets.load(session, key)
 
     def unwrap(self, key: WrappedKey) -> OwnerKey:
         """Unwrap a key whose bucket key is in RAM (see `ensure_bucket`)."""
@@ -161,10 +135,10 @@ class Vault:
         return opened
 
     def _unwrapped(self, key: WrappedKey) -> bytearray:
-        held = self._cached(key.bucket, key.bucket_version)
+        held = self.buckets.cached(key.bucket, key.bucket_version)
         if held is None:
             raise UnreadableError
-        context = _key_context(
+        context = key_context(
             self._tenant, key.owner_id, key.kind, key.version, key.bucket, key.bucket_version
         )
         return unwrap_into(held.cipher, key.wrapped, context)
@@ -178,13 +152,12 @@ class Vault:
         that lives at this moment, unwrapped: no ring root is needed to bring them back, and no
         ring root, destroyed or stolen, opens a page.
         """
-        yield seal(first_page(self._ring))
+        yield seal(first_page(self.buckets.ring))
         after = ("", "", 0)
         while keys := await repository.every_key(session, after, KEYS_A_PAGE):
             page: list[RingKey] = []
             for wrapped, destroy_after_us in keys:
-                await self.ensure_bucket(session, wrapped)
-                key = self._unwrapped(wrapped)
+                key = self._unwrapped(await self.ensure_bucket(session, wrapped))
                 page.append(
                     RingKey(
                         wrapped.owner_id,
@@ -204,8 +177,8 @@ class Vault:
         adopted = 0
         for key in keys:
             bucket = self._bucket(key.owner_id)
-            version, kek = await self._newest_kek(work, bucket)
-            context = _key_context(
+            version, kek = await self.buckets.newest(work, bucket)
+            context = key_context(
                 self._tenant, key.owner_id, key.kind, key.version, bucket, version
             )
             wrapped = WrappedKey(
@@ -386,51 +359,13 @@ class Vault:
         await repository.drop_tags(work, owner_id)
         return destroyed
 
-    # --- bucket keys ------------------------------------------------------------------
-
     def forget_bucket_keys(self) -> None:
         """Drop every bucket key from RAM; the next use reads and unwraps it anew."""
-        self._keks.clear()
+        self.buckets.forget()
 
     def _bucket(self, owner_id: str) -> int:
         digest = hashlib.sha256(id_bytes(owner_id)).digest()
         return int.from_bytes(digest[-4:]) & self._mask
-
-    async def _newest_kek(self, work: UnitOfWork, bucket: int) -> tuple[int, AESGCM]:
-        versions = await repository.bucket_versions(work, bucket)
-        if not versions:
-            fresh = os.urandom(KEY_BYTES)
-            wrapped = self._ring.wrap(fresh, _bucket_context(self._tenant, bucket, 1))
-            await repository.add_bucket(work, bucket, 1, self._ring.version, wrapped)
-            versions = await repository.bucket_versions(work, bucket)
-        newest = versions[0]
-        return newest[0], self._hold(work, bucket, *newest).cipher
-
-    def _hold(
-        self, session: ReadSession, bucket: int, version: int, ring_version: int, wrapped: bytes
-    ) -> _BucketKey:
-        """Give the bucket key behind the stored bytes, from RAM only if it came from the same."""
-        held = self._cached(bucket, version)
-        if held is not None and held.wrapped == wrapped:
-            return held
-        context = _bucket_context(self._tenant, bucket, version)
-        cipher = AESGCM(self._ring.unwrap(ring_version, wrapped, context))
-        # A unit of work may be looking at a bucket of its own that is rolled back in the end.
-        when_durable = getattr(session, "after_commit", None)
-        held = _BucketKey(time.monotonic() + _KEK_SECONDS, wrapped, cipher, when_durable is None)
-        if when_durable is not None:
-            when_durable(held.settle)
-        self._keks[bucket, version] = held
-        while len(self._keks) > _KEK_CACHE_SIZE:
-            self._keks.popitem(last=False)
-        return held
-
-    def _cached(self, bucket: int, version: int) -> _BucketKey | None:
-        held = self._keks.get((bucket, version))
-        if held is not None and time.monotonic() > held.expires:
-            del self._keks[bucket, version]
-            return None
-        return held
 
 
 def _require(ticket: AccessTicket, owner_id: str, cells: Mapping[str, bytes]) -> None:
@@ -453,21 +388,3 @@ def _texts(opened: Mapping[str, bytes]) -> dict[str, str]:
 def _field_of(slot: str) -> str:
     """Give the catalogue field of a slot: a second phone lies in `phone.2`."""
     return slot.partition(".")[0]
-
-
-def _bucket_context(tenant: str, bucket: int, version: int) -> bytes:
-    return b"bucket1" + length_prefixed(tenant) + bucket.to_bytes(4) + version.to_bytes(4)
-
-
-@lru_cache(maxsize=256)
-def _key_labels(tenant: str, kind: str) -> tuple[bytes, bytes]:
-    return b"key1" + length_prefixed(tenant), length_prefixed(kind)
-
-
-def _key_context(
-    tenant: str, owner_id: str, kind: str, version: int, bucket: int, bucket_version: int
-) -> bytes:
-    """Bind a wrapped key to its owner, kind, version and bucket (three 32-bit numbers)."""
-    before, behind = _key_labels(tenant, kind)
-    numbers = _NUMBERS.pack(version, bucket, bucket_version)
-    return before + id_bytes(owner_id) + behind + numbers

@@ -32,6 +32,49 @@ Index(
     sqlite_where=vault_key.c.destroy_after_us.is_not(None),
 )
 
+Index("ix_vault_key_bucket", vault_key.c.bucket, vault_key.c.owner_id)
+
+vault_ring = Table(
+    "vault_ring",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("newest", Integer, nullable=False),
+    Column("oldest", Integer, nullable=False),
+)
+
+vault_destroyed = Table(
+    "vault_destroyed",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("bucket", Integer, nullable=False),
+)
+
+vault_rekey = Table(
+    "vault_rekey",
+    metadata,
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("above", Integer, nullable=False),
+)
+
+vault_rotation = Table(
+    "vault_rotation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("began_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("buckets", Integer, nullable=False),
+    Column("erasures", Integer, nullable=False),
+    Column("ring_version", Integer, nullable=False),
+)
+Index(
+    "uq_vault_rotation_open",
+    vault_rotation.c.kind,
+    unique=True,
+    postgresql_where=vault_rotation.c.ended_us.is_(None),
+    sqlite_where=vault_rotation.c.ended_us.is_(None),
+)
+
 vault_tag = Table(
     "vault_tag",
     metadata,

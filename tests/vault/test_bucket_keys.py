@@ -13,8 +13,7 @@ from kernel import UnavailableError, new_id
 from kernel.postgres import PostgresDatabase
 from service.kms import open_ring
 from tests.support.world import open_world
-from vault import ORDINARY, PSEUDONYM, UnreadableError, Vault
-from vault import service as vault_service
+from vault import ORDINARY, PSEUDONYM, UnreadableError, Vault, buckets
 
 pytestmark = pytest.mark.anyio
 
@@ -183,14 +182,14 @@ async def test_every_bucket_of_many_is_made_once_and_found_again(sqlite_settings
 
 
 async def test_the_cache_is_bounded(sqlite_settings, monkeypatch):
-    monkeypatch.setattr(vault_service, "_KEK_CACHE_SIZE", 3)
+    monkeypatch.setattr(buckets, "_CACHE_SIZE", 3)
     async with open_world(sqlite_settings, background=False) as world:
         many = Vault(open_ring(world.settings), bucket_bits=4)
         owners = [new_id("mem") for _ in range(40)]
         for owner in owners:
             async with world.runtime.database.unit_of_work() as work:
                 await many.make_keys(work, owner, KINDS)
-            assert len(many._keks) <= 3
+            assert len(many.buckets._held) <= 3
         async with world.runtime.database.read() as session:
             for owner in owners:
                 assert set(await many.keys_of(session, owner)) == set(KINDS)
@@ -198,7 +197,7 @@ async def test_the_cache_is_bounded(sqlite_settings, monkeypatch):
 
 async def test_a_bucket_key_is_forgotten_after_minutes(sqlite_settings, monkeypatch):
     now = 1_000.0
-    monkeypatch.setattr(vault_service.time, "monotonic", lambda: now)
+    monkeypatch.setattr(buckets.time, "monotonic", lambda: now)
     async with open_world(sqlite_settings, background=False) as world:
         vault, owner = world.runtime.vault, new_id("mem")
         async with world.runtime.database.unit_of_work() as work:

@@ -19,6 +19,7 @@ from vault import (
     FileKeyProvider,
     UnreadableError,
     WrappedKey,
+    contexts,
     open_key_ring,
     service,
     wrapping,
@@ -89,7 +90,7 @@ def test_keys_written_by_another_library_open():
         kek = wrapping.unwrap(
             root,
             bytes.fromhex(vector["wrapped_bucket"]),
-            service._bucket_context(vectors["tenant"], bucket, version),
+            contexts.bucket_context(vectors["tenant"], bucket, version),
         )
         key = WrappedKey(
             vector["owner_id"],
@@ -99,7 +100,7 @@ def test_keys_written_by_another_library_open():
             version,
             bytes.fromhex(vector["wrapped"]),
         )
-        context = service._key_context(
+        context = contexts.key_context(
             vectors["tenant"], key.owner_id, key.kind, key.version, bucket, version
         )
         assert wrapping.unwrap(AESGCM(kek), key.wrapped, context).hex() == vector["key"]
