@@ -179,12 +179,13 @@ class Decisions:
     ) -> RightsRequest:
         """Propose a refusal, or approve the one proposed; the register has it from then on.
 
-        The second person repeats it with the same reason. In a one-person shop the same person
+        The second person repeats it with the same reason; another id of the same person, such as
+        a client whose secret they hold, is no second one. In a one-person shop the same person
         may, a day later.
 
         Raises:
             RequestInvalidError: the law of the request knows no such reason for this right.
-            SecondPersonError: the proposer tried to approve.
+            SecondPersonError: nobody shows that this is another person than the proposer.
             RequestStateError: ended; `another_reason` was proposed.
         """
         seen = await self._desk.held(work, caller, request_id)
@@ -204,7 +205,8 @@ class Decisions:
         if seen.reason != reason:
             raise RequestStateError("another reason was proposed", reason="another_reason")
         waited = self._desk.rules.one_person and now_us - seen.proposed_us >= DAY_US
-        if seen.proposed_by == caller.id and not waited:
+        proposer = seen.proposed_by or caller.id
+        if not waited and not await self._desk.eyes.apart(work, proposer, caller.id):
             raise SecondPersonError(reason="second_person_needed")
         refused = replace(
             seen,

@@ -6,7 +6,7 @@ know is refused here, in one place.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from audit import AuditLog, Decision, RightsKind, RightsLedger
 from consent import ConsentService
@@ -38,6 +38,14 @@ NEVER_US = 253_402_300_799_000_000
 """The end of the year 9999: the alarm of a clock that stands still."""
 
 
+class Eyes(Protocol):
+    """Tells persons apart behind the ids that propose and approve; the service has it."""
+
+    async def apart(self, session: ReadSession, proposer: str, approver: str) -> bool:
+        """Say whether the second yes is known to be another person's than the first."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RightsRules:
     """How this house handles requests: its own pace and cautions, from the settings."""
@@ -61,7 +69,9 @@ class Desk:
         members: Members,
         ledger: RightsLedger,
         rules: RightsRules,
+        eyes: Eyes,
     ) -> None:
+        self.eyes = eyes
         self.pack = pack
         self.vault = vault
         self.audit = audit

@@ -34,11 +34,18 @@ _GRAVITY = {"jobs": "warn"}  # it has ended, and the log line says what; the res
 
 
 async def clients_add(
-    runtime: Runtime, _progress: Progress, *, name: str, scopes: list[str], brand: str
+    runtime: Runtime,
+    _progress: Progress,
+    *,
+    name: str,
+    scopes: list[str],
+    brand: str,
+    person: str | None = None,
 ) -> dict[str, Any]:
     """Register an internal app."""
     check_brand(brand)
-    return await runtime.clients.add(system_caller("cli", brand), name, scopes, brand=brand)
+    caller = system_caller("cli", brand)
+    return await runtime.clients.add(caller, name, scopes, brand=brand, person=person)
 
 
 async def clients_add_agent(

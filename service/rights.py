@@ -14,6 +14,7 @@ from dsar import (
     ConsumerLedger,
     Desk,
     ExportPart,
+    Eyes,
     Moving,
     Rights,
     RightsRules,
@@ -38,6 +39,7 @@ class Surroundings:
     consumers: ConsumerLedger
     parts: Mapping[str, ExportPart]
     backups: BackupHorizon
+    eyes: Eyes
 
 
 def wire_rights(
@@ -61,7 +63,7 @@ def wire_rights(
         export_us=settings.export_hours * HOUR_US,
         one_person=settings.one_person,
     )
-    desk = Desk(pack, vault, audit, consent, members, ledger, rules)
+    desk = Desk(pack, vault, audit, consent, members, ledger, rules, around.eyes)
     own_data = SelfAccess(database, vault, audit, pack, access, consent, members)
     carrying_out = CarryingOut(desk, database, clock, own_data, around.keeper, around.parts)
     return Rights(desk, database, clock, carrying_out, around.consumers, around.backups)

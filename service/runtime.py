@@ -65,7 +65,7 @@ from service.outbox import (
 from service.rights import Surroundings, wire_rights, work_on_rights
 from service.schema import check_schema
 from service.settings import Settings
-from service.staff import Approvals, Staff
+from service.staff import Approvals, Staff, TwoPersons
 from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
 from service.webhook_poster import WebhookPoster
 from service.witnesses import MINUTE_US, Witnesses
@@ -243,7 +243,7 @@ class Runtime:
             consent,
             members,
             rights,
-            Surroundings(gatekeeper, webhooks, {"loyalty": loyalty}, backups),
+            Surroundings(gatekeeper, webhooks, {"loyalty": loyalty}, backups, TwoPersons()),
         )
         work_on_rights(worker, rights_requests, merges)
         _drop_baseless_tags(courier, loyalty, clock)

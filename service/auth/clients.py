@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,7 @@ from service.auth.repository import ACTIVE, Client
 _SECRET_BYTES = 32
 _ED25519_KEY_BYTES = 32
 _MAX_NAME = 64
+PERSON = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
 DRAIN_SECONDS = 1.0
 
 
@@ -89,14 +91,30 @@ class Clients:
         self._clock = clock
 
     async def add(
-        self, caller: Caller, name: str, scopes: Sequence[str], *, brand: str
+        self,
+        caller: Caller,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        brand: str,
+        person: str | None = None,
     ) -> dict[str, Any]:
-        """Register an app; its secret is shown once, here."""
+        """Register an app; its secret is shown once, here.
+
+        With `person` it is the one of the staff who has that handle, wherever two persons are
+        needed; without, it is nobody and can second nothing.
+        """
         checked = parse_scopes(scopes, self._pack)
+        if person is not None and not PERSON.fullmatch(person):
+            raise InvalidRequestError(
+                errors=[FieldProblem("/person", "person", "a handle of a-z and 0-9")]
+            )
         now_us = self._clock.now_us()
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         client_id = new_id("cli", now_us)
-        new = Client(client_id, name, brand, token_hash(secret), checked.names, ACTIVE, now_us)
+        new = Client(
+            client_id, name, brand, token_hash(secret), checked.names, ACTIVE, now_us, person=person
+        )
         await self._store(caller, new)
         return {"client_id": client_id, "client_secret": secret, "scopes": list(checked.names)}
 
@@ -168,6 +186,7 @@ class Clients:
                 "state": one.state,
             }
             | _agent(one)
+            | ({} if one.person is None else {"person": one.person})
             for one in found
         ]
 

@@ -16,7 +16,8 @@ REVOKED = "revoked"
 class Client:
     """An internal app that may authenticate, or an authorised agent, which has only a key.
 
-    An agent's secret hash is empty: no secret has that hash, so no token comes of it.
+    An agent's secret hash is empty: no secret has that hash, so no token comes of it. `person` is
+    the handle of whoever of the staff alone holds the secret, None for an app that is nobody's.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Client:
     state: str
     created_us: int
     agent_key: bytes | None = None
+    person: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ _ADD_CLIENT = Statement(
         state=ACTIVE,
         created_us=bindparam("created_us"),
         agent_key=bindparam("agent_key"),
+        person=bindparam("person"),
     )
 )
 _ONE_CLIENT = select(client).where(client.c.id == bindparam("client_id"))
@@ -119,6 +122,7 @@ def _client(row: Row) -> Client:
         row["state"],
         row["created_us"],
         None if row["agent_key"] is None else bytes(row["agent_key"]),
+        row["person"],
     )
 
 
@@ -133,6 +137,7 @@ async def add_client(work: UnitOfWork, new: Client) -> None:
         scopes=" ".join(new.scopes),
         created_us=new.created_us,
         agent_key=new.agent_key,
+        person=new.person,
     )
 
 

@@ -15,6 +15,8 @@ client = Table(
     Column("state", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("agent_key", LargeBinary),
+    # Who of the staff alone holds the secret, where it counts as somebody's own yes.
+    Column("person", Text),
 )
 Index(
     "uq_client_brand_name",

@@ -205,6 +205,10 @@ def clients_add(
             help="Instead of scopes: the Ed25519 key of an authorised agent (DRP).",
         ),
     ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(help="Who of the staff alone holds the secret, where two persons are needed."),
+    ] = None,
     brand: Brand = None,
     as_json: Json = False,
 ) -> None:
@@ -213,7 +217,8 @@ def clients_add(
         raise typer.BadParameter("give --scope for an internal app, or --drp-public-key")
     named = {"name": name, "brand": brand or settings_here(as_json=as_json).brand}
     if drp_public_key is None:
-        answer = ask("clients.add", {**named, "scopes": scope}, as_json=as_json)
+        app = {**named, "scopes": scope, "person": person}
+        answer = ask("clients.add", app, as_json=as_json)
     else:
         answer = ask("clients.add_agent", {**named, "public_key": drp_public_key}, as_json=as_json)
 

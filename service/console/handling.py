@@ -20,7 +20,7 @@ from dsar import (
 from kernel import InvalidRequestError, MemberId, NotFoundError, UnitOfWork, is_id
 from kernel.http import digest
 from service.console.desk import HOME, Console, Desk, go_to
-from service.staff import ApprovalKind, ApprovalRefusedError, Approvals
+from service.staff import ApprovalKind, ApprovalRefusedError, Approvals, TwoPersons
 
 _PLACE = "requests"
 _COUNTER_RIGHTS = (Right.ACCESS, Right.PORTABILITY, Right.ERASURE, Right.OBJECTION)
@@ -160,7 +160,7 @@ class _Steps:
         now_us, reason = self._clock.now_us(), fields.get("reason", "")
         bound = refusal_hash(found.id, reason)
         about = f"rights_request:{found.id}"
-        stands = await proposal_stands(self._approvals, work, found, now_us=now_us)
+        stands = await proposal_stands(self._approvals, work, found, desk.account.id, now_us=now_us)
         if found.proposed_by is not None and not stands:
             await self._rights.drop_proposal(work, desk.caller, found.id, now_us=now_us)
         if found.proposed_by is None or not stands:
@@ -183,15 +183,18 @@ class _Steps:
 
 
 async def proposal_stands(
-    approvals: Approvals, work: UnitOfWork, found: RightsRequest, *, now_us: int
+    approvals: Approvals, work: UnitOfWork, found: RightsRequest, reader: str, *, now_us: int
 ) -> bool:
     """Say whether a refusal is proposed that may still be approved.
 
     A proposal of the console falls with its approval, declined or run out. One that came by the
-    API has none, and stands.
+    API has none: it stands for a reader who is known to be another person, and whoever is not
+    proposes anew.
     """
-    if found.proposed_by is None or not is_id("stf", found.proposed_by):
-        return found.proposed_by is not None
+    if found.proposed_by is None:
+        return False
+    if not is_id("stf", found.proposed_by):
+        return await TwoPersons().apart(work, found.proposed_by, reader)
     bound = refusal_hash(found.id, found.reason or "")
     return await approvals.stands(
         work, ApprovalKind.REFUSAL, bound, found.proposed_by, now_us=now_us

@@ -77,7 +77,7 @@ def routes(console: Console) -> APIRouter:
             )
             accounts = {one.id: one.name for one in await runtime.staff.accounts(work)}
             is_proposed = await proposal_stands(
-                runtime.approvals, work, found, now_us=runtime.clock.now_us()
+                runtime.approvals, work, found, desk.account.id, now_us=runtime.clock.now_us()
             )
             is_planned = found.right is Right.ERASURE and not found.state.final
             plan = None

@@ -11,6 +11,7 @@ from service.staff.errors import (
     DutiesNotSeparateError,
     StaffNotFoundError,
 )
+from service.staff.eyes import TwoPersons
 from service.staff.repository import Account, Approval, StaffSession
 from service.staff.sample import make_staff
 from service.staff.sessions import StaffSessions, StaffVisit, put_cookie
@@ -31,6 +32,7 @@ __all__ = [
     "StaffSession",
     "StaffSessions",
     "StaffVisit",
+    "TwoPersons",
     "make_staff",
     "put_cookie",
     "staff_caller",

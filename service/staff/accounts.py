@@ -28,7 +28,7 @@ from kernel import (
     is_id,
     new_id,
 )
-from service.auth.clients import token_hash
+from service.auth.clients import PERSON, token_hash
 from service.limits import AddressKey, SlidingWindow
 from service.staff import repository
 from service.staff.errors import DutiesNotSeparateError, StaffNotFoundError
@@ -52,7 +52,6 @@ TRIES_PER_ADDRESS = 40
 _TOKEN_BYTES = 32
 _GUESSES_AT_ONCE = 2
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,40}")
-_PERSON = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Staff:
         """
         _require(_NAME.fullmatch(name), "/name", "2 to 41 of a-z, 0-9, dot, _ and -")
         _require(role in ROLES, "/role", f"one of {', '.join(ROLES)}")
-        _require(person is None or _PERSON.fullmatch(person), "/person", "a handle of a-z and 0-9")
+        _require(person is None or PERSON.fullmatch(person), "/person", "a handle of a-z and 0-9")
         password = one_time_password()
         stored = await self._hashed(password)
         now_us = self._clock.now_us()

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from dsar import verify_certificate
+from kernel import Caller, RequestId, new_id
 from service.tasks import system_caller
 from tests.support.world import EVERYTHING
 
@@ -25,7 +26,7 @@ PATH = "/v1/rights-requests"
 @pytest.fixture
 async def desk(world):
     """An app that opens and handles requests."""
-    return await world.app("desk", *HANDLER)
+    return await world.app("desk", *HANDLER, person="ann")
 
 
 @pytest.fixture
@@ -103,8 +104,42 @@ async def test_an_erasure_from_the_plan_to_the_certificate(world, desk, member):
     assert verify_certificate(note, key)["request"]["id"] == request["id"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [(None, None), ("ann", None), (None, "bob"), ("ann", "ann")]
+)
+async def test_another_client_is_no_second_person_unless_both_are_known_to_be_somebody(
+    world, desk, member, first, second
+):
+    apps = [
+        await world.app(name, *HANDLER, person=person)
+        for name, person in (("one", first), ("two", second))
+    ]  # each with a secret of its own, and nothing to say in whose hands
+    request = await opened(desk, member)
+    path = f"{PATH}/{request['id']}"
+    assert (await apps[0].post(f"{path}:refuse", {"reason": "third_party"})).status_code == 200
+    answer = await apps[1].post(f"{path}:refuse", {"reason": "third_party"})
+    assert (answer.status_code, answer.json()["reason"]) == (403, "second_person_needed")
+    assert (await desk.get(path)).json()["state"] == "identity_pending"
+
+
+async def test_a_client_never_seconds_what_somebody_of_the_staff_proposed(world, desk, member):
+    add = world.runtime.staff.add
+    ann = await add(world.operator, "ann", "dpo", brand="main", person="ann", one_time=False)
+    bob = await world.app("bob", *HANDLER, person="bob")
+    request = await opened(desk, member)
+    caller = Caller(ann["staff_id"], "dpo", "console", "main", RequestId(new_id("req")))
+    runtime = world.runtime
+    async with runtime.database.unit_of_work() as work:
+        await runtime.rights_requests.refuse(
+            work, caller, request["id"], "third_party", now_us=runtime.clock.now_us()
+        )
+    for app in (bob, desk):
+        answer = await app.post(f"{PATH}/{request['id']}:refuse", {"reason": "third_party"})
+        assert (answer.status_code, answer.json()["reason"]) == (403, "second_person_needed")
+
+
 async def test_a_refusal_tells_why_by_which_law_and_where_to_complain(world, desk, member):
-    second = await world.app("second", *HANDLER)
+    second = await world.app("second", *HANDLER, person="bob")
     request = await opened(desk, member)
     path = f"{PATH}/{request['id']}"
     body = {"reason": "third_party"}

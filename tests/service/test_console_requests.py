@@ -141,6 +141,26 @@ async def test_a_second_account_of_the_proposer_does_not_approve_a_refusal(at):
     assert (await at.desk.read(request)).state.value != "refused"
 
 
+@pytest.mark.parametrize(("holder", "ends"), [(None, False), ("p17", False), ("p18", True)])
+async def test_what_a_client_proposed_is_seconded_by_another_person_or_proposed_anew(
+    at, holder, ends
+):
+    at.staff["ann"] = await at.runtime.staff.add(
+        at.world.operator, "ann", "dpo", brand="main", person="p17", one_time=False
+    )
+    app = await at.world.app("handler", "rights-requests:handle", person=holder)
+    request = await request_of(at)
+    path = f"/v1/rights-requests/{request.id}:refuse"
+    assert (await app.post(path, {"reason": "third_party"})).status_code == 200
+    await step(await at.sign_in("ann"), request, "refuse", reason="third_party")
+    found = await at.desk.read(request)
+    assert (found.state.value == "refused") is ends
+    if not ends:
+        assert found.proposed_by == at.staff["ann"]["staff_id"]
+        assert len(await at.world.events("rights_request.drop_proposal")) == 1
+        assert (await app.post(path, {"reason": "third_party"})).status_code == 403
+
+
 @pytest.mark.parametrize("end", ["declined", "run out"])
 async def test_a_refusal_that_nobody_approved_falls_and_is_proposed_anew(at, end):
     request = await request_of(at)

@@ -167,10 +167,12 @@ class World:
     def operator(self) -> Caller:
         return system_caller("cli")
 
-    async def app(self, name: str = "crm", *scopes: str, brand: str = "main") -> App:
+    async def app(
+        self, name: str = "crm", *scopes: str, brand: str = "main", person: str | None = None
+    ) -> App:
         """Register a client and sign it in; without scopes it may everything an app can."""
         made = await self.runtime.clients.add(
-            self.operator, name, list(scopes or EVERYTHING), brand=brand
+            self.operator, name, list(scopes or EVERYTHING), brand=brand, person=person
         )
         app = App(self, self.http, made)
         await app.sign_in()

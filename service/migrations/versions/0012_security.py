@@ -1,4 +1,4 @@
-"""A fresh code opens one thing in one browser: sessions remember what it was answered for."""
+"""Sessions remember what a fresh code was answered for; clients, whose secret is theirs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,3 +12,4 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("portal_session", sa.Column("proven_for", sa.Text(), nullable=True))
     op.add_column("portal_session", sa.Column("proven_us", sa.BigInteger(), nullable=True))
+    op.add_column("client", sa.Column("person", sa.Text(), nullable=True))
