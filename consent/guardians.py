@@ -30,7 +30,7 @@ from kernel import (
     put_message,
 )
 from policies import AgeTier
-from vault import ORDINARY, OwnerKey, Vault
+from vault import ORDINARY, Identifier, OwnerKey, Vault
 
 GUARDIAN_CODE_WANTED = "guardian.code_wanted"
 GUARDIAN_TABLE = "guardian"
@@ -56,8 +56,7 @@ class ContactForm:
 
     kind: str
     normal: str = field(repr=False)
-    index_kind: str
-    index_form: str = field(repr=False)
+    identifier: Identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Guardians:
         """
         gate = await self._minor(work, member_id)
         form = self._contacts.form_of(*contact)
-        owners = await self._vault.find(work, form.index_kind, form.index_form)
+        owners = await self._vault.tags.find(work, form.identifier)
         if member_id in owners and gate.age_tier == AgeTier.MINOR_WITH_GUARDIAN.value:
             raise _own_contact()
         keys = await self._vault.keys_of(work, member_id)

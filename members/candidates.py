@@ -70,7 +70,7 @@ class Matching:
 
     async def is_wanted(self, session: ReadSession, member_id: MemberId) -> bool:
         """Say whether a member shares an identifier with anybody; opens nothing."""
-        return bool(await self._vault.sharing(session, member_id, most=MOST_IN_BLOCK))
+        return bool(await self._vault.tags.sharing(session, member_id, most=MOST_IN_BLOCK))
 
     async def match_one(self, caller: Caller, member_id: MemberId) -> int:
         """Compare a member with those who share an identifier; gives how many pairs are new.
@@ -78,7 +78,7 @@ class Matching:
         An identifier that more than fifty carry (a shop's own number) brings nobody together.
         """
         async with self._database.read() as session:
-            others = await self._vault.sharing(session, member_id, most=MOST_IN_BLOCK)
+            others = await self._vault.tags.sharing(session, member_id, most=MOST_IN_BLOCK)
         if not others:
             return 0
         everyone = [member_id, *map(MemberId, sorted(others))]
@@ -167,7 +167,7 @@ class Matching:
         if gate.state is not GateState.ACTIVE or row is None or PSEUDONYM not in keys:
             return None
         tags: dict[str, set[bytes]] = {}
-        for tag in await self._vault.tags_of(work, member_id):
+        for tag in await self._vault.tags.of_owner(work, member_id):
             tags.setdefault(tag.kind, set()).add(tag.tag)
         event = self._audit.draft(
             caller,

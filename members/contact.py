@@ -28,7 +28,8 @@ from members.errors import (
     MemberDataError,
     MemberNotFoundError,
 )
-from members.normalise import Formats, Normal, index_form, normalise
+from members.identifiers import identifier
+from members.normalise import Formats, Normal, normalise
 from members.repository import ContactPoint
 from members.sources import MEMBER_TABLE
 from policies import ContactKind, FieldKey, PolicyPack
@@ -94,8 +95,8 @@ class ContactPoints:
         )
         index = self._pack.fields[field].index
         if index is not None:
-            form = index_form(index.value, answer.value)
-            await self._vault.add_tags(work, member_id, [(slot, index.value, form)])
+            held = [(slot, identifier(index.value, answer.value))]
+            await self._vault.tags.add(work, keys[ORDINARY], held)
             await self._consent.carry_over(work, caller, member_id, keys[PSEUDONYM], now_us=now_us)
         point = await self.store(work, member_id, kind, slot, now_us=now_us, send_code=send_code)
         audit_id = await self._audit.record(
@@ -250,7 +251,7 @@ class ContactPoints:
             raise MemberChangedError("the member is restricted to storage", reason="restricted")
         if not removable(point, points):
             raise MemberChangedError("this contact point is needed", reason="contact_needed")
-        await self._vault.drop_tag(work, member_id, point.field)
+        await self._vault.tags.drop(work, member_id, point.field)
         await repository.drop_point(work, point.id)
         await repository.write_member(
             work,
@@ -286,16 +287,19 @@ class ContactPoints:
         answer = normalise(entry.kind.value, value, declared)
         if not isinstance(answer, Normal) or entry.index is None:
             return None
-        form = index_form(entry.index.value, answer.value)
-        tag = self._vault.index.tag(entry.index.value, form)
-        verified = await repository.contact_point_by_sign_in_tag(session, tag)
-        if verified is not None:
-            return verified
-        owners = await self._vault.find(session, entry.index.value, form, most=_MOST_SHARED)
+        sought = identifier(entry.index.value, answer.value)
+        tags = await self._vault.tags.tags(session, sought)
+        found = [await repository.contact_point_by_sign_in_tag(session, tag) for tag in tags]
+        verified = [point for point in found if point is not None]
+        if verified:
+            # During a re-index two may hold it for a moment: whoever verified it last.
+            return max(verified, key=lambda point: point.verified_us or 0)
+        owners = await self._vault.tags.find(session, sought, most=_MOST_SHARED)
         if len(owners) != 1:
             return None
         for point in await repository.contact_points_of(session, MemberId(owners[0])):
-            if await self._vault.tag_of(session, point.member_id, point.field) == tag:
+            held = await self._vault.tags.of_field(session, point.member_id, point.field)
+            if not set(tags).isdisjoint(held):
                 return point
         return None
 
@@ -322,12 +326,12 @@ class ContactPoints:
 
     async def _mark_verified(self, work: UnitOfWork, point: ContactPoint, *, now_us: int) -> None:
         await repository.drop_code(work, point.id)
-        tag = await self._vault.tag_of(work, point.member_id, point.field)
+        tags = await self._vault.tags.of_field(work, point.member_id, point.field)
         row = await repository.hold_member(work, point.member_id)
-        if row is None or tag is None or point.field not in row.provenance:
+        if row is None or not tags or point.field not in row.provenance:
             raise MemberNotFoundError(reason="member_unknown")
         try:
-            await repository.mark_verified(work, point.id, tag, now_us=now_us)
+            await repository.mark_verified(work, point.id, tags, now_us=now_us)
         except IntegrityError as error:
             raise MemberChangedError(
                 "another member verified the same value at this moment", reason="verified_elsewhere"

@@ -2,7 +2,8 @@
 
 from kernel import FieldProblem, MemberId, ReadSession
 from members.errors import MemberDataError
-from members.normalise import Formats, Normal, index_form, normalise
+from members.identifiers import identifier
+from members.normalise import Formats, Normal, normalise
 from members.registration import normaliser_of
 from policies import PolicyPack
 from vault import Vault
@@ -30,5 +31,5 @@ async def find_members(
     answer = normalise(normaliser_of(entry), value, declared)
     if not isinstance(answer, Normal):
         raise MemberDataError(errors=[FieldProblem("/value", answer.code)])
-    form = index_form(kind, answer.value)
-    return [MemberId(owner) for owner in await vault.find(session, kind, form, most=most)]
+    sought = identifier(kind, answer.value)
+    return [MemberId(owner) for owner in await vault.tags.find(session, sought, most=most)]

@@ -7,7 +7,8 @@ from consent import ContactForm, GuardianPoint
 from kernel import Clock, FieldProblem, MemberId, ReadSession, to_date
 from members.contact import ContactPoints
 from members.errors import MemberDataError
-from members.normalise import Normal, index_form, normalise
+from members.identifiers import identifier
+from members.normalise import Normal, normalise
 from members.registration import formats
 from policies import PolicyPack
 
@@ -29,8 +30,8 @@ class MemberContacts:
                 answer = normalise(entry.kind.value, value, declared)
                 if not isinstance(answer, Normal):
                     raise MemberDataError(errors=[FieldProblem("/contact/value", answer.code)])
-                form = index_form(entry.index.value, answer.value)
-                return ContactForm(kind, answer.value, entry.index.value, form)
+                sought = identifier(entry.index.value, answer.value)
+                return ContactForm(kind, answer.value, sought)
         raise MemberDataError(errors=[FieldProblem("/contact/kind", "unknown_kind")])
 
     async def verified_point(self, session: ReadSession, member_id: MemberId) -> GuardianPoint:

@@ -18,6 +18,7 @@ from consent import ConsentRequest, ConsentService, ConsentState, Gate, GateStat
 from kernel import Caller, Clock, Database, MemberId, UnitOfWork, new_id, put_message
 from members import repository
 from members.errors import MemberChangedError, MemberNotFoundError, MergeError, MergeUnknownError
+from members.identifiers import identifiers, keep_sign_in
 from members.merge import Narrowing, age_tier_of_both, narrowed, survivor_of, taken_from_merged
 from members.opening import open_fields
 from members.participants import MergeParticipant
@@ -25,7 +26,7 @@ from members.repository import MemberRow, Merge, MergeState, PairState, Provenan
 from members.retention import key_kind
 from members.sources import MEMBER_TABLE
 from policies import AgeTier, PolicyPack
-from vault import ORDINARY, PSEUDONYM, OwnerKey, StoredTag, Vault
+from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
 
 MERGE_TABLE = "member_merge"
 SURVIVOR, MERGED = "survivor", "merged"
@@ -53,7 +54,6 @@ class _Side:
     gate: Gate
     keys: Mapping[str, OwnerKey]
     points: Sequence[StoredPoint]
-    tags: Sequence[StoredTag]
     states: Sequence[ConsentState]
 
 
@@ -177,7 +177,6 @@ class Merges:
             gate,
             keys,
             await repository.stored_points(work, member_id),
-            await self._vault.tags_of(work, member_id),
             await self._consent.states(work, member_id),
         )
 
@@ -211,7 +210,7 @@ class Merges:
             )
             if not written:
                 return None
-            await self._move_identifiers(work, look)
+            await self._move_identifiers(work, look, keys[ORDINARY], opened)
             ids = await repository.pairwise_ids_of(work, gone.row.id)
             for pairwise, made_for in ids:
                 await repository.name_another(work, pairwise, into.row.id, made_for or gone.row.id)
@@ -290,7 +289,9 @@ class Merges:
             cells |= self._vault.seal(keys[kind], MEMBER_TABLE, into.row.id, part)
         return cells, keys
 
-    async def _move_identifiers(self, work: UnitOfWork, look: _Look) -> None:
+    async def _move_identifiers(
+        self, work: UnitOfWork, look: _Look, key: OwnerKey, opened: Mapping[str, str]
+    ) -> None:
         """Leave each contact field with one point and its tags, all at the survivor."""
         into, gone = look.survivor.row.id, look.merged.row.id
         for point in look.survivor.points:
@@ -300,11 +301,11 @@ class Merges:
             if point.field in look.taken:
                 await repository.move_point(work, point.id, into)
         await repository.drop_contact_points(work, gone)
-        await self._vault.drop_tags(work, gone)
+        await self._vault.tags.drop_all(work, gone)
         for field in look.taken:
-            await self._vault.drop_tag(work, into, field)
-        theirs = [tag for tag in look.merged.tags if tag.field in look.taken]
-        await self._vault.put_tags(work, into, theirs)
+            await self._vault.tags.drop(work, into, field)
+        await self._vault.tags.add(work, key, identifiers(self._pack, opened))
+        await keep_sign_in(work, self._vault, into)
 
     async def narrow(
         self,
@@ -355,8 +356,7 @@ def _identifiers(side: _Side) -> dict[str, Any]:
     return {
         "points": [
             {**asdict(point), "sign_in_tag": _text(point.sign_in_tag)} for point in side.points
-        ],
-        "tags": [{**asdict(tag), "tag": _text(tag.tag)} for tag in side.tags],
+        ]
     }
 
 
@@ -366,11 +366,6 @@ def points_in(state: Mapping[str, Any]) -> list[StoredPoint]:
         StoredPoint(**{**point, "sign_in_tag": _bytes(point["sign_in_tag"])})
         for point in state["points"]
     ]
-
-
-def tags_in(state: Mapping[str, Any]) -> list[StoredTag]:
-    """Read the tags of a sealed state."""
-    return [StoredTag(**{**tag, "tag": b64decode(tag["tag"])}) for tag in state["tags"]]
 
 
 def cells_in(state: Mapping[str, Any], which: str) -> dict[str, bytes]:

@@ -5,16 +5,17 @@ that was said since binds both of them, because nobody can tell which of the two
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from audit import AuditLog
+from audit import AuditEvent, AuditLog
 from consent import ConsentService, ConsentState, GateState, Status
 from kernel import Caller, Clock, Database, MemberId, UnitOfWork, put_message
 from members import repository
 from members.errors import MemberChangedError, MemberNotFoundError, MergeError, MergeUnknownError
+from members.identifiers import identifiers, index_kind, keep_sign_in
 from members.merge import parted, restored
 from members.merging import (
     MERGE_TABLE,
@@ -24,14 +25,15 @@ from members.merging import (
     cells_in,
     points_in,
     provenance_in,
-    tags_in,
 )
-from members.repository import Merge, MergeState
-from policies import AgeTier
-from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
+from members.opening import open_fields
+from members.repository import MemberRow, Merge, MergeState
+from policies import AgeTier, PolicyPack
+from vault import ORDINARY, PSEUDONYM, Identifier, OwnerKey, Vault
 
 _BIRTH_DATE = "birth_date"
 _PAGE = 100
+_Held = dict[MemberId, list[tuple[str, Identifier]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Partings:
     def __init__(
         self,
         database: Database,
+        pack: PolicyPack,
         vault: Vault,
         audit: AuditLog,
         consent: ConsentService,
@@ -57,6 +60,7 @@ class Partings:
         clock: Clock,
     ) -> None:
         self._database = database
+        self._pack = pack
         self._vault = vault
         self._audit = audit
         self._consent = consent
@@ -78,21 +82,22 @@ class Partings:
             MemberNotFoundError: the member was erased since.
         """
         merge, survivor_state, merged_state = await self._open(caller, merge_id)
+        held = await self._findable_by(caller, merge, survivor_state)
         now_us = self._clock.now_us()
         async with self._database.unit_of_work() as work:
             gates = await self._consent.hold_gates(work, [merge.survivor_id, merge.merged_id])
-            held = await repository.hold_merge(work, merge_id)
-            if held is None:
+            present = await repository.hold_merge(work, merge_id)
+            if present is None:
                 raise MergeUnknownError(reason="merge_unknown")
-            await self._check(work, held)
+            await self._check(work, present)
             states = {one: gates[one].state for one in gates}
             if states.get(merge.survivor_id) is not GateState.ACTIVE:
                 raise MergeError("the survivor is not active", reason="survivor_closed")
             keys = await self._keys(work, merge.survivor_id)
             tier = await self._tier_before(work, merge, survivor_state)
-            await self._restore_survivor(work, merge, survivor_state, now_us=now_us)
+            await self._restore_survivor(work, merge, survivor_state, held, now_us=now_us)
             await self._consent.reopen_gate(work, merge.merged_id)
-            await self._restore_merged(work, merge, merged_state)
+            await self._restore_merged(work, merge, merged_state, held)
             await self._part_consents(work, caller, merge, survivor_state, keys)
             if tier is not None:
                 await self._consent.set_age_tier(work, merge.survivor_id, tier)
@@ -189,6 +194,41 @@ class Partings:
             states.append(orjson.loads(opened[which]))
         return merge, states[0], states[1]
 
+    async def _findable_by(self, caller: Caller, merge: Merge, state: Mapping[str, Any]) -> _Held:
+        """Open, on record, the identifiers of the two: their tags are made anew.
+
+        The index may have had another version when they were merged. What the survivor changes
+        from now on can only make less of its earlier fields come back.
+        """
+        before = cells_in(state, "cells")
+        granted: list[tuple[MemberRow, dict[str, OwnerKey], AuditEvent]] = []
+        async with self._database.unit_of_work() as work:
+            for owner in (merge.survivor_id, merge.merged_id):
+                row, keys = await repository.read_member(work, owner), await self._keys(work, owner)
+                if row is None:
+                    raise MemberNotFoundError(reason="member_unknown")
+                cells = row.cells
+                if owner == merge.survivor_id:
+                    returned = restored(before, cells_in(state, "after"), row.cells).returned
+                    cells = {slot: before[slot] for slot in returned}
+                cells = {s: cell for s, cell in cells.items() if index_kind(self._pack, s)}
+                event = self._audit.draft(
+                    caller,
+                    "member.merge_undo_read",
+                    subject=keys[PSEUDONYM],
+                    resource=f"merge:{merge.id}",
+                    fields=tuple(sorted(cells)),
+                    decision="allow",
+                )
+                granted.append((replace(row, cells=cells), keys, event))
+            await self._audit.record_many(work, [event for _, _, event in granted])
+        held: _Held = {}
+        for row, keys, event in granted:
+            ticket = self._audit.ticket(event, row.id)
+            opened = open_fields(self._pack, self._vault, ticket, keys, row, row.cells)
+            held[row.id] = identifiers(self._pack, opened)
+        return held
+
     async def _check(self, work: UnitOfWork, merge: Merge) -> None:
         if merge.state is not MergeState.MERGED:
             raise MergeError("this merge cannot be undone", reason=merge.state.value)
@@ -220,7 +260,13 @@ class Partings:
     # --- writing ----------------------------------------------------------------------
 
     async def _restore_survivor(
-        self, work: UnitOfWork, merge: Merge, state: Mapping[str, Any], *, now_us: int
+        self,
+        work: UnitOfWork,
+        merge: Merge,
+        state: Mapping[str, Any],
+        held: _Held,
+        *,
+        now_us: int,
     ) -> None:
         row = await repository.hold_member(work, merge.survivor_id)
         if row is None:
@@ -230,7 +276,6 @@ class Partings:
         order = [f for f in before if f in fields.kept or f in fields.returned]
         order += sorted(fields.kept - before.keys())
         points = await repository.stored_points(work, row.id)
-        tags = await self._vault.tags_of(work, row.id)
         written = await repository.write_member(
             work,
             row,
@@ -247,20 +292,24 @@ class Partings:
         for point in points_in(state):
             if point.field in fields.returned:
                 await repository.put_point(work, row.id, point)
-        await self._vault.drop_tags(work, row.id)
-        await self._vault.put_tags(work, row.id, [t for t in tags if t.field in fields.kept])
-        await self._vault.put_tags(
-            work, row.id, [t for t in tags_in(state) if t.field in fields.returned]
-        )
+        for tag in await self._vault.tags.of_owner(work, row.id):
+            if tag.field not in fields.kept:
+                await self._vault.tags.drop(work, row.id, tag.field)
+        key = (await self._keys(work, row.id))[ORDINARY]
+        returned = [one for one in held[row.id] if one[0] in fields.returned]
+        await self._vault.tags.add(work, key, returned)
+        await keep_sign_in(work, self._vault, row.id)
 
     async def _restore_merged(
-        self, work: UnitOfWork, merge: Merge, state: Mapping[str, Any]
+        self, work: UnitOfWork, merge: Merge, state: Mapping[str, Any], held: _Held
     ) -> None:
         """The merged record's fields never moved; its identifiers and ids come back to it."""
         for point in points_in(state):
             if await repository.contact_point_by_id(work, point.id) is None:
                 await repository.put_point(work, merge.merged_id, point)
-        await self._vault.put_tags(work, merge.merged_id, tags_in(state))
+        key = (await self._keys(work, merge.merged_id))[ORDINARY]
+        await self._vault.tags.add(work, key, held[merge.merged_id])
+        await keep_sign_in(work, self._vault, merge.merged_id)
         for pairwise, made_for in state["ids"]:
             await repository.name_another(work, pairwise, merge.merged_id, made_for)
 

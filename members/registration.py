@@ -6,7 +6,7 @@ from datetime import date
 
 from kernel import FieldProblem
 from members.errors import MemberDataError
-from members.normalise import DATE_ERAS, REASONS, Formats, Normal, index_form, normalise
+from members.normalise import DATE_ERAS, REASONS, Formats, Normal, normalise
 from policies import CatalogueField, FieldKey, FieldKind, PolicyPack, Storage
 
 MOST_FIELDS = 60
@@ -86,16 +86,6 @@ def prepare(
 def normaliser_of(entry: CatalogueField) -> str:
     """Name the normaliser of a field; what has none of its own is free text."""
     return _NORMALISERS.get(entry.kind, "text")
-
-
-def index_forms(pack: PolicyPack, values: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Give (field, kind, form to be tagged) of every value that makes a member findable."""
-    forms: list[tuple[str, str, str]] = []
-    for key, value in values.items():
-        entry = pack.fields[FieldKey(key)]
-        if entry.index is not None:
-            forms.append((key, entry.index.value, index_form(entry.index.value, value)))
-    return forms
 
 
 def identifying(pack: PolicyPack, values: Mapping[str, str]) -> bool:

@@ -34,13 +34,13 @@ from members.answers import Duplicate, Found, Registered
 from members.contact import ContactPoints
 from members.erasure import Erasure
 from members.errors import MemberChangedError, MemberDataError, MemberNotFoundError
-from members.normalise import Formats, Normal, index_form, normalise
+from members.identifiers import identifier, identifiers
+from members.normalise import Formats, Normal, normalise
 from members.participants import Erased, EraseParticipant
 from members.registration import (
     Prepared,
     contact_fields,
     identifying,
-    index_forms,
     normaliser_of,
     prepare,
 )
@@ -141,7 +141,8 @@ class Members:
         )
         tier = self._age_tier(jurisdiction, prepared.birth_date(), to_date(now_us))
         await self._consent.open_gate(work, member_id, tier)
-        await self._vault.add_tags(work, member_id, index_forms(self._pack, prepared.values))
+        held = identifiers(self._pack, prepared.values)
+        await self._vault.tags.add(work, keys[ORDINARY], held)
         points = await self._store_contact_points(
             work, member_id, prepared.values, now_us=now_us, send_codes=send_codes
         )
@@ -201,7 +202,7 @@ class Members:
         if not written:
             raise MemberChangedError
         await self._retag(
-            work, member_id, row, prepared.values, now_us=now_us, send_codes=send_codes
+            work, keys[ORDINARY], row, prepared.values, now_us=now_us, send_codes=send_codes
         )
         await self._consent.carry_over(work, caller, member_id, keys[PSEUDONYM], now_us=now_us)
         birth_date = prepared.birth_date()
@@ -255,8 +256,8 @@ class Members:
             caller.role, caller.brand, "member", "lookup", purpose
         ):
             reason = "member_unknown"
-            form = index_form(index_kind.value, answer.value)
-            for owner in await self._vault.find(work, index_kind.value, form):
+            sought = identifier(index_kind.value, answer.value)
+            for owner in await self._vault.tags.find(work, sought):
                 if await self._may_be_told(work, caller, MemberId(owner), purpose):
                     found, reason = MemberId(owner), None
                     break
@@ -401,33 +402,33 @@ class Members:
     async def _retag(
         self,
         work: UnitOfWork,
-        member_id: MemberId,
+        key: OwnerKey,
         row: MemberRow,
         values: Mapping[str, str],
         *,
         now_us: int,
         send_codes: bool,
     ) -> None:
-        forms = index_forms(self._pack, values)
-        for field, _, _ in forms:
-            await self._vault.drop_tag(work, member_id, field)
-        await self._vault.add_tags(work, member_id, forms)
+        held = identifiers(self._pack, values)
+        for field, _ in held:
+            await self._vault.tags.drop(work, row.id, field)
+        await self._vault.tags.add(work, key, held)
         for field, kind in contact_fields(self._pack, values):
             if field in row.cells:
-                await repository.unverify_field(work, member_id, field)
+                await repository.unverify_field(work, row.id, field)
                 if send_codes:
-                    await self.contact_points.send_again(work, member_id, field, now_us=now_us)
+                    await self.contact_points.send_again(work, row.id, field, now_us=now_us)
             else:
                 await self.contact_points.store(
-                    work, member_id, kind, field, now_us=now_us, send_code=send_codes
+                    work, row.id, kind, field, now_us=now_us, send_code=send_codes
                 )
 
     async def _duplicates(
         self, work: UnitOfWork, brand: str, values: Mapping[str, str]
     ) -> list[Duplicate]:
         shared: dict[str, list[str]] = {}
-        for field, kind, form in index_forms(self._pack, values):
-            for owner in await self._vault.find(work, kind, form, most=_MOST_DUPLICATES):
+        for field, held in identifiers(self._pack, values):
+            for owner in await self._vault.tags.find(work, held, most=_MOST_DUPLICATES):
                 shared.setdefault(owner, []).append(field)
         duplicates: list[Duplicate] = []
         for owner, fields in shared.items():

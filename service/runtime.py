@@ -44,6 +44,7 @@ from members import (
     Merges,
     Notes,
     Partings,
+    Reindex,
     Uploads,
 )
 from policies import AccessSnapshot, Controller, PolicyPack, compile_access, load_pack
@@ -117,6 +118,7 @@ class Runtime:
     members: Members
     merges: Merges
     partings: Partings
+    reindex: Reindex
     duplicates: Duplicates
     matching: Matching
     notes: Notes
@@ -195,7 +197,7 @@ class Runtime:
         )
         imports = Imports(database, pack, vault, audit, members, clock)
         merges.join(loyalty)
-        partings = Partings(database, vault, audit, consent, merges, clock)
+        partings = Partings(database, pack, vault, audit, consent, merges, clock)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)
         sender = OutboxFile(settings.outbox_file)
         staff = Staff(database, audit, clock)
@@ -272,6 +274,7 @@ class Runtime:
             members=members,
             merges=merges,
             partings=partings,
+            reindex=Reindex(database, pack, vault, audit, consent),
             notes=Notes(database, pack, vault, audit, consent, clock),
             findings=Findings(access),
             matching=Matching(database, pack, vault, audit, consent, clock),

@@ -3,9 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from kernel import InvalidRequestError
 from members import count_members
 from service.runtime import Runtime
-from vault import bucket_count, key_counts
+from service.tasks import system_caller
+from vault import INDEXED_KINDS, bucket_count, key_counts
 
 Progress = Callable[[int, int], None]
 
@@ -26,6 +28,26 @@ async def vault_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     }
 
 
+async def vault_reindex(
+    runtime: Runtime, progress: Progress, *, kinds: list[str]
+) -> dict[str, Any]:
+    """Bring blind indexes to a new key and their newest normal form; all of them without kinds."""
+    unknown = set(kinds) - INDEXED_KINDS
+    if unknown:
+        known = ", ".join(sorted(INDEXED_KINDS))
+        raise InvalidRequestError(f"no such index; there are {known}", reason="kind")
+    began_us = runtime.clock.now_us()
+    done = await runtime.reindex.renew(system_caller("cli"), kinds or INDEXED_KINDS, progress)
+    return {
+        "kinds": list(done.kinds),
+        "version": done.version,
+        "members": done.members,
+        "resumed": done.resumed,
+        "seconds": round((runtime.clock.now_us() - began_us) / 1_000_000, 1),
+    }
+
+
 VAULT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "vault.status": vault_status,
+    "vault.reindex": vault_reindex,
 }

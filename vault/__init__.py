@@ -6,7 +6,8 @@ event of the disclosure has committed.
 
 from vault.cell import PAD_BLOCKS
 from vault.errors import KeyRingError, UnreadableError
-from vault.index import INDEXED_KINDS
+from vault.index import INDEXED_KINDS, Identifier, Indexes, IndexState, IndexVersion
+from vault.index_repository import StoredTag
 from vault.keyring import KeyRing, create_key_ring, open_key_ring
 from vault.owner_key import PSEUDONYM, OwnerKey
 from vault.private_files import read_private, write_private
@@ -22,7 +23,6 @@ from vault.providers import (
 )
 from vault.recovery import open_ring_backup, write_recovery_kit
 from vault.repository import (
-    StoredTag,
     WrappedKey,
     bucket_count,
     destroy_expired_keys,
@@ -43,6 +43,10 @@ __all__ = [
     "AccessTicket",
     "AwsKmsKeyProvider",
     "FileKeyProvider",
+    "Identifier",
+    "IndexState",
+    "IndexVersion",
+    "Indexes",
     "KeyProvider",
     "KeyRing",
     "KeyRingError",

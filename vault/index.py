@@ -1,27 +1,137 @@
 """Blind indexes: find a member by phone or card number without storing either in the clear.
 
-A tag is the first 16 bytes of HMAC-SHA-256 over the versioned normal form, under a key of its
-own for each kind. The keys live in the key ring, never in the database, so its thief sees at
-most that two members share a value. Only high-entropy identifiers get a tag; names, birthdays
-and gender never do, because their frequencies alone would give them away.
+A tag is the first 16 bytes of HMAC-SHA-256 over a versioned normal form, under a key of its own
+for each kind and index version. The keys live in the key ring, never in the database, so its
+thief sees at most that two members share a value. Only high-entropy identifiers get a tag;
+names, birthdays and gender never do, because their frequencies alone would give them away.
 """
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from kernel import ConflictError
 from vault.cell import length_prefixed
 
 TAG_BYTES = 16
-INDEX_VERSION = 1
+FIRST_VERSION = 1
+FIRST_SECRET = "index"  # noqa: S105 (the name of a secret)
 INDEXED_KINDS = frozenset({"phone", "email", "line_uid", "national_id", "card_no"})
 
 
-class BlindIndex:
-    """Makes tags; one keyed HMAC a kind, copied for each value."""
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A value that makes its owner findable: its kind, and its normal form in each version.
 
-    def __init__(self, secret: bytes) -> None:
-        self._keyed = {kind: _keyed(secret, kind) for kind in INDEXED_KINDS}
+    Two index versions may differ in the normal form, so whoever tags or looks up hands over the
+    way to write the value and not one writing of it. Prints without the value.
+    """
+
+    kind: str
+    form: Callable[[int], str] = field(repr=False)
+
+
+class IndexState(StrEnum):
+    """What a version of an index is to its kind."""
+
+    FILLING = "filling"
+    """Written by every change, not complete, asked by nobody."""
+    LIVE = "live"
+    """Complete, written, and what every look-up asks."""
+    OLD = "old"
+    """Asked and written no more; its tags are being deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexVersion:
+    """One version of the index of one kind: which normal form, how far, and since when.
+
+    The version also names the key (`secret_name`). `cursor` is the last owner whose tags were
+    made by a re-index, `done` how many that are.
+    """
+
+    kind: str
+    version: int = FIRST_VERSION
+    form: int = 1
+    state: IndexState = IndexState.LIVE
+    cursor: str = ""
+    done: int = 0
+
+    @property
+    def secret_name(self) -> str:
+        """The name of its secret in the key ring."""
+        return secret_name(self.version)
+
+
+def secret_name(version: int) -> str:
+    """Name the key-ring secret of an index version: `index`, then `index/2` and so on."""
+    return FIRST_SECRET if version == FIRST_VERSION else f"{FIRST_SECRET}/{version}"
+
+
+def version_of_secret(name: str) -> int | None:
+    """Give the index version whose secret bears a name; None for secrets of other uses."""
+    base, _, version = name.partition("/")
+    return (int(version) if version else FIRST_VERSION) if base == FIRST_SECRET else None
+
+
+class Indexes:
+    """Which versions of which index there are at one epoch; a kind without a row is at its first.
+
+    Pure and immutable: what a process holds in RAM, and compares with the database by the epoch.
+    """
+
+    def __init__(self, epoch: int, rows: Iterable[IndexVersion]) -> None:
+        self.epoch = epoch
+        versions: dict[str, list[IndexVersion]] = {kind: [] for kind in sorted(INDEXED_KINDS)}
+        for row in sorted(rows, key=lambda one: one.version):
+            versions[row.kind].append(row)
+        self.stored = frozenset(kind for kind, found in versions.items() if found)
+        self._versions: Mapping[str, list[IndexVersion]] = {
+            kind: found or [IndexVersion(kind)] for kind, found in versions.items()
+        }
+
+    def all(self) -> list[IndexVersion]:
+        """Give every version of every kind, those of the first version that are nowhere stored."""
+        return [one for versions in self._versions.values() for one in versions]
+
+    def live(self, kind: str) -> IndexVersion:
+        """Give the version that look-ups ask; `KeyError` for a kind that is not indexed."""
+        return next(one for one in self._versions[kind] if one.state is IndexState.LIVE)
+
+    def written(self, kind: str) -> list[IndexVersion]:
+        """Give the versions that a change must write, the newest last."""
+        return [one for one in self._versions[kind] if one.state is not IndexState.OLD]
+
+    def unfinished(self) -> list[IndexVersion]:
+        """Give what a re-index has left to do: versions being filled, or to be dropped."""
+        return [one for one in self.all() if one.state is not IndexState.LIVE]
+
+    def secrets(self) -> frozenset[str]:
+        """Name the key-ring secrets that some version still needs."""
+        return frozenset(one.secret_name for one in self.all())
+
+    def next(self, kinds: Iterable[str], forms: Mapping[str, int]) -> list[IndexVersion]:
+        """Plan the next version of some kinds, one number for all; `forms` of which normal form.
+
+        `ConflictError` while an earlier re-index is unfinished.
+        """
+        if self.unfinished():
+            raise ConflictError("an earlier re-index is not finished", reason="reindexing")
+        version = max(one.version for one in self.all()) + 1
+        return [
+            IndexVersion(kind, version, forms[kind], IndexState.FILLING) for kind in sorted(kinds)
+        ]
+
+
+class BlindIndex:
+    """Makes the tags of one index version; one keyed HMAC a kind, copied for each value."""
+
+    def __init__(self, secret: bytes, version: int = FIRST_VERSION) -> None:
+        self._keyed = {kind: _keyed(secret, kind, version) for kind in INDEXED_KINDS}
 
     def tag(self, kind: str, normal_form: str) -> bytes:
         """Give the 16-byte tag of a normal form; `KeyError` for a kind that is not indexed."""
@@ -30,7 +140,7 @@ class BlindIndex:
         return mac.finalize()[:TAG_BYTES]
 
 
-def _keyed(secret: bytes, kind: str) -> HMAC:
-    info = b"index1" + length_prefixed(kind) + INDEX_VERSION.to_bytes(2)
+def _keyed(secret: bytes, kind: str, version: int) -> HMAC:
+    info = b"index1" + length_prefixed(kind) + version.to_bytes(2)
     key = HKDFExpand(hashes.SHA256(), 32, info).derive(secret)
     return HMAC(key, hashes.SHA256())

@@ -1,7 +1,6 @@
-"""All SQL of the vault."""
+"""All SQL of keys; that of blind indexes is in `index_repository`."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from sqlalchemy.sql import FromClause
 from sqlalchemy.sql.elements import ColumnElement
 
 from kernel import ReadSession, Row, Statement, UnavailableError, UnitOfWork, new_random_id
-from vault.tables import vault_bucket, vault_destroyed, vault_key, vault_ring, vault_tag
+from vault.tables import vault_bucket, vault_destroyed, vault_key, vault_ring
 
 _BUCKET = Statement(
     select(vault_bucket)
@@ -129,58 +128,6 @@ _DESTROY_EXPIRED = Statement(
     .where(vault_key.c.destroy_after_us <= bindparam("now_us"))
     .returning(vault_key.c.owner_id, vault_key.c.kind, vault_key.c.bucket)
 )
-_ADD_TAG = Statement.for_dialect(
-    lambda insert_into: (
-        insert_into(vault_tag)
-        .values(
-            kind=bindparam("kind"),
-            tag=bindparam("tag"),
-            owner_id=bindparam("owner_id"),
-            field=bindparam("field"),
-            index_version=bindparam("index_version"),
-        )
-        .on_conflict_do_nothing()
-    )
-)
-_OWNERS = Statement(
-    select(vault_tag.c.owner_id)
-    .distinct()
-    .where(vault_tag.c.kind == bindparam("kind"), vault_tag.c.tag == bindparam("tag"))
-    .order_by(vault_tag.c.owner_id)
-    .limit(bindparam("most"))
-)
-_other_tag = vault_tag.alias("other_tag")
-_SHARING = Statement(
-    select(_other_tag.c.kind, _other_tag.c.owner_id)
-    .distinct()
-    .select_from(
-        vault_tag.join(
-            _other_tag,
-            (_other_tag.c.kind == vault_tag.c.kind) & (_other_tag.c.tag == vault_tag.c.tag),
-        )
-    )
-    .where(
-        vault_tag.c.owner_id == bindparam("owner_id"),
-        _other_tag.c.owner_id != vault_tag.c.owner_id,
-    )
-    .limit(1_000)
-)
-_TAGS_OF = Statement(
-    select(vault_tag)
-    .where(vault_tag.c.owner_id == bindparam("owner_id"))
-    .order_by(vault_tag.c.field, vault_tag.c.kind)
-)
-_TAG_OF = Statement(
-    select(vault_tag.c.tag).where(
-        vault_tag.c.owner_id == bindparam("owner_id"), vault_tag.c.field == bindparam("field")
-    )
-)
-_DROP_TAGS = Statement(delete(vault_tag).where(vault_tag.c.owner_id == bindparam("owner_id")))
-_DROP_TAG = Statement(
-    delete(vault_tag).where(
-        vault_tag.c.owner_id == bindparam("owner_id"), vault_tag.c.field == bindparam("field")
-    )
-)
 _COUNTS = Statement(
     select(vault_key.c.kind, vault_key.c.version, func.count().label("keys")).group_by(
         vault_key.c.kind, vault_key.c.version
@@ -218,16 +165,6 @@ class KnownRing:
 
     newest: int
     oldest: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTag:
-    """One tag of an owner: the field it is of, its kind, and the version of the index."""
-
-    field: str
-    kind: str
-    tag: bytes
-    index_version: int
 
 
 def key_source(
@@ -411,65 +348,6 @@ async def destroy_expired_keys(work: UnitOfWork, now_us: int) -> list[tuple[str,
     rows = await work.all(_DESTROY_EXPIRED, now_us=now_us)
     await _touch(work, (r["bucket"] for r in rows))
     return [(r["owner_id"], r["kind"]) for r in rows]
-
-
-async def add_tags(
-    work: UnitOfWork, owner_id: str, tags: Iterable[tuple[str, str, bytes]], index_version: int
-) -> None:
-    """Store (field, kind, tag) of an owner."""
-    await work.run_many(
-        _ADD_TAG,
-        [
-            {
-                "kind": kind,
-                "tag": tag,
-                "owner_id": owner_id,
-                "field": field,
-                "index_version": index_version,
-            }
-            for field, kind, tag in tags
-        ],
-    )
-
-
-async def owners_sharing(session: ReadSession, owner_id: str) -> list[tuple[str, str]]:
-    """Give (kind, other owner) for every tag that an owner shares, up to a thousand."""
-    rows = await session.all(_SHARING, owner_id=owner_id)
-    return [(r["kind"], r["owner_id"]) for r in rows]
-
-
-async def tags_of(session: ReadSession, owner_id: str) -> list[StoredTag]:
-    """Give every tag of an owner."""
-    rows = await session.all(_TAGS_OF, owner_id=owner_id)
-    return [StoredTag(r["field"], r["kind"], bytes(r["tag"]), r["index_version"]) for r in rows]
-
-
-async def put_tags(work: UnitOfWork, owner_id: str, tags: Iterable[StoredTag]) -> None:
-    """Store tags as they were."""
-    for tag in tags:
-        await add_tags(work, owner_id, [(tag.field, tag.kind, tag.tag)], tag.index_version)
-
-
-async def owners_of_tag(session: ReadSession, kind: str, tag: bytes, *, most: int) -> Sequence[str]:
-    """Give the owners that carry a tag, the oldest first."""
-    rows = await session.all(_OWNERS, kind=kind, tag=tag, most=most)
-    return [r["owner_id"] for r in rows]
-
-
-async def tag_of(session: ReadSession, owner_id: str, field: str) -> bytes | None:
-    """Give the tag of one field of an owner."""
-    row = await session.first(_TAG_OF, owner_id=owner_id, field=field)
-    return None if row is None else bytes(row["tag"])
-
-
-async def drop_tags(work: UnitOfWork, owner_id: str) -> int:
-    """Forget every tag of an owner."""
-    return await work.run(_DROP_TAGS, owner_id=owner_id)
-
-
-async def drop_tag(work: UnitOfWork, owner_id: str, field: str) -> None:
-    """Forget the tag of one field of an owner."""
-    await work.run(_DROP_TAG, owner_id=owner_id, field=field)
 
 
 async def key_counts(session: ReadSession) -> list[tuple[str, int, int]]:

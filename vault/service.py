@@ -6,7 +6,7 @@ Bucket keys are (see `vault.buckets`).
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -19,11 +19,11 @@ from vault.buckets import BucketKeys
 from vault.cell import NONCE_BYTES, Places, length_prefixed, open_cells, seal_cells
 from vault.contexts import key_context, secret_context
 from vault.errors import UnreadableError
-from vault.index import INDEX_VERSION, BlindIndex
 from vault.keyring import KeyRing
 from vault.owner_key import OwnerKey
-from vault.repository import StoredTag, WrappedKey
+from vault.repository import WrappedKey
 from vault.ring_backup import KEYS_A_PAGE, RingKey, first_page, key_page
+from vault.tags import Tags
 from vault.ticket import AccessTicket
 from vault.wrapping import KEY_BYTES, unwrap_into, wipe, wrap
 
@@ -46,9 +46,8 @@ class Vault:
         self._mask = (1 << bucket_bits) - 1
         self._pads = dict(pads or {})
         self._places: dict[tuple[str, int], Places] = {}
-        self.index = BlindIndex(ring.secret("index"))
+        self.tags = Tags(lambda: self.buckets.ring)
         self._digest_key = HMAC(ring.secret("digest"), hashes.SHA256())
-        self._suppression_key = HMAC(ring.secret("suppression"), hashes.SHA256())
 
     @property
     def tenant(self) -> str:
@@ -262,44 +261,7 @@ class Vault:
         parts = length_prefixed(self._tenant) + length_prefixed(table)
         return b"archive1" + parts + id_bytes(row_id)
 
-    # --- blind indexes ----------------------------------------------------------------
-
-    async def add_tags(
-        self, work: UnitOfWork, owner_id: str, normal_forms: Iterable[tuple[str, str, str]]
-    ) -> None:
-        """Make an owner findable by (field, kind, normal form)."""
-        tags = [(field, kind, self.index.tag(kind, form)) for field, kind, form in normal_forms]
-        await repository.add_tags(work, owner_id, tags, INDEX_VERSION)
-
-    async def drop_tag(self, work: UnitOfWork, owner_id: str, field: str) -> None:
-        """Make an owner no longer findable by what one field held."""
-        await repository.drop_tag(work, owner_id, field)
-
-    async def tag_of(self, session: ReadSession, owner_id: str, field: str) -> bytes | None:
-        """Give the tag under which a field makes its owner findable."""
-        return await repository.tag_of(session, owner_id, field)
-
-    async def sharing(self, session: ReadSession, owner_id: str, *, most: int) -> set[str]:
-        """Give the other owners who carry a tag of this one.
-
-        A tag that more than `most` others carry names nobody and is left out.
-        """
-        shared: dict[str, set[str]] = {}
-        for kind, owner in await repository.owners_sharing(session, owner_id):
-            shared.setdefault(kind, set()).add(owner)
-        return {owner for owners in shared.values() if len(owners) <= most for owner in owners}
-
-    async def tags_of(self, session: ReadSession, owner_id: str) -> list[StoredTag]:
-        """Give every tag of an owner, to be put back one day."""
-        return await repository.tags_of(session, owner_id)
-
-    async def put_tags(self, work: UnitOfWork, owner_id: str, tags: Iterable[StoredTag]) -> None:
-        """Put tags back under which an owner was findable."""
-        await repository.put_tags(work, owner_id, tags)
-
-    async def drop_tags(self, work: UnitOfWork, owner_id: str) -> None:
-        """Make an owner no longer findable by anything."""
-        await repository.drop_tags(work, owner_id)
+    # --- digests ----------------------------------------------------------------------
 
     def keyed_digest(self, label: str, *parts: bytes) -> bytes:
         """Digest parts under a key of the ring, for what must not be guessable in the database.
@@ -313,28 +275,9 @@ class Vault:
     async def suppression_tags(
         self, session: ReadSession, owner_id: str
     ) -> list[tuple[str, bytes]]:
-        """Give (field, tag) by which an owner's addresses are known to the suppression list.
-
-        The blind-index tag under a key of its own: the list outlives its people, and its thief
-        must not be able to hold it against the index. Contact points past the first bear the
-        name of their field.
-        """
-        return [
-            (held.field.partition(".")[0], self._suppression_tag(held.kind, held.tag))
-            for held in await repository.tags_of(session, owner_id)
-        ]
-
-    def _suppression_tag(self, kind: str, tag: bytes) -> bytes:
-        mac = self._suppression_key.copy()
-        mac.update(b"suppression1" + length_prefixed(kind) + tag)
-        return mac.finalize()[:16]
-
-    async def find(
-        self, session: ReadSession, kind: str, normal_form: str, *, most: int = 50
-    ) -> Sequence[str]:
-        """Give the owners that carry this value, the oldest first."""
-        tag = self.index.tag(kind, normal_form)
-        return await repository.owners_of_tag(session, kind, tag, most=most)
+        """Give (field, tag) by which an owner's addresses are known to the suppression list."""
+        key = (await self.keys_of(session, owner_id)).get(ORDINARY)
+        return [] if key is None else await self.tags.suppression(session, key)
 
     # --- erasure ----------------------------------------------------------------------
 
@@ -356,7 +299,7 @@ class Vault:
                 await repository.set_destroy_after(work, owner_id, kind, keep[kind])
             else:
                 destroyed += await repository.destroy_keys(work, owner_id, kind)
-        await repository.drop_tags(work, owner_id)
+        await self.tags.drop_all(work, owner_id)
         return destroyed
 
     def forget_bucket_keys(self) -> None:

@@ -83,6 +83,19 @@ vault_tag = Table(
     Column("owner_id", Text, primary_key=True),
     Column("field", Text, primary_key=True),
     Column("index_version", Integer, nullable=False),
+    Column("suppression", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 Index("ix_vault_tag_owner", vault_tag.c.owner_id)
+
+vault_index = Table(
+    "vault_index",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("form", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("cursor", Text, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -5,18 +5,18 @@ network or a database.
 """
 
 from members.normalise.dates import DATE_ERAS
-from members.normalise.registry import KINDS, NORMAL_FORM_VERSION, index_form, normalise
+from members.normalise.registry import KINDS, index_form, newest_form, normalise
 from members.normalise.result import REASONS, Formats, Normal, Normalised, Refused
 
 __all__ = [
     "DATE_ERAS",
     "KINDS",
-    "NORMAL_FORM_VERSION",
     "REASONS",
     "Formats",
     "Normal",
     "Normalised",
     "Refused",
     "index_form",
+    "newest_form",
     "normalise",
 ]

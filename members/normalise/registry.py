@@ -1,10 +1,11 @@
 """The one table from kind of value to its normaliser, and the normal form's version.
 
-Every blind index is an HMAC over `index_form` under a version: changing how a kind is written
-without raising its version would make members unfindable, so the number stands beside the rule.
+Every blind index is an HMAC over `index_form` in one version: changing how a kind is written
+would make members unfindable, so a new rule is added and the old one stays for as long as an
+index or the suppression list is made with it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -36,15 +37,13 @@ _NORMALISERS: Final[Mapping[str, Callable[[str, Formats], Normalised]]] = Mappin
         "jurisdiction": jurisdiction,
     }
 )
-_INDEX_FORMS: Final[Mapping[str, Callable[[str], str]]] = MappingProxyType(
-    {"email": email_key, "name": name_key}
+_INDEX_FORMS: Final[Mapping[str, Sequence[Callable[[str], str]]]] = MappingProxyType(
+    {"email": (email_key,), "name": (name_key,)}
 )
+_AS_IT_IS: Final[Sequence[Callable[[str], str]]] = (str,)
 
 KINDS: Final = frozenset(_NORMALISERS)
 """The kinds of value that can be normalised."""
-
-NORMAL_FORM_VERSION: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(_NORMALISERS, 1))
-"""Version of the normal form per kind; it is part of what a blind index is computed over."""
 
 
 def normalise(kind: str, raw: str, context: Formats) -> Normalised:
@@ -63,11 +62,21 @@ def normalise(kind: str, raw: str, context: Formats) -> Normalised:
     return normaliser(raw, context)
 
 
-def index_form(kind: str, normal: str) -> str:
+def newest_form(kind: str) -> int:
+    """Give the newest version of a kind's normal form."""
+    return len(_INDEX_FORMS.get(kind, _AS_IT_IS))
+
+
+def index_form(kind: str, normal: str, version: int | None = None) -> str:
     """Return the string that is compared or keyed for `normal`, a normal form of its kind.
 
     E-mail is case-folded, names lose title and case; for every other kind the normal form is
-    already the key.
+    already the key. `version` is a version of the normal form, the newest one without it: an
+    index keeps the version it was made with until it is made anew, so that a rule is changed by
+    adding one behind the others and never by changing one.
     """
-    to_key = _INDEX_FORMS.get(kind)
-    return normal if to_key is None else to_key(normal)
+    forms = _INDEX_FORMS.get(kind, _AS_IT_IS)
+    at = newest_form(kind) if version is None else version
+    if not 0 < at <= len(forms):
+        raise ValueError("no such version of the normal form")
+    return forms[at - 1](normal)

@@ -1,5 +1,6 @@
 """SQL of contact points and their one-time codes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -121,15 +122,28 @@ async def contact_point_by_sign_in_tag(session: ReadSession, tag: bytes) -> Cont
 
 
 async def mark_verified(
-    work: UnitOfWork, contact_point_id: str, tag: bytes, *, now_us: int
+    work: UnitOfWork, contact_point_id: str, tags: Sequence[bytes], *, now_us: int
 ) -> None:
-    """Make a contact point the verified sign-in for its value.
+    """Make a contact point the verified sign-in for its value, by the first of its tags.
 
     A number that changed hands belongs to whoever verified it last; the earlier holder keeps
     the member record and loses this way to sign in.
     """
-    await work.run(_RELEASE_SIGN_IN, tag=tag)
-    await work.run(_VERIFIED, contact_point_id=contact_point_id, now_us=now_us, tag=tag)
+    for tag in tags:
+        await work.run(_RELEASE_SIGN_IN, tag=tag)
+    await work.run(_VERIFIED, contact_point_id=contact_point_id, now_us=now_us, tag=tags[0])
+
+
+_SET_SIGN_IN = Statement(
+    update(contact_point)
+    .where(contact_point.c.id == bindparam("contact_point_id"))
+    .values(sign_in_tag=bindparam("tag"))
+)
+
+
+async def set_sign_in(work: UnitOfWork, contact_point_id: str, tag: bytes | None) -> None:
+    """Let a contact point sign its member in by a tag, or no longer."""
+    await work.run(_SET_SIGN_IN, contact_point_id=contact_point_id, tag=tag)
 
 
 async def unverify_field(work: UnitOfWork, member_id: MemberId, field: str) -> None:

@@ -41,7 +41,8 @@ async def pair_of(world, one, other) -> str:
 async def rows(world, member_id):
     """All that is stored of a member, except what a merge and its undoing must move on."""
     tables = {
-        "vault_tag": "SELECT * FROM vault_tag WHERE owner_id = :id ORDER BY kind, tag",
+        "vault_tag": "SELECT owner_id, field, kind, tag, index_version FROM vault_tag "
+        "WHERE owner_id = :id ORDER BY kind, tag",
         "contact_point": "SELECT * FROM contact_point WHERE member_id = :id ORDER BY id",
         "pairwise_id": "SELECT * FROM pairwise_id WHERE member_id = :id ORDER BY id",
         "member": "SELECT cells, provenance FROM member WHERE id = :id",

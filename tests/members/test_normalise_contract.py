@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from members.normalise import (
     DATE_ERAS,
     KINDS,
-    NORMAL_FORM_VERSION,
     REASONS,
     Formats,
     Normal,
     Refused,
     index_form,
+    newest_form,
     normalise,
 )
 
@@ -75,9 +75,13 @@ def test_an_unknown_kind_is_a_programming_error():
         normalise("shoe_size", "42", Formats(None, None, None, TODAY))
 
 
-def test_every_kind_has_a_version_for_its_blind_index():
-    assert set(NORMAL_FORM_VERSION) == KINDS
-    assert all(version >= 1 for version in NORMAL_FORM_VERSION.values())
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_kind_is_written_in_the_versions_that_there_are_and_in_no_other(kind):
+    newest = newest_form(kind)
+    assert index_form(kind, "a@example.com", newest) == index_form(kind, "a@example.com")
+    for version in (0, -1, newest + 1):
+        with pytest.raises(ValueError, match="no such version"):
+            index_form(kind, "a@example.com", version)
 
 
 def test_a_refusal_never_repeats_the_value():

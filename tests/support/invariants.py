@@ -12,9 +12,9 @@ import msgpack
 from audit.merkle import leaf_hash
 from audit.note import Checkpoint, open_checkpoint
 from audit.tiles import TreeEdge, tiles_of
-from members.normalise import index_form
+from members.identifiers import identifiers
 from tests.support.world import World
-from vault import ORDINARY, PSEUDONYM, AccessTicket
+from vault import ORDINARY, PSEUDONYM, AccessTicket, IndexState
 
 
 async def assert_sound(world: World) -> None:
@@ -96,15 +96,30 @@ async def _assert_opens(world: World, row: dict[str, Any], *, findable: bool) ->
     assert cells.keys() == msgpack.unpackb(bytes(row["provenance"])).keys()
     ticket = AccessTicket("evt_test", owner, frozenset(cells))
     opened = vault.open(ticket, keys[ORDINARY], "member", owner, cells)
-    expected = set()
-    for field, value in opened.items():
-        entry = world.runtime.pack.fields[field.partition(".")[0]]
-        if entry.index is not None:
-            kind = entry.index.value
-            expected.add((field, kind, vault.index.tag(kind, index_form(kind, value))))
     tags = await world.fetch("SELECT * FROM vault_tag WHERE owner_id = :owner", owner=owner)
-    found = {(tag["field"], tag["kind"], bytes(tag["tag"])) for tag in tags}
-    assert found == (expected if findable else set())
+    found = {(tag["field"], tag["kind"], tag["index_version"]): bytes(tag["tag"]) for tag in tags}
+    assert len(found) == len(tags)
+    if not findable:
+        assert not found
+        return
+    async with world.runtime.database.read() as session:
+        indexes = await vault.tags.versions(session)
+    for version in indexes.all():
+        expected = {
+            (field, one.kind, version.version): vault.tags._tag(version, one)
+            for field, one in identifiers(world.runtime.pack, opened)
+            if one.kind == version.kind
+        }
+        have = {
+            key: tag for key, tag in found.items() if key[1:] == (version.kind, version.version)
+        }
+        if version.state is IndexState.LIVE:
+            assert have == expected
+        else:
+            assert have.items() <= expected.items()
+        for key in have:
+            del found[key]
+    assert not found, "tags of a version that there is not"
 
 
 async def assert_events_tell_the_rows(world: World) -> None:

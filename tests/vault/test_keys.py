@@ -13,7 +13,6 @@ from kernel import NotAllowedError, new_id
 from service.kms import open_ring
 from tests.support.world import open_world
 from vault import (
-    INDEXED_KINDS,
     ORDINARY,
     PSEUDONYM,
     AccessTicket,
@@ -296,33 +295,14 @@ async def test_the_trail_gives_no_ticket_for_an_event_that_allows_nothing(quiet,
         audit.ticket(event, "mem_x")
 
 
-# --- blind indexes --------------------------------------------------------------------
+# --- digests --------------------------------------------------------------------------
 
 
-async def test_one_value_has_one_tag_for_each_kind_and_no_other(quiet):
-    index = quiet.runtime.vault.index
-    tags = {kind: index.tag(kind, "0812345678") for kind in INDEXED_KINDS}
-    assert len(set(tags.values())) == len(INDEXED_KINDS)
-    assert all(len(tag) == 16 for tag in tags.values())
-    again = Vault(open_ring(quiet.settings)).index
-    assert {kind: again.tag(kind, "0812345678") for kind in INDEXED_KINDS} == tags
-    assert index.tag("phone", "0812345679") != tags["phone"]
-
-
-@pytest.mark.parametrize(
-    "kind", ["name", "given_name", "birth_date", "gender", "tier", "address", ""]
-)
-async def test_what_is_guessable_gets_no_tag(quiet, kind):
-    with pytest.raises(KeyError):
-        quiet.runtime.vault.index.tag(kind, "x")
-
-
-async def test_another_ring_makes_other_tags(quiet, tmp_path):
+async def test_another_ring_makes_other_digests(quiet, tmp_path):
     other = create_key_ring(
         tmp_path / "o" / "ring", FileKeyProvider.create(tmp_path / "o" / "root"), "main"
     )
     mine, theirs = quiet.runtime.vault, Vault(other)
-    assert mine.index.tag("phone", "x") != theirs.index.tag("phone", "x")
     assert mine.keyed_digest("l", b"x") != theirs.keyed_digest("l", b"x")
 
 
@@ -336,18 +316,3 @@ async def test_parts_of_a_keyed_digest_cannot_run_into_each_other(quiet):
         digest("a", b"", b"bc"),
     ]
     assert len(set(made)) == len(made)
-
-
-async def test_only_identifiers_have_a_tag_in_the_database(settings):
-    async with open_world(settings) as world:
-        crm = await world.app()
-        await crm.register(
-            given_name="สมหญิง", phone="081-111-1111", email="a@example.com", gender="female",
-            birth_date="1990-01-01", card_no="Y-1",
-        )  # fmt: skip
-        tags = await world.fetch("SELECT kind, field FROM vault_tag")
-        assert {(tag["kind"], tag["field"]) for tag in tags} == {
-            ("phone", "phone"),
-            ("email", "email"),
-            ("card_no", "card_no"),
-        }

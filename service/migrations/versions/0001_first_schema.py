@@ -400,6 +400,7 @@ def _create_tables() -> None:
         sa.Column("owner_id", sa.Text(), nullable=False),
         sa.Column("field", sa.Text(), nullable=False),
         sa.Column("index_version", sa.Integer(), nullable=False),
+        sa.Column("suppression", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "tag", "owner_id", "field", name=op.f("pk_vault_tag")),
         sqlite_with_rowid=False,
     )
