@@ -8,6 +8,7 @@ registry that this code wrote.
 import importlib.util
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from kernel import id_bytes
 from tests.support.world import open_world
 from vault import (
     FileKeyProvider,
+    Identifier,
+    StoredTag,
     UnreadableError,
     WrappedKey,
     contexts,
@@ -27,6 +30,8 @@ from vault import (
 )
 from vault.cell import Places, open_one, seal_cells
 from vault.index import BlindIndex
+from vault.owner_key import OwnerKey
+from vault.tags import Tags
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "vault"
 
@@ -111,14 +116,38 @@ def test_tags_and_digests_are_those_of_the_document():
     from cryptography.hazmat.primitives.hmac import HMAC
 
     vectors = load("tags")
-    index = BlindIndex(bytes.fromhex(vectors["index_secret"]))
     for vector in vectors["tags"]:
+        secret = bytes.fromhex(vectors["index_secrets"][str(vector["version"])])
+        index = BlindIndex(secret, vector["version"])
         assert index.tag(vector["kind"], vector["form"]).hex() == vector["tag"]
     vault = service.Vault.__new__(service.Vault)
     vault._digest_key = HMAC(bytes.fromhex(vectors["digest_secret"]), hashes.SHA256())
     for vector in vectors["digests"]:
         parts = [bytes.fromhex(part) for part in vector["parts"]]
         assert vault.keyed_digest(vector["label"], *parts).hex() == vector["digest"]
+
+
+def test_tags_of_the_suppression_list_are_those_of_the_document_and_open_where_they_were_sealed():
+    vectors = load("tags")
+
+    class Ring:
+        tenant = vectors["tenant"]
+
+        @staticmethod
+        def secret(_name):
+            return bytes.fromhex(vectors["suppression_secret"])
+
+    tags = Tags(Ring)
+    key = OwnerKey(vectors["owner_id"], "ordinary", 1, bytes.fromhex(vectors["owner_key"]))
+    for vector in vectors["suppressions"]:
+        form = vector["form"]
+        identifier = Identifier(vector["kind"], lambda _version, form=form: form)
+        assert tags.suppression_tag(identifier).hex() == vector["tag"]
+        sealed = bytes.fromhex(vector["sealed"])
+        stored = StoredTag(vector["field"], vector["kind"], b"", 1, sealed)
+        assert tags._opened(key, stored).hex() == vector["tag"]
+        with pytest.raises(UnreadableError):
+            tags._opened(key, replace(stored, field=vector["kind"]))
 
 
 def test_the_vectors_are_what_the_foreign_script_writes(foreign, tmp_path, monkeypatch):

@@ -152,9 +152,17 @@ def wrap(key, secret, context, nonce):
     return nonce + sealed + tag
 
 
-def tag_of(secret, kind, form):
-    key = hkdf_expand(secret, b"index1" + lp(kind) + (1).to_bytes(2, "big"))
+def tag_of(secret, kind, version, form):
+    key = hkdf_expand(secret, b"index1" + lp(kind) + version.to_bytes(2, "big"))
     return hmac.new(key, form.encode(), "sha256").digest()[:16]
+
+
+def suppression_of(secret, kind, form):
+    return hmac.new(secret, b"suppression1" + lp(kind) + form.encode(), "sha256").digest()[:16]
+
+
+def suppression_context(tenant, owner, field, kind):
+    return b"suppression1" + lp(tenant) + id_bytes(owner) + lp(field) + lp(kind)
 
 
 def digest_of(secret, label, parts):
@@ -304,11 +312,41 @@ def make_cells():
 
 def make_tags(secrets):
     index, digest = bytes.fromhex(secrets["index"]), bytes.fromhex(secrets["digest"])
+    by_version = {1: index, 2: seeded("index/2", 32), 258: seeded("index/258", 32)}
+    suppression, key = bytes.fromhex(secrets["suppression"]), seeded("tag owner key", 32)
     parts = [["cp_x", "123456"], ["", ""], ["M0001", "สมหญิง"]]
     return {
-        "index_secret": index.hex(),
+        "index_secrets": {str(version): secret.hex() for version, secret in by_version.items()},
         "tags": [
-            {"kind": kind, "form": form, "tag": tag_of(index, kind, form).hex()}
+            {
+                "kind": kind,
+                "version": version,
+                "form": form,
+                "tag": tag_of(secret, kind, version, form).hex(),
+            }
+            for version, secret in by_version.items()
+            for kind, form in FORMS.items()
+        ],
+        "suppression_secret": suppression.hex(),
+        "tenant": TENANT,
+        "owner_id": OWNERS[0],
+        "owner_key": key.hex(),
+        "suppressions": [
+            {
+                "kind": kind,
+                "form": form,
+                "field": f"{kind}.2",
+                "tag": suppression_of(suppression, kind, form).hex(),
+                "sealed": (
+                    bytes((1,))
+                    + wrap(
+                        key,
+                        suppression_of(suppression, kind, form),
+                        suppression_context(TENANT, OWNERS[0], f"{kind}.2", kind),
+                        seeded(f"nonce suppression {kind}", 12),
+                    )
+                ).hex(),
+            }
             for kind, form in FORMS.items()
         ],
         "digest_secret": digest.hex(),
