@@ -1,6 +1,7 @@
 """All SQL of keys; that of blind indexes is in `index_repository`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
