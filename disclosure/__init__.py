@@ -7,14 +7,18 @@ from disclosure.errors import (
     MemberUnknownError,
     PurposeNotAllowedError,
     RestrictedError,
+    SearchUnavailableError,
+    TooManySearchesError,
     UnknownFieldError,
     UnknownPurposeError,
 )
 from disclosure.feed import Feed
 from disclosure.feed_repository import begin_anew
 from disclosure.happening import FEED_TYPES, WEBHOOK_TYPES
+from disclosure.names import NameRecord, Names
 from disclosure.reading import EpochKeeper, Reader
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
+from disclosure.search import NameHit, NameHits, NameIndex, NameSearch, Words, search_words
 from disclosure.self_access import (
     CopiedValue,
     HeldValue,
@@ -49,6 +53,12 @@ __all__ = [
     "GateMovedError",
     "HeldValue",
     "MemberUnknownError",
+    "NameHit",
+    "NameHits",
+    "NameIndex",
+    "NameRecord",
+    "NameSearch",
+    "Names",
     "Omission",
     "Poster",
     "PurposeNotAllowedError",
@@ -57,6 +67,7 @@ __all__ = [
     "Refusal",
     "RestrictedError",
     "Retries",
+    "SearchUnavailableError",
     "SelfAccess",
     "SelfCopy",
     "SelfView",
@@ -65,12 +76,15 @@ __all__ = [
     "StaffFound",
     "StaleEpochError",
     "TargetRules",
+    "TooManySearchesError",
     "UnknownFieldError",
     "UnknownPurposeError",
     "Webhooks",
+    "Words",
     "begin_anew",
     "decide",
     "epochs",
     "forget_webhooks",
+    "search_words",
     "self_caller",
 ]

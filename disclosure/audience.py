@@ -6,7 +6,14 @@ and a line leaves only after its event has committed. Who withdraws while it run
 chunk.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -190,6 +197,26 @@ class Audiences:
                 return export
             last = strangers[-1]
 
+    async def known_among(
+        self, caller: Caller, question: Question, members: Sequence[MemberId]
+    ) -> dict[MemberId, str]:
+        """Give the client's own ids of those of some members whom the purpose may reach now.
+
+        In the order given. Nobody else gets an id: a client that had one would hear of them.
+        """
+        selection = Selection(question)
+        shape, whom = self._shape(selection), self._whom(caller, selection)
+        known: dict[MemberId, str] = {}
+        for some in _slices(members):
+            async with self._database.unit_of_work() as work:
+                reached = await audience_repository.among(work, shape, whom, some)
+                for member_id in some:
+                    if member_id in reached:
+                        known[member_id] = reached[member_id] or await self._members.pairwise_for(
+                            work, caller.id, member_id, now_us=self._clock.now_us()
+                        )
+        return known
+
     async def chunk(
         self, caller: Caller, selection: Selection, epochs: Epochs, after: str
     ) -> tuple[list[dict[str, Any]], str | None]:
@@ -266,6 +293,11 @@ class Audiences:
             if notice.outdated_us is None or notice.outdated_us > now_us
         )
         return Shape(tuple(by_consent), tuple(otherwise), words, frozenset(selection.words))
+
+
+def _slices(members: Sequence[MemberId]) -> Iterator[Sequence[MemberId]]:
+    for at in range(0, len(members), audience_repository.MOST_NAMED):
+        yield members[at : at + audience_repository.MOST_NAMED]
 
 
 class Export:

@@ -20,6 +20,7 @@ from members import first_pairwise, pairwise_source, registry_source
 from policies import AgeTier
 
 MOST_WORDS = 20
+MOST_NAMED = 200
 NARROWING = ("tier", "branch", "activity_class", "tags_any", "tags_all", "tags_none")
 _MINORS = (AgeTier.MINOR_WITH_GUARDIAN.value, AgeTier.GUARDIAN_ONLY.value)
 _purpose = bindparam("purpose", type_=Text)
@@ -162,6 +163,16 @@ def _unknown(shape: Shape) -> Statement:
 
 
 @cache
+def _among(shape: Shape) -> Statement:
+    """Those of some members who are in an audience, and by which id the client knows each."""
+    member_id = registry_source()[1][0]
+    pairwise = first_pairwise(_client, member_id).label("pairwise_id")
+    selected, at = _parts(shape, member_id, pairwise, known=False)
+    named = [bindparam(f"member_{place}", type_=Text) for place in range(MOST_NAMED)]
+    return Statement(selected.where(at["member_id"].in_(named)))
+
+
+@cache
 def _page(shape: Shape) -> Statement:
     """A page of an audience, in the order of the client's own ids: no two clients share it."""
     selected, at = _parts(shape, known=True)
@@ -202,6 +213,16 @@ async def unknown_members(
     """Give members of an audience that the client has no id for, from the one after `after`."""
     rows = await session.all(_unknown(shape), **whom.parameters(), after=after, most=most)
     return [row["member_id"] for row in rows]
+
+
+async def among(
+    session: ReadSession, shape: Shape, whom: Whom, members: Sequence[str]
+) -> dict[str, str | None]:
+    """Give those of up to 200 members who are in an audience, with the client's id if any."""
+    padded = [*members, *[""] * (MOST_NAMED - len(members))]
+    names = {f"member_{place}": member for place, member in enumerate(padded)}
+    rows = await session.all(_among(shape), **whom.parameters(), **names)
+    return {row["member_id"]: row["pairwise_id"] for row in rows}
 
 
 async def page(

@@ -1,6 +1,12 @@
 """How a disclosure can be refused; each refusal is an event and names it."""
 
-from kernel import InvalidRequestError, NotAllowedError, NotFoundError, YinyomError
+from kernel import (
+    InvalidRequestError,
+    NotAllowedError,
+    NotFoundError,
+    UnavailableError,
+    YinyomError,
+)
 
 
 class RestrictedError(YinyomError):
@@ -41,6 +47,23 @@ class PurposeNotAllowedError(NotAllowedError):
 
     slug = "purpose-not-allowed"
     title = "This caller may not read for this purpose"
+
+
+class SearchUnavailableError(UnavailableError):
+    """Names cannot be searched now: `search_cold`, `search_full` or `search_off`."""
+
+    slug = "search-unavailable"
+    title = "Names cannot be searched now"
+    remedy = "Try again in a moment; `yinyom doctor` says how far the search is."
+
+
+class TooManySearchesError(YinyomError):
+    """This client or person has searched too often within the hour."""
+
+    slug = "too-many-searches"
+    status = 429
+    title = "Too many searches within the hour"
+    remedy = "Search again later, or look members up by an identifier."
 
 
 class GateMovedError(YinyomError):

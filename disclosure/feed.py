@@ -5,9 +5,6 @@ cursor is sealed to it: another client's cursor is refused, and no cursor says h
 on in the registry besides.
 """
 
-import base64
-import binascii
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 from audit import AuditLog
 from consent import ConsentService, GateState, Status
 from disclosure import audience_repository, feed_repository
+from disclosure.cursors import SealedCursors
 from disclosure.decision import Denied, Refusal, Snapshot, decide
 from disclosure.errors import CursorExpiredError
 from disclosure.happening import happening
@@ -23,8 +21,6 @@ from kernel import (
     Caller,
     Clock,
     Database,
-    FieldProblem,
-    InvalidRequestError,
     Message,
     Row,
     UnitOfWork,
@@ -36,8 +32,6 @@ from vault import Vault
 
 PURPOSE_PREFIX = "purpose:"
 _CURSOR_LABEL = "change-cursor"
-_MASK_LABEL = "change-cursor-mask"
-_TAG_BYTES = 16
 _POSITION_BYTES = 8
 _DAY_US = 86_400_000_000
 _SCANNED_AT_A_TIME = 500
@@ -66,12 +60,14 @@ class Feed:
         clock: Clock,
     ) -> None:
         self._database = database
-        self._vault = vault
         self._audit = audit
         self._pack = pack
         self._access = access
         self._consent = consent
         self._clock = clock
+        self._cursors = SealedCursors(
+            vault, _CURSOR_LABEL, _POSITION_BYTES, pointer="/query/cursor"
+        )
 
     async def react(self, work: UnitOfWork, message: Message) -> Callable[[], None] | None:
         """Note a message of the outbox as a change, in the courier's own transaction."""
@@ -91,7 +87,7 @@ class Feed:
             CursorExpiredError: retention took changes away that the client has not seen, or
                 the registry was put back to a moment before the cursor.
         """
-        after = 0 if cursor is None else self._position(caller.id, cursor)
+        after = 0 if cursor is None else int.from_bytes(self._cursors.open(caller.id, cursor))
         purposes = _purposes(caller)
         async with self._database.unit_of_work() as work:
             dropped, head = await feed_repository.bounds(work)
@@ -103,7 +99,7 @@ class Feed:
                     work, caller, "change.read", decision="allow", count=len(found)
                 )
         rows = tuple(self._told(caller.id, row) for row in found)
-        at = rows[-1]["cursor"] if rows else cursor or self._cursor(caller.id, dropped)
+        at = rows[-1]["cursor"] if rows else cursor or self._sealed(caller.id, dropped)
         return Page(rows, at)
 
     async def suppressions(
@@ -174,7 +170,7 @@ class Feed:
 
     def _told(self, client_id: str, row: Row) -> dict[str, Any]:
         return {
-            "cursor": self._cursor(client_id, row["position"]),
+            "cursor": self._sealed(client_id, row["position"]),
             "id": row["pairwise_id"],
             "type": row["type"],
             "at": rfc3339(row["at_us"]),
@@ -182,33 +178,8 @@ class Feed:
             "channel": row["channel"],
         }
 
-    # --- cursors ----------------------------------------------------------------------
-
-    def _cursor(self, client_id: str, position: int) -> str:
-        """Seal a position to a client; the same position gives the same cursor, always."""
-        plain = position.to_bytes(_POSITION_BYTES)
-        tag = self._vault.keyed_digest(_CURSOR_LABEL, client_id.encode(), plain)
-        sealed = tag + self._masked(client_id, tag, plain)
-        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
-
-    def _position(self, client_id: str, cursor: str) -> int:
-        try:
-            padded = cursor + "=" * (-len(cursor) % 4)
-            sealed = base64.b64decode(padded, altchars=b"-_", validate=True)
-        except (ValueError, binascii.Error):
-            raise _bad_cursor() from None
-        tag, masked = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
-        if len(masked) != _POSITION_BYTES:
-            raise _bad_cursor()
-        plain = self._masked(client_id, tag, masked)
-        genuine = self._vault.keyed_digest(_CURSOR_LABEL, client_id.encode(), plain)
-        if not hmac.compare_digest(tag, genuine):
-            raise _bad_cursor()
-        return int.from_bytes(plain)
-
-    def _masked(self, client_id: str, tag: bytes, position: bytes) -> bytes:
-        mask = self._vault.keyed_digest(_MASK_LABEL, client_id.encode(), tag)
-        return bytes(one ^ other for one, other in zip(position, mask, strict=False))
+    def _sealed(self, client_id: str, position: int) -> str:
+        return self._cursors.seal(client_id, position.to_bytes(_POSITION_BYTES))
 
 
 def snapshot_without_fields(row: Row, now_us: int) -> Snapshot:
@@ -243,11 +214,3 @@ def kept_us(pack: PolicyPack, now_us: int) -> int:
 def _purposes(caller: Caller) -> Sequence[str]:
     named = (s for s in caller.scopes if s.startswith(PURPOSE_PREFIX))
     return sorted(scope.removeprefix(PURPOSE_PREFIX) for scope in named)
-
-
-def _bad_cursor() -> InvalidRequestError:
-    return InvalidRequestError(
-        "the cursor is not one that this feed gave to this client",
-        errors=[FieldProblem("/query/cursor", "cursor")],
-        remedy="Start again without a cursor.",
-    )

@@ -138,6 +138,23 @@ class DisclosureService:
         wanted = None if fields is None else tuple(fields)
         return Question(found, way, wanted, VIEW_MASKED if masked else VIEW)
 
+    def shown(self, caller: Caller, question: Question) -> frozenset[str]:
+        """Give the fields that the purpose can show this caller of anybody at all.
+
+        Whatever members are chosen by, of those fields, tells the caller of it.
+        """
+        return frozenset(
+            key
+            for key in question.purpose.fields_for(question.channel)
+            if self._access.allows(
+                caller.role,
+                caller.brand,
+                self._pack.fields[key].category,
+                VIEW,
+                question.purpose.key,
+            )
+        )
+
     async def view(
         self, caller: Caller, pairwise: str, question: Question, epochs: Epochs
     ) -> dict[str, Any]:

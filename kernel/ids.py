@@ -59,6 +59,11 @@ def id_bytes(identifier: str) -> bytes:
     return int(letters.translate(_TO_PYTHON), 32).to_bytes(16)
 
 
+def id_from_bytes(prefix: str, raw: bytes) -> str:
+    """Write 16 bytes as an id: the inverse of `id_bytes`."""
+    return f"{prefix}_{_base32(int.from_bytes(raw))}"
+
+
 def id_moment_us(identifier: str) -> int:
     """Give the moment at which a time-ordered id was made, in microseconds to the millisecond."""
     return int.from_bytes(id_bytes(identifier)[:6]) * 1000

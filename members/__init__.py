@@ -19,7 +19,7 @@ from members.guardian_contacts import MemberContacts
 from members.importing import PROFILES, ImportFileError, Profile, escaped
 from members.imports import ImportReport, Imports
 from members.merging import Merged, Merges
-from members.normalise import DATE_ERAS, Formats
+from members.normalise import DATE_ERAS, Formats, search_form
 from members.notes import NOTES_WANTED, Findings, Notes
 from members.participants import Erased, EraseParticipant, Forgotten, MergeParticipant
 from members.parting import Parted, Partings
@@ -41,6 +41,7 @@ from members.sources import (
     MEMBER_TABLE,
     first_pairwise,
     member_source,
+    named_source,
     pairwise_is,
     pairwise_source,
     registry_source,
@@ -106,9 +107,11 @@ __all__ = [
     "jurisdiction_of",
     "member_ids",
     "member_source",
+    "named_source",
     "pairwise_is",
     "pairwise_source",
     "prepare",
     "registry_source",
     "removable",
+    "search_form",
 ]

@@ -47,6 +47,18 @@ def registry_source() -> tuple[FromClause, Sequence[ColumnElement[Any]]]:
     return member, [member.c.id.label("member_id"), member.c.brand, member.c.jurisdiction]
 
 
+def named_source() -> tuple[FromClause, Sequence[ColumnElement[Any]]]:
+    """Offer every member with the version of the row and its sealed cells."""
+    columns: list[ColumnElement[Any]] = [
+        member.c.id.label("member_id"),
+        member.c.brand,
+        member.c.version,
+        member.c.updated_us,
+        member.c.cells,
+    ]
+    return member, columns
+
+
 def pairwise_source() -> tuple[FromClause, Sequence[ColumnElement[Any]]]:
     """Offer by which ids clients know members: table, and id, client and member columns."""
     columns: list[ColumnElement[Any]] = [

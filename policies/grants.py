@@ -20,7 +20,7 @@ VIEW_MASKED = "view_masked"
 FIELD_ACTIONS = frozenset({VIEW, VIEW_MASKED})
 
 RESOURCE_ACTIONS: Mapping[str, frozenset[str]] = {
-    "member": frozenset({"register", "update", "lookup", "introduce"}),
+    "member": frozenset({"register", "update", "lookup", "introduce", "search"}),
     "contact_point": frozenset({"add", "verify"}),
     "consent": frozenset({"read", "write"}),
     "duplicates": frozenset({"read", "resolve"}),

@@ -27,6 +27,7 @@ SCOPE_GRANTS: Mapping[str, frozenset[tuple[str, str]]] = {
         }
     ),
     "members:introduce": frozenset({("member", "introduce")}),
+    "members:search": frozenset({("member", "search")}),
     "duplicates:read": frozenset({("duplicates", "read")}),
     "consents:write": frozenset({("consent", "write"), ("consent", "read")}),
     "consents:read": frozenset({("consent", "read")}),

@@ -17,6 +17,7 @@ import consent.receipt_endpoints
 import disclosure.endpoints
 import disclosure.feed_endpoints
 import disclosure.loyalty_endpoints
+import disclosure.search_endpoints
 import disclosure.webhook_endpoints
 import dsar.endpoints
 import loyalty.endpoints
@@ -112,6 +113,14 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
             runtime.reader,
             runtime.audiences,
             runtime.feed,
+            runtime.audit,
+            gatekeeper,
+        ),
+        disclosure.search_endpoints.router(
+            database,
+            runtime.disclosure,
+            runtime.reader,
+            runtime.search,
             runtime.audit,
             gatekeeper,
         ),
@@ -219,6 +228,8 @@ async def _on_error(request: Request, error: YinyomError) -> Response:
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 (an HTTP status)
     if error.status == 503:  # noqa: PLR2004 (an HTTP status)
         headers["Retry-After"] = "5"
+    if error.status == 429:  # noqa: PLR2004 (an HTTP status)
+        headers["Retry-After"] = "60"
     answer = JSONBytes(
         problem(error, request.scope.get("yinyom.request_id")), error.status, headers
     )

@@ -44,6 +44,7 @@ class Service:
         runtime = await Runtime.open(self._settings)
         try:
             await runtime.start()
+            runtime.search_keeper.start()
         except BaseException:
             await runtime.close()
             raise

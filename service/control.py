@@ -5,10 +5,7 @@ the key files anyway. One JSON line asks; lines of progress and one line of answ
 """
 
 import asyncio
-import contextlib
-import os
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +15,11 @@ import structlog
 from kernel import ConfigurationError, YinyomError
 from kernel.errors import FieldProblem
 from service.commands import COMMANDS, Command
-from service.lock import CONTROL_SOCKET
 from service.runtime import Runtime
+from service.sockets import CONTROL_SOCKET, listen_for_owner, short_path
 
 _LONGEST_LINE = 4_194_304
 _PROGRESS_EVERY = 100
-
-
-@contextlib.contextmanager
-def _short_path(folder: Path) -> Iterator[str]:
-    """Give a path to the socket that fits into a socket address, however deep the folder is."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{handle}/{CONTROL_SOCKET}"
-    finally:
-        os.close(handle)
 
 
 class ControlServer:
@@ -46,15 +33,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen; only the owner of the data directory can connect."""
-        self._path.unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        old = os.umask(0o177)
-        try:
-            with _short_path(self._path.parent) as address:
-                listening.bind(address)
-        finally:
-            os.umask(old)
-        listening.setblocking(False)
+        listening = listen_for_owner(self._path.parent, CONTROL_SOCKET)
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listening, limit=_LONGEST_LINE
         )
@@ -146,7 +125,7 @@ async def ask(
 
 async def _lines(data_dir: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     try:
-        with _short_path(data_dir) as address:
+        with short_path(data_dir, CONTROL_SOCKET) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=_LONGEST_LINE)
     except OSError as error:
         raise ConfigurationError(

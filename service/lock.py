@@ -11,7 +11,6 @@ from pathlib import Path
 from kernel import ConfigurationError
 
 LOCK_FILE = "yinyom.lock"
-CONTROL_SOCKET = "control.sock"
 
 
 class DataDirLock:

@@ -16,6 +16,7 @@ from disclosure import (
     CountRules,
     DisclosureService,
     Feed,
+    NameSearch,
     Reader,
     Retries,
     TargetRules,
@@ -65,6 +66,9 @@ from service.outbox import (
 )
 from service.rights import Surroundings, wire_rights, work_on_rights
 from service.schema import check_schema
+from service.search.client import SearchClient
+from service.search.keeper import SearchKeeper
+from service.search.wiring import wire_search
 from service.settings import Settings
 from service.staff import Approvals, Staff, TwoPersons
 from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
@@ -130,6 +134,8 @@ class Runtime:
     rights_requests: Rights
     audiences: Audiences
     feed: Feed
+    search: NameSearch
+    search_keeper: SearchKeeper
     webhooks: Webhooks
     clients: Clients
     gatekeeper: TokenGatekeeper
@@ -251,7 +257,28 @@ class Runtime:
         _drop_baseless_tags(courier, loyalty, clock)
         witnesses = Witnesses(settings.audit, database, clock)
         _come_round(worker, loyalty, claims, backups, witnesses)
-        count_rules = CountRules(settings.audiences.minimum, settings.audiences.step)
+        audiences = Audiences(
+            database,
+            disclosure,
+            members,
+            audit,
+            pack,
+            clock,
+            CountRules(settings.audiences.minimum, settings.audiences.step),
+        )
+        search, search_keeper = wire_search(
+            settings,
+            database,
+            clock,
+            vault,
+            audit,
+            pack,
+            consent,
+            disclosure,
+            audiences,
+            SearchClient(settings.data_dir, enabled=settings.search.enabled),
+            courier,
+        )
         await gatekeeper.refresh()
         runtime = cls(
             settings=settings,
@@ -284,8 +311,10 @@ class Runtime:
             disclosure=disclosure,
             reader=Reader(disclosure, gatekeeper),
             rights_requests=rights_requests,
-            audiences=Audiences(database, disclosure, members, audit, pack, clock, count_rules),
+            audiences=audiences,
             feed=feed,
+            search=search,
+            search_keeper=search_keeper,
             webhooks=webhooks,
             clients=clients,
             gatekeeper=gatekeeper,
@@ -314,6 +343,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Stop the background, sequence what waits, and let go of the database."""
+        await self.search_keeper.stop()
         await self.webhooks.stop()
         await self.worker.stop()
         await self.courier.stop()

@@ -177,6 +177,7 @@ async def work_forever(settings: Settings) -> None:
     configure_logging(settings.log.level)
     runtime = await Runtime.open(settings)
     await runtime.start()
+    runtime.search_keeper.start()
     structlog.get_logger().info("worker", worker="started")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

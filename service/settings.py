@@ -147,6 +147,18 @@ class AudienceSettings(Section):
     step: int = Field(5, ge=1, le=1_000)
 
 
+class SearchSettings(Section):
+    """Whether names are held in memory to be searched, how much of it, and how often one may.
+
+    `check_minutes`: after so long what is held is compared with the registry again.
+    """
+
+    enabled: bool = True
+    max_mb: int = Field(512, ge=8, le=65_536)
+    check_minutes: int = Field(60, ge=1, le=1_440)
+    queries_per_hour: int = Field(1_000, ge=1, le=1_000_000)
+
+
 class WebhookSettings(Section):
     """Where webhooks may go besides public addresses, and how long a receiver may take."""
 
@@ -193,6 +205,7 @@ class Settings(SettingsRoot):
     rights: RightsSettings = RightsSettings()
     audiences: AudienceSettings = AudienceSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    search: SearchSettings = SearchSettings()
 
     @property
     def database_file(self) -> Path:

@@ -5,7 +5,13 @@ network or a database.
 """
 
 from members.normalise.dates import DATE_ERAS
-from members.normalise.registry import KINDS, index_form, newest_form, normalise
+from members.normalise.names import search_form
+from members.normalise.registry import (
+    KINDS,
+    index_form,
+    newest_form,
+    normalise,
+)
 from members.normalise.result import REASONS, Formats, Normal, Normalised, Refused
 
 __all__ = [
@@ -19,4 +25,5 @@ __all__ = [
     "index_form",
     "newest_form",
     "normalise",
+    "search_form",
 ]

@@ -6,12 +6,14 @@ keyboards and old systems write one syllable.
 """
 
 import re
+import unicodedata
 from typing import Final
 
 from members.normalise.result import Formats, Normal, Normalised, Refused
 from members.normalise.text import says_nothing, single_line
 
 MAX_NAME_CHARS: Final = 200
+_WITHOUT_LOOK: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
 
 _TONE: Final = "\u0e48-\u0e4b"
 _VOWEL_ABOVE: Final = "\u0e31\u0e34-\u0e37\u0e47"
@@ -64,6 +66,17 @@ def name_key(normal: str) -> str:
     if after is not None and after.end() == len(folded):
         folded = folded[: after.start()]
     return folded
+
+
+def search_form(text: str) -> str:
+    """Return the form under which a piece of a name is looked for in another.
+
+    NFKC, one case, and no character without a look: spaces, zero-width and control characters.
+    Case folding may undo the normal form, so it is made again behind it.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    seen = (one for one in folded if unicodedata.category(one) not in _WITHOUT_LOOK)
+    return thai_spelling("".join(seen))
 
 
 def thai_spelling(line: str) -> str:

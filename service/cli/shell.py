@@ -161,8 +161,8 @@ async def command(
     """Run a command on the registry: here, or in the server that has it open."""
     from service.commands import COMMANDS
     from service.control import ask
-    from service.lock import CONTROL_SOCKET
     from service.runtime import Runtime
+    from service.sockets import CONTROL_SOCKET
 
     settings = place.settings()
     with progress_bar(name, as_json=as_json) as progress:

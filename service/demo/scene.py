@@ -18,6 +18,7 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "crm": (
         "members:write",
         "members:introduce",
+        "members:search",
         "duplicates:read",
         "audit:read",
         "rights-requests:open",

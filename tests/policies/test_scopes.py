@@ -32,6 +32,7 @@ def test_the_grammar_is_the_purposes_and_the_fixed_list(pack):
         "purpose:analytics",
         "members:write",
         "members:introduce",
+        "members:search",
         "duplicates:read",
         "consents:write",
         "consents:read",

@@ -53,6 +53,7 @@ def test_it_is_openapi_3_1_and_names_every_route_that_surface_has_for_now(docume
         "PATCH /v1/members/{member}",
         "POST /v1/members:lookup",
         "POST /v1/members:view",
+        "POST /v1/members:search",
         "POST /v1/members/{member}:introduce",
         "POST /v1/members/{member}/contact-points",
         "POST /v1/members/{member}/contact-points/{contact_point}:verify",
@@ -187,6 +188,7 @@ def test_every_post_that_changes_something_takes_an_idempotency_key(document):
     reads = {
         "/v1/members:lookup",
         "/v1/members:view",
+        "/v1/members:search",
         "/v1/decisions:check",
         "/v1/receipts:verify",
         "/v1/audiences:query",

@@ -27,6 +27,10 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("POST", "/v1/members"): "values are phone numbers and dates in the declared form",
     ("PATCH", "/v1/members/{member}"): "the same, and If-Match names the present version",
     ("POST", "/v1/members:lookup"): "the value fits its kind, in the declared region",
+    (
+        "POST",
+        "/v1/members:search",
+    ): "two letters at least; the purpose has the channel, or has none",
     ("POST", "/v1/members/{member}/contact-points"): "the value fits its kind",
     ("POST", "/v1/members/{member}/contact-points/{contact_point}:verify"): "the code is right",
     ("POST", "/v1/members/{member}/consents"): "the revision is of words that were published",

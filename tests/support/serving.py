@@ -32,6 +32,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
     "crm": (
         "members:write",
         "members:introduce",
+        "members:search",
         "duplicates:read",
         "duplicates:resolve",
         "imports:write",
