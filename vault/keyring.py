@@ -35,6 +35,7 @@ from vault.ring_file import (
 from vault.wrapping import KEY_BYTES, KeptSecret, unwrap, unwrap_into, wipe, wrap
 
 SECRETS = ("index", "suppression", "ledger-tag", "digest", "audit-signing", "receipt-signing")
+_OTHER_KEYS = {"outer", "wrapping", "root"}  # each context names one key
 _SECRET_NAME = re.compile(r"[a-z]+(-[a-z]+)*(/[1-9][0-9]{0,3})?")
 
 
@@ -113,8 +114,13 @@ class KeyRing(KeptSecret):
 
     def wrap(self, secret: bytes, context: bytes) -> bytes:
         """Wrap a key under the newest ring root."""
+        return self.wrap_newest(secret, context)[1]
+
+    def wrap_newest(self, secret: bytes, context: bytes) -> tuple[int, bytes]:
+        """Wrap a key and say under which version, though another thread may add a root now."""
         ciphers = self._now.ciphers
-        return wrap(ciphers[max(ciphers)], secret, context)
+        version = max(ciphers)
+        return version, wrap(ciphers[version], secret, context)
 
     def unwrap(self, version: int, wrapped: bytes, context: bytes) -> bytes:
         """Unwrap a key under a ring root version; `UnreadableError` when that one is gone."""
@@ -180,7 +186,7 @@ class KeyRing(KeptSecret):
 
     def add_secret(self, name: str) -> bytes:
         """Make a secret of the ring, such as `index/2`; one that is there is given as it is."""
-        if not _SECRET_NAME.fullmatch(name):
+        if not _SECRET_NAME.fullmatch(name) or name.partition("/")[0] in _OTHER_KEYS:
             raise KeyRingError("that is no name of a secret")
 
         def change(now: _Opened) -> StoredRing:
@@ -216,6 +222,17 @@ class KeyRing(KeptSecret):
             self._now = replace(now, stored=stored, wrapping=wrapping)
             self._place.erasables.destroy_others(stored.id, stored.erasable)
         return self
+
+    def seal_outer(self) -> "KeyRing":
+        """Make every earlier copy of the key ring file worthless, by the cheapest way there is.
+
+        A KMS that destroys versions rotates and destroys; for any other one the erasable secret
+        is replaced, which costs no rotation: AWS KMS allows a key only a few.
+        """
+        if self._place.provider.destroys:
+            self.rotate_kms()
+            return self
+        return self.rewrap_outer()
 
     def rotate_kms(self) -> str:
         """Rotate the KMS root, wrap the ring under it, destroy what opened the ring before.
@@ -356,6 +373,7 @@ def _open_outer(place: _Place, stored: StoredRing) -> AESGCM:
     erasable = place.erasables.read(stored.id, stored.erasable)
     outer = place.provider.unwrap(stored.outer, _context(stored, "outer"))
     if len(outer) != KEY_BYTES:
+        wipe(outer, erasable)
         raise UnreadableError
     return _wrapping_key(stored, outer, erasable)
 

@@ -87,8 +87,8 @@ class Vault:
         the database holds it wrapped under the ring root only.
         """
         await self.buckets.settle(work)
-        ring = self.buckets.ring
-        return ring.version, ring.wrap(secret, secret_context(self._tenant, label, row_id))
+        context = secret_context(self._tenant, label, row_id)
+        return self.buckets.ring.wrap_newest(secret, context)
 
     def recall_secret(self, label: str, row_id: str, ring_version: int, wrapped: bytes) -> bytes:
         """Unwrap what `keep_secret` wrapped for the same row, or raise `UnreadableError`."""
