@@ -479,6 +479,17 @@ async def placed_rights(session: ReadSession, after: int, most: int) -> Sequence
     return await session.all(_PLACED_RIGHTS, after=after, most=most)
 
 
+_SUBJECTS_OF_RIGHTS = Statement(
+    select(rights_ledger.c.subject).where(rights_ledger.c.kind == bindparam("kind"))
+)
+
+
+async def subjects_of_rights(session: ReadSession, kind: str) -> set[bytes]:
+    """Give whom entries of a kind are about."""
+    rows = await session.all(_SUBJECTS_OF_RIGHTS, kind=kind)
+    return {bytes(row["subject"]) for row in rows}
+
+
 async def has_rights(session: ReadSession, entry_id: str) -> bool:
     """Say whether there is an entry of this id."""
     return await session.first(_HAS_RIGHTS, id=entry_id) is not None

@@ -162,6 +162,10 @@ class RightsLedger:
         """Say whether an entry's transaction has committed."""
         return await repository.has_rights(session, entry_id)
 
+    async def erased(self, session: ReadSession) -> set[bytes]:
+        """Give the tags (see `tag`) of everybody who was ever erased: 16 bytes each."""
+        return await repository.subjects_of_rights(session, RightsKind.ERASURE.value)
+
     async def bring_back(
         self, work: UnitOfWork, placed: Iterable[PlacedEntry], unplaced: Iterable[RightsEntry]
     ) -> None:

@@ -57,3 +57,25 @@ async def events_that_fit(
         padded = [*subjects[:_MOST_SUBJECTS], *[""] * (_MOST_SUBJECTS - len(subjects))]
         parameters |= dict(zip(_SUBJECT_NAMES, padded, strict=True))
     return await session.all(_fitting(frozenset(used), of_subject=bool(subjects)), **parameters)
+
+
+AT_ONCE = 500
+_TOKEN_NAMES = [f"token_{at}" for at in range(AT_ONCE)]
+_MOST_ACTIONS = 16
+_ACTION_NAMES = [f"action_{at}" for at in range(_MOST_ACTIONS)]
+_OF_SUBJECTS = Statement(
+    select(audit_event.c.id, audit_event.c.subject, audit_event.c.body).where(
+        audit_event.c.subject.in_([bindparam(name, type_=Text) for name in _TOKEN_NAMES]),
+        audit_event.c.action.in_([bindparam(name, type_=Text) for name in _ACTION_NAMES]),
+    )
+)
+
+
+async def events_of_many(
+    session: ReadSession, tokens: Sequence[str], actions: Sequence[str]
+) -> Sequence[Row]:
+    """Give id, subject and body of events of at most `AT_ONCE` subjects, by their actions."""
+    parameters = dict(zip(_TOKEN_NAMES, [*tokens, *[""] * (AT_ONCE - len(tokens))], strict=True))
+    padded = [*actions, *[""] * (_MOST_ACTIONS - len(actions))]
+    parameters |= dict(zip(_ACTION_NAMES, padded, strict=True))
+    return await session.all(_OF_SUBJECTS, **parameters)

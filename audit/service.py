@@ -6,7 +6,7 @@ nothing without it. Nothing here takes a value of a field, only names, codes and
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -27,6 +27,7 @@ from audit.event import (
 from audit.note import Signer, sign_note
 from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
 from audit.search import EventFilter, FoundEvents, search_events
+from audit.search_repository import AT_ONCE, events_of_many
 from kernel import (
     AuditEventId,
     Caller,
@@ -216,6 +217,27 @@ class AuditLog:
         oldest = max(since_us, now_us - _MOST_MONTHS * _MONTH_US)
         months: Sequence[str] = epochs(oldest, now_us)[-_MOST_MONTHS:]
         return tuple(subject_tokens(subject.secret, months))
+
+    async def changes(
+        self,
+        session: ReadSession,
+        subjects: Mapping[str, tuple[OwnerKey, int]],
+        actions: Sequence[str],
+    ) -> AsyncIterator[tuple[str, str, Mapping[str, str]]]:
+        """Give (member, event id, `after`) of events of some actions, in no order.
+
+        `subjects` has for each member the pseudonym key and the moment (µs) to look from.
+        """
+        now_us = self._clock.now_us()
+        named: dict[str, str] = {}
+        for member_id, (key, since_us) in subjects.items():
+            months = epochs(min(since_us, now_us), now_us)
+            named.update(dict.fromkeys(subject_tokens(key.secret, months), member_id))
+        tokens = list(named)
+        for at in range(0, len(tokens), AT_ONCE):
+            for row in await events_of_many(session, tokens[at : at + AT_ONCE], actions):
+                body = orjson.loads(row["body"])
+                yield named[row["subject"]], row["id"], body.get("after") or {}
 
     async def search(
         self,

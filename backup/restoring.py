@@ -43,11 +43,12 @@ from backup.writing import Progress
 from consent import ConsentService, replay_right, replay_suppression
 from disclosure import begin_anew, forget_webhooks
 from kernel import Caller, Clock, Database, MemberId, metadata
-from members import EraseParticipant, Erasure, Reindex, member_ids
+from members import EraseParticipant, Erasure, Reindex, Rows, member_ids
 from policies import PolicyPack
 from vault import KeyProvider, KeyRing, RingBackup, Vault
 
 _PAGE = 500
+_DAY_US = 86_400_000_000
 Participants = Callable[[Database, Vault, AuditLog, ConsentService], Sequence[EraseParticipant]]
 """Makes the rooms above that forget their part of a member, on the database being restored."""
 
@@ -106,6 +107,7 @@ class Restored:
     findable: int
     log_size: int
     ledger_entries: int
+    went_back: int
     policy_differs: bool
 
 
@@ -177,7 +179,7 @@ class Restore:
         consent = ConsentService(self._pack, audit, rights, vault)
         others = self._participants(database, vault, audit, consent)
         erasure = Erasure(self._pack, vault, audit, consent, rights, others)
-        rows = await self._load(database, progress)
+        loaded = await self._load(database, progress)
         async with database.unit_of_work() as work:
             keys = await vault.adopt_keys(work, ring.each())
             webhooks = await forget_webhooks(work)
@@ -188,6 +190,8 @@ class Restore:
         await sequencer.start(background=False)
         reindex = Reindex(database, self._pack, vault, audit, consent)
         findable = await reindex.run(self._caller, progress)
+        rows = Rows(database, vault, audit, rights, self._clock)
+        went_back = await rows.settle(self._caller, since_us=manifest.created_us - _DAY_US)
         async with database.unit_of_work() as work:
             await leave(work)
             await begin_anew(work)
@@ -207,7 +211,7 @@ class Restore:
             manifest.generation,
             manifest.id,
             manifest.created_us,
-            rows,
+            loaded,
             keys,
             erased,
             dict(replayed),
@@ -215,6 +219,7 @@ class Restore:
             findable,
             log_size,
             len(ledger.placed) + len(ledger.unplaced),
+            went_back,
             manifest.policy != self._pack.digest,
         )
 

@@ -47,6 +47,7 @@ from members.sources import (
     registry_source,
 )
 from members.uploads import IMPORT_WANTED, ImportProgress, Uploads
+from members.verifying import Deviating, Deviation, Rows, Verified
 
 __all__ = [
     "CODE_WANTED",
@@ -62,6 +63,8 @@ __all__ = [
     "ContactPointNotFoundError",
     "ContactPoints",
     "Decided",
+    "Deviating",
+    "Deviation",
     "Duplicate",
     "DuplicatePair",
     "Duplicates",
@@ -97,8 +100,10 @@ __all__ = [
     "Provenance",
     "Registered",
     "Reindex",
+    "Rows",
     "Scanned",
     "Uploads",
+    "Verified",
     "count_members",
     "escaped",
     "find_members",

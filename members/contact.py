@@ -31,9 +31,10 @@ from members.errors import (
 from members.identifiers import identifier
 from members.normalise import Formats, Normal, normalise
 from members.repository import ContactPoint
+from members.row_digest import row_digest
 from members.sources import MEMBER_TABLE
 from policies import ContactKind, FieldKey, PolicyPack
-from vault import ORDINARY, PSEUDONYM, Vault
+from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
 
 CODE_DIGITS = 6
 CODE_LIFETIME_US = 10 * 60 * 1_000_000
@@ -86,13 +87,15 @@ class ContactPoints:
         slot = _free_slot(field, row.cells)
         sealed = self._vault.seal(keys[ORDINARY], MEMBER_TABLE, member_id, {slot: answer.value})
         provenance = repository.Provenance(caller.via, now_us)
-        await repository.write_member(
+        written = await repository.write_member(
             work,
             row,
             {**row.cells, **sealed},
             {**row.provenance, slot: provenance},
             now_us=now_us,
         )
+        if written is None:
+            raise MemberChangedError
         index = self._pack.fields[field].index
         if index is not None:
             held = [(slot, identifier(index.value, answer.value))]
@@ -106,6 +109,7 @@ class ContactPoints:
             subject=keys[PSEUDONYM],
             resource=f"contact_point:{kind}",
             fields=(field,),
+            after=row_digest(keys[PSEUDONYM], written),
         )
         return point, audit_id
 
@@ -191,6 +195,7 @@ class ContactPoints:
         await self._consent.hold_gate(work, member_id)
         reason = await self._refusal(work, contact_point_id, use, code, now_us)
         keys = await self._vault.keys_of(work, member_id)
+        after = None if reason else await self._mark_verified(work, point, keys, now_us=now_us)
         await self._audit.record(
             work,
             caller,
@@ -199,9 +204,8 @@ class ContactPoints:
             resource=f"contact_point:{point.kind}",
             decision="deny" if reason else "allow",
             reason=reason,
+            after=after,
         )
-        if reason is None:
-            await self._mark_verified(work, point, now_us=now_us)
         return reason
 
     async def prove(
@@ -214,6 +218,7 @@ class ContactPoints:
         """
         await self._consent.hold_gate(work, point.member_id)
         keys = await self._vault.keys_of(work, point.member_id)
+        after = await self._mark_verified(work, point, keys, now_us=now_us)
         await self._audit.record(
             work,
             caller,
@@ -221,8 +226,8 @@ class ContactPoints:
             subject=keys.get(PSEUDONYM),
             resource=f"contact_point:{point.kind}",
             decision="allow",
+            after=after,
         )
-        await self._mark_verified(work, point, now_us=now_us)
 
     async def remove(
         self,
@@ -253,13 +258,15 @@ class ContactPoints:
             raise MemberChangedError("this contact point is needed", reason="contact_needed")
         await self._vault.tags.drop(work, member_id, point.field)
         await repository.drop_point(work, point.id)
-        await repository.write_member(
+        written = await repository.write_member(
             work,
             row,
             {slot: cell for slot, cell in row.cells.items() if slot != point.field},
             {slot: known for slot, known in row.provenance.items() if slot != point.field},
             now_us=now_us,
         )
+        if written is None:
+            raise MemberChangedError
         audit_id = await self._audit.record(
             work,
             caller,
@@ -267,6 +274,7 @@ class ContactPoints:
             subject=keys[PSEUDONYM],
             resource=f"contact_point:{point.kind}",
             fields=(point.field,),
+            after=row_digest(keys[PSEUDONYM], written),
         )
         await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
         return audit_id
@@ -324,11 +332,19 @@ class ContactPoints:
             return "code_wrong"
         return None
 
-    async def _mark_verified(self, work: UnitOfWork, point: ContactPoint, *, now_us: int) -> None:
+    async def _mark_verified(
+        self,
+        work: UnitOfWork,
+        point: ContactPoint,
+        keys: Mapping[str, OwnerKey],
+        *,
+        now_us: int,
+    ) -> dict[str, str]:
+        """Mark the point and its field; gives the digest of the row for the event."""
         await repository.drop_code(work, point.id)
         tags = await self._vault.tags.of_field(work, point.member_id, point.field)
         row = await repository.hold_member(work, point.member_id)
-        if row is None or not tags or point.field not in row.provenance:
+        if row is None or not tags or point.field not in row.provenance or PSEUDONYM not in keys:
             raise MemberNotFoundError(reason="member_unknown")
         try:
             await repository.mark_verified(work, point.id, tags, now_us=now_us)
@@ -340,9 +356,12 @@ class ContactPoints:
         verified = repository.Provenance(
             known.source, known.collected_us, now_us, f"otp:{point.id}"
         )
-        await repository.write_member(
+        written = await repository.write_member(
             work, row, row.cells, {**row.provenance, point.field: verified}, now_us=now_us
         )
+        if written is None:
+            raise MemberChangedError
+        return row_digest(keys[PSEUDONYM], written)
 
     def _mac(self, contact_point_id: str, use: str, code: str) -> bytes:
         return self._vault.keyed_digest(

@@ -5,6 +5,7 @@ that somebody is erased can restore any backup without meeting them again.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audit import AuditLog, RightsKind, RightsLedger
 from consent import ConsentService
@@ -14,6 +15,7 @@ from members.errors import MemberChangedError, MemberNotFoundError
 from members.participants import Erased, EraseParticipant, Forgotten
 from members.repository import MemberRow
 from members.retention import kept_keys, key_kind
+from members.row_digest import row_digest
 from policies import PolicyPack
 from vault import ORDINARY, PSEUDONYM, Vault
 
@@ -88,6 +90,7 @@ class Erasure:
             "member.erase",
             subject=keys[PSEUDONYM],
             fields=tuple(sorted(field for field in row.cells if "." not in field)),
+            after=row_digest(keys[PSEUDONYM], self._remainder(row, now_us)),
         )
         destroyed, forgotten = await self._erase_row(work, row, now_us)
         return Erased(destroyed, audit_id, forgotten)
@@ -113,9 +116,8 @@ class Erasure:
             forgotten.extend(await participant.forget(work, row.id, now_us))
         keep = kept_keys(self._pack, row, now_us)
         destroyed = await self._vault.erase(work, row.id, keep=keep)
-        retained = {f: cell for f, cell in row.cells.items() if key_kind(self._pack, f) in keep}
-        provenance = {field: row.provenance[field] for field in retained}
-        await repository.write_member(work, row, retained, provenance, now_us=now_us)
+        left = self._remainder(row, now_us)
+        await repository.write_member(work, row, left.cells, left.provenance, now_us=now_us)
         await repository.drop_contact_points(work, row.id)
         await repository.forget_import_rows(work, row.id)
         await repository.forget_pairs(work, row.id)
@@ -123,3 +125,10 @@ class Erasure:
         await repository.forget_findings(work, row.id)
         await put_message(work, "member.erased", {"member_id": row.id}, now_us=now_us)
         return destroyed, tuple(forgotten)
+
+    def _remainder(self, row: MemberRow, now_us: int) -> MemberRow:
+        """Give the row that an erasure now leaves: what a law retains, and nothing else."""
+        keep = kept_keys(self._pack, row, now_us)
+        cells = {f: cell for f, cell in row.cells.items() if key_kind(self._pack, f) in keep}
+        provenance = {field: row.provenance[field] for field in cells}
+        return replace(row, cells=cells, provenance=provenance, version=row.version + 1)

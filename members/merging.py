@@ -24,6 +24,7 @@ from members.opening import open_fields
 from members.participants import MergeParticipant
 from members.repository import MemberRow, Merge, MergeState, PairState, Provenance, StoredPoint
 from members.retention import key_kind
+from members.row_digest import row_digest
 from members.sources import MEMBER_TABLE
 from policies import AgeTier, PolicyPack
 from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
@@ -208,7 +209,7 @@ class Merges:
             written = await repository.write_member(
                 work, into.row, cells, provenance, now_us=now_us
             )
-            if not written:
+            if written is None:
                 return None
             await self._move_identifiers(work, look, keys[ORDINARY], opened)
             ids = await repository.pairwise_ids_of(work, gone.row.id)
@@ -261,6 +262,7 @@ class Merges:
                 subject=keys[PSEUDONYM],
                 resource=f"merge:{merge_id}",
                 fields=tuple(sorted(look.taken)),
+                after=row_digest(keys[PSEUDONYM], written),
             )
             await self._audit.record(
                 work,

@@ -28,6 +28,7 @@ from members.merging import (
 )
 from members.opening import open_fields
 from members.repository import MemberRow, Merge, MergeState
+from members.row_digest import row_digest
 from policies import AgeTier, PolicyPack
 from vault import ORDINARY, PSEUDONYM, Identifier, OwnerKey, Vault
 
@@ -95,7 +96,9 @@ class Partings:
                 raise MergeError("the survivor is not active", reason="survivor_closed")
             keys = await self._keys(work, merge.survivor_id)
             tier = await self._tier_before(work, merge, survivor_state)
-            await self._restore_survivor(work, merge, survivor_state, held, now_us=now_us)
+            survivor = await self._restore_survivor(
+                work, merge, survivor_state, held, now_us=now_us
+            )
             await self._consent.reopen_gate(work, merge.merged_id)
             await self._restore_merged(work, merge, merged_state, held)
             await self._part_consents(work, caller, merge, survivor_state, keys)
@@ -114,12 +117,15 @@ class Partings:
             await repository.part_pair(work, merge_id, caller.id, now_us=now_us)
             audit_id = ""
             for member_id in (merge.survivor_id, merge.merged_id):
+                pseudonym = (await self._keys(work, member_id))[PSEUDONYM]
                 audit_id = await self._audit.record(
                     work,
                     caller,
                     "member.merge_undo",
-                    subject=(await self._keys(work, member_id))[PSEUDONYM],
+                    subject=pseudonym,
                     resource=f"merge:{merge_id}",
+                    # The merged record's row was never written: its last digest holds.
+                    after=row_digest(pseudonym, survivor) if member_id == survivor.id else None,
                 )
                 await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
             made = Parted(merge_id, merge.survivor_id, merge.merged_id, audit_id)
@@ -142,11 +148,21 @@ class Partings:
                     if merge is None or merge.state is not MergeState.MERGED:
                         continue  # undone or erased beside this
                     row = await repository.hold_member(work, merge.merged_id)
-                    if row is not None:
-                        await repository.write_member(work, row, {}, {}, now_us=now_us)
+                    keys = await self._vault.keys_of(work, merge.merged_id)
+                    written = (
+                        None
+                        if row is None
+                        else await repository.write_member(work, row, {}, {}, now_us=now_us)
+                    )
                     await repository.end_merge(work, merge.id, MergeState.SETTLED, now_us=now_us)
+                    pseudonym = keys.get(PSEUDONYM)
                     await self._audit.record(
-                        work, caller, "member.merge_settle", resource=f"merge:{merge.id}"
+                        work,
+                        caller,
+                        "member.merge_settle",
+                        subject=pseudonym,
+                        resource=f"merge:{merge.id}",
+                        after=row_digest(pseudonym, written) if pseudonym and written else None,
                     )
             settled += len(due)
             if len(due) < _PAGE:
@@ -267,7 +283,7 @@ class Partings:
         held: _Held,
         *,
         now_us: int,
-    ) -> None:
+    ) -> MemberRow:
         row = await repository.hold_member(work, merge.survivor_id)
         if row is None:
             raise MemberNotFoundError(reason="member_unknown")
@@ -283,7 +299,7 @@ class Partings:
             {f: row.provenance[f] if f in fields.kept else known[f] for f in order},
             now_us=now_us,
         )
-        if not written:
+        if written is None:
             raise MemberChangedError
         await repository.drop_contact_points(work, row.id)
         for point in points:
@@ -299,6 +315,7 @@ class Partings:
         returned = [one for one in held[row.id] if one[0] in fields.returned]
         await self._vault.tags.add(work, key, returned)
         await keep_sign_in(work, self._vault, row.id)
+        return written
 
     async def _restore_merged(
         self, work: UnitOfWork, merge: Merge, state: Mapping[str, Any], held: _Held

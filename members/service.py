@@ -46,6 +46,7 @@ from members.registration import (
 )
 from members.repository import ContactPoint, MemberRow, Provenance
 from members.retention import key_kind
+from members.row_digest import row_digest
 from members.sources import MEMBER_TABLE
 from policies import (
     AccessSnapshot,
@@ -127,18 +128,16 @@ class Members:
         member_id = MemberId(new_id("mem", now_us))
         keys = await self._vault.make_keys(work, member_id, self._key_kinds(prepared.values))
         collected = Provenance(source or caller.via, now_us)
-        await repository.add_member(
-            work,
-            MemberRow(
-                member_id,
-                brand,
-                jurisdiction,
-                self._seal(keys, member_id, prepared.values),
-                dict.fromkeys(prepared.values, collected),
-                1,
-                now_us,
-            ),
+        row = MemberRow(
+            member_id,
+            brand,
+            jurisdiction,
+            self._seal(keys, member_id, prepared.values),
+            dict.fromkeys(prepared.values, collected),
+            1,
+            now_us,
         )
+        await repository.add_member(work, row)
         tier = self._age_tier(jurisdiction, prepared.birth_date(), to_date(now_us))
         await self._consent.open_gate(work, member_id, tier)
         held = identifiers(self._pack, prepared.values)
@@ -152,7 +151,7 @@ class Members:
             action,
             subject=keys[PSEUDONYM],
             fields=tuple(sorted(prepared.values)),
-            after=self._digests(keys[PSEUDONYM], prepared.values),
+            after=self._digests(keys[PSEUDONYM], prepared.values, row),
         )
         carried = await self._consent.carry_over(
             work, caller, member_id, keys[PSEUDONYM], now_us=now_us
@@ -199,7 +198,7 @@ class Members:
             {**row.provenance, **dict.fromkeys(prepared.values, collected)},
             now_us=now_us,
         )
-        if not written:
+        if written is None:
             raise MemberChangedError
         await self._retag(
             work, keys[ORDINARY], row, prepared.values, now_us=now_us, send_codes=send_codes
@@ -215,10 +214,10 @@ class Members:
             "member.update",
             subject=keys[PSEUDONYM],
             fields=tuple(sorted(prepared.values)),
-            after=self._digests(keys[PSEUDONYM], prepared.values),
+            after=self._digests(keys[PSEUDONYM], prepared.values, written),
         )
         await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
-        return row.version + 1, audit_id
+        return written.version, audit_id
 
     async def version(self, session: ReadSession, member_id: MemberId) -> int:
         """Give the version of a member's row, for its ETag."""
@@ -380,8 +379,9 @@ class Members:
         return row, keys
 
     @staticmethod
-    def _digests(pseudonym: OwnerKey, values: Mapping[str, str]) -> dict[str, str]:
-        return {f: value_digest(pseudonym.secret, f, value) for f, value in values.items()}
+    def _digests(pseudonym: OwnerKey, values: Mapping[str, str], row: MemberRow) -> dict[str, str]:
+        told = {f: value_digest(pseudonym.secret, f, value) for f, value in values.items()}
+        return told | row_digest(pseudonym, row)
 
     async def _store_contact_points(
         self,

@@ -1,10 +1,12 @@
 """What the command line can ask of the keys of an open registry."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from audit import LogDamagedError, verify_stored_log
 from kernel import InvalidRequestError
-from members import count_members
+from members import Rows, count_members
 from service.runtime import Runtime
 from service.tasks import system_caller
 from vault import INDEXED_KINDS, bucket_count, key_counts
@@ -47,7 +49,36 @@ async def vault_reindex(
     }
 
 
+async def vault_verify(runtime: Runtime, progress: Progress, *, after: str = "") -> dict[str, Any]:
+    """Hold every member's row against the trail, and the trail against itself."""
+    with contextlib.suppress(LogDamagedError):
+        await runtime.sequencer.drain()
+    report, misleading = await verify_stored_log(runtime.database, runtime.audit)
+    rows = Rows(runtime.database, runtime.vault, runtime.audit, runtime.rights, runtime.clock)
+    found = await rows.verify(system_caller("cli"), progress, after=after)
+    log_ok = report.ok and not misleading
+    return {
+        "ok": log_ok and not found.deviating,
+        "log_ok": log_ok,
+        "log_size": report.size,
+        "members": found.members,
+        "erased": found.erased,
+        "deviating": found.deviating,
+        "named": [
+            {
+                "member": one.member_id,
+                "finding": one.deviation.value,
+                "event": one.event_id,
+                "version": one.version,
+                "recorded_version": one.recorded_version,
+            }
+            for one in found.named
+        ],
+    }
+
+
 VAULT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "vault.status": vault_status,
     "vault.reindex": vault_reindex,
+    "vault.verify": vault_verify,
 }

@@ -20,7 +20,8 @@ from vault.cell import NONCE_BYTES, Places, length_prefixed, open_cells, seal_ce
 from vault.contexts import key_context, secret_context
 from vault.errors import UnreadableError
 from vault.keyring import KeyRing
-from vault.owner_key import OwnerKey
+from vault.owner_key import PSEUDONYM, OwnerKey
+from vault.recovery_repository import keys_between
 from vault.repository import WrappedKey
 from vault.ring_backup import KEYS_A_PAGE, RingKey, first_page, key_page
 from vault.tags import Tags
@@ -118,6 +119,21 @@ class Vault:
         for key in await repository.keys_of(session, owner_id):
             opened[key.kind] = self.unwrap(await self.ensure_bucket(session, key))
         return opened
+
+    async def pseudonyms(
+        self, session: ReadSession, after: str, until: str
+    ) -> dict[str, OwnerKey | None]:
+        """Unwrap the pseudonym keys of owners with ids in (after, until]; no cell is touched.
+
+        None stands for a key that does not open: it lies in another's place, or is an old one.
+        """
+        found: dict[str, OwnerKey | None] = {}
+        for key in await keys_between(session, after, until, PSEUDONYM):
+            try:
+                found[key.owner_id] = self.unwrap(await self.ensure_bucket(session, key))
+            except UnreadableError:
+                found[key.owner_id] = None
+        return found
 
     async def ensure_bucket(self, session: ReadSession, key: WrappedKey) -> WrappedKey:
         """Load the bucket key that wraps `key`; gives the key as it rests now, to be unwrapped.

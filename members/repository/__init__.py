@@ -76,10 +76,12 @@ from members.repository.rows import (
     known_as,
     member_ids,
     member_of_pairwise,
+    member_rows,
     name_another,
     pairwise_for,
     pairwise_ids_of,
     read_member,
+    set_version,
     write_member,
 )
 from members.repository.uploads import (
@@ -143,6 +145,7 @@ __all__ = [
     "mark_verified",
     "member_ids",
     "member_of_pairwise",
+    "member_rows",
     "members_with_kind",
     "merges_into",
     "merges_to_settle",
@@ -167,6 +170,7 @@ __all__ = [
     "rows_with_issues",
     "set_code",
     "set_sign_in",
+    "set_version",
     "stale_uploads",
     "stored_points",
     "try_code",

@@ -1,10 +1,10 @@
 """SQL of member rows and of the ids by which clients know them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgpack
-from sqlalchemy import BigInteger, bindparam, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Text, bindparam, delete, func, insert, select, update
 
 from kernel import MemberId, PairwiseId, ReadSession, Row, Statement, UnitOfWork, new_random_id
 from members.tables import member, pairwise_id
@@ -57,6 +57,17 @@ _WRITE_MEMBER = Statement(
         version=member.c.version + 1,
         updated_us=bindparam("now_us"),
     )
+)
+_SET_VERSION = Statement(
+    update(member)
+    .where(member.c.id == bindparam("of_member"), member.c.version == bindparam("old_version"))
+    .values(version=bindparam("new_version"), updated_us=bindparam("now_us"))
+)
+_ROWS = Statement(
+    select(member)
+    .where(member.c.id > bindparam("after", type_=Text))
+    .order_by(member.c.id)
+    .limit(bindparam("most", type_=BigInteger))
 )
 _JURISDICTION = Statement(
     select(member.c.jurisdiction).where(member.c.id == bindparam("member_id"))
@@ -131,8 +142,12 @@ async def write_member(
     provenance: Mapping[str, Provenance],
     *,
     now_us: int,
-) -> bool:
-    """Replace cells and provenance if the row is still the version that was read."""
+) -> MemberRow | None:
+    """Replace cells and provenance if the row is still the version that was read.
+
+    Gives the row as it is now, whose digest belongs into the event of the change; None when
+    somebody else was first and nothing was written.
+    """
     touched = await work.run(
         _WRITE_MEMBER,
         of_member=old.id,
@@ -141,7 +156,26 @@ async def write_member(
         new_provenance=_pack(provenance),
         now_us=now_us,
     )
-    return touched == 1
+    if touched != 1:
+        return None
+    return replace(old, cells=cells, provenance=provenance, version=old.version + 1)
+
+
+async def member_rows(session: ReadSession, *, after: str, most: int) -> list[MemberRow]:
+    """Give members' sealed rows in order of id, from the one after `after`."""
+    return [_member(row) for row in await session.all(_ROWS, after=after, most=most)]
+
+
+async def set_version(work: UnitOfWork, row: MemberRow, version: int, *, now_us: int) -> MemberRow:
+    """Let a row count from another version on, as after a restore; gives the row."""
+    await work.run(
+        _SET_VERSION,
+        of_member=row.id,
+        old_version=row.version,
+        new_version=version,
+        now_us=now_us,
+    )
+    return replace(row, version=version)
 
 
 async def count_members(session: ReadSession) -> int:

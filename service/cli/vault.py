@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.shell import DONE, FAILED_CHECK, Json, ask, say, show, table
+from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, say, show, table
 
 vault_app = typer.Typer(help="Keys.", no_args_is_help=True)
 
@@ -53,6 +53,42 @@ def vault_reindex(
             say("  An earlier re-index was cut short; this ended it. Run again for another.")
 
     show(answer, as_json=as_json, text=text)
+
+
+@vault_app.command("verify")
+def vault_verify(
+    after: Annotated[
+        str, typer.Option(help="Go on after this member, where an earlier run was ended.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Hold each member's sealed row against the trail; names whose was changed behind it.
+
+    Opens no cell. Exit 1 when a row is older than the trail, changed, or not on record.
+    """
+    answer = ask("vault.verify", {"after": after}, as_json=as_json)
+    rows = [
+        [n["member"], n["finding"], str(n["version"]), str(n["recorded_version"]), str(n["event"])]
+        for n in answer["named"]
+    ]
+
+    def text() -> None:
+        say(
+            f"{answer['members']} rows held against the trail, {answer['deviating']} deviate",
+            DONE if not answer["deviating"] else WRONG,
+        )
+        if answer["erased"]:
+            say(f"  {answer['erased']} erased members have no key left and were skipped")
+        if rows:
+            columns = ["Member", "Finding", "Version", "On record", "Event"]
+            table("Changed behind the trail", columns, rows, "")
+            say("  Put the rows back from the newest backup; find out who can write here.")
+        if not answer["log_ok"]:
+            say("the log itself is damaged: run `yinyom audit verify-db`", WRONG)
+
+    show(answer, as_json=as_json, text=text)
+    if not answer["ok"]:
+        sys.exit(FAILED_CHECK)
 
 
 def show_health(*, as_json: bool) -> None:
