@@ -5,10 +5,9 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 import audit.endpoints
 import consent.endpoints
@@ -189,12 +188,11 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         ),
         service.health.router(runtime),
         service.docs_page.router(lambda: _openapi(app, runtime)),
-        service.portal.router(runtime),
-        service.console.router(runtime),
     ]
     for router in routers:
         app.include_router(router)
-    app.state.routers = routers
+    for prefix, router in (*service.portal.routers(runtime), *service.console.routers(runtime)):
+        app.include_router(router, prefix=prefix)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
@@ -288,13 +286,13 @@ def _known_words(app: FastAPI) -> frozenset[str]:
 
 def _methods_at(request: Request) -> set[str]:
     """Give every method that some route takes at this path; files are only ever fetched."""
+    path = request.scope["path"]
     return {
         method
-        for router in request.app.state.routers
-        for route in router.routes
-        if route.matches(request.scope)[0] is not Match.NONE
-        for method in route.methods
-    } or {"GET", "HEAD"}
+        for route in iter_route_contexts(request.app.routes)
+        if route.path_regex.match(path) is not None
+        for method in route.methods or ("GET", "HEAD")
+    }
 
 
 async def _on_http_error(request: Request, error: HTTPException) -> Response:

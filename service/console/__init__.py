@@ -1,5 +1,5 @@
 """The console: server-rendered pages on which compliance officers answer, check and prove."""
 
-from service.console.endpoints import router
+from service.console.endpoints import routers
 
-__all__ = ["router"]
+__all__ = ["routers"]

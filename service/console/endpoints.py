@@ -47,17 +47,19 @@ _ROOMS = (
     people,
 )
 
+_PREFIX = "/console"
 
-def router(runtime: Runtime) -> APIRouter:
-    """Make the routes of the console over an open installation."""
+
+def routers(runtime: Runtime) -> list[tuple[str, APIRouter]]:
+    """Make the routes of the console over an open installation, each part with its prefix."""
     console = Console(runtime)
     routes = APIRouter(include_in_schema=False)
 
-    @routes.get("/console")
+    @routes.get(_PREFIX)
     async def to_home() -> Response:
         return go_to(HOME)
 
-    inside = APIRouter(prefix="/console", dependencies=[Depends(console.prepare)])
+    inside = APIRouter(include_in_schema=False, dependencies=[Depends(console.prepare)])
     for room in _ROOMS:
         inside.include_router(room.routes(console))
 
@@ -65,5 +67,4 @@ def router(runtime: Runtime) -> APIRouter:
     async def nowhere() -> Response:
         raise NotFoundError(reason="path_unknown")
 
-    routes.include_router(inside)
-    return routes
+    return [("", routes), (_PREFIX, inside)]

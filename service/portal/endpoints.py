@@ -27,8 +27,8 @@ _Key = Annotated[str, Path(max_length=64)]
 _Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
-def router(runtime: Runtime) -> APIRouter:
-    """Make the routes of the portal over an open installation."""
+def routers(runtime: Runtime) -> list[tuple[str, APIRouter]]:
+    """Make the routes of the portal over an open installation, each part with its prefix."""
     portal = Portal(runtime)
     routes = APIRouter(include_in_schema=False)
 
@@ -41,8 +41,8 @@ def router(runtime: Runtime) -> APIRouter:
 
     for language in Language:
         routes.add_api_route(f"/{language.value}", partial(_to, f"/{language.value}/"))
-        routes.include_router(_in(language, portal), prefix=f"/{language.value}")
-    return routes
+    pages = [(f"/{language.value}", _in(language, portal)) for language in Language]
+    return [("", routes), *pages]
 
 
 async def _to(place: str) -> Response:
@@ -57,7 +57,7 @@ def _in(language: Language, portal: Portal) -> APIRouter:
     def with_error_page(request: Request) -> None:
         request.scope[ERROR_PAGE] = portal.screens.error_page(request, language)
 
-    routes = APIRouter(dependencies=[Depends(with_error_page)])
+    routes = APIRouter(include_in_schema=False, dependencies=[Depends(with_error_page)])
 
     # --- signing in -------------------------------------------------------------------
 

@@ -527,6 +527,12 @@ def test_a_body_of_the_largest_size_is_read(registry):
         ("/static/style.css", "GET, HEAD"),
         ("/v1/members/sub_x/view", "GET"),
         ("/oauth/token", "POST"),
+        ("/", "GET"),
+        ("/th", "GET"),
+        ("/th/", "GET, POST"),
+        ("/th/withdraw", "GET, POST"),
+        ("/console", "GET"),
+        ("/console/queue", "GET, POST"),
     ],
 )
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
