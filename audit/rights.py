@@ -1,10 +1,11 @@
 """The rights ledger: what a restore must not forget, whatever day the data goes back to.
 
 Each erasure, withdrawal, objection, restriction and its like leaves an entry in the transaction
-of its change. An entry names the member by a keyed tag and holds codes, ids and moments only, so
-whoever reads the ledger without the key ring learns nothing about anybody; entries are chained
-by their hashes, so a ledger with one missing or changed is not taken for whole. What ships them
-to the backup store is a port (docs/adr/0010-rights-before-done.md).
+of its change, and so does whatever takes a client or an account its access. An entry names the
+member by a keyed tag and holds codes, ids and moments only, so whoever reads the ledger without
+the key ring learns nothing about anybody; entries are chained by their hashes, so a ledger with
+one missing or changed is not taken for whole. What ships them to the backup store is a port
+(docs/adr/0010-rights-before-done.md).
 """
 
 import hashlib
@@ -36,7 +37,7 @@ _NUMBER = re.compile(r"[0-9]{7}")
 
 
 class RightsKind(StrEnum):
-    """What a member is owed after a restore as before it."""
+    """What a member is owed after a restore as before it, and who may do nothing any more."""
 
     ERASURE = "erasure"
     WITHDRAWAL = "withdrawal"
@@ -49,6 +50,10 @@ class RightsKind(StrEnum):
     MERGE = "merge"
     REQUEST = "request"
     REQUEST_REFUSAL = "request_refusal"
+    RESTRICTION_BEGUN = "restriction_begun"
+    RESTRICTION_ENDED = "restriction_ended"
+    CLIENT = "client"
+    STAFF = "staff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +101,22 @@ class RightsLedger:
         """Say who ships erasures at once, and what to call when any entry has committed."""
         self._announcer, self._nudge = announcer, nudge
 
-    def tag(self, member_id: str) -> bytes:
-        """Name a member in the ledger: 16 bytes that only the key ring can make again."""
-        message = _TAG_LABEL + id_bytes(member_id)
+    def tag(self, about: str) -> bytes:
+        """Name whom an entry is about: 16 bytes that only the key ring can make again."""
+        message = _TAG_LABEL + id_bytes(about)
         return hmac.digest(self._key, message, "sha256")[:TAG_BYTES]
 
     async def record(
         self,
         work: UnitOfWork,
         kind: RightsKind,
-        member_id: MemberId,
+        about: MemberId | str,
         detail: Mapping[str, Any],
         now_us: int | None = None,
     ) -> RightsEntry:
         """Append an entry to the unit of work of its change.
 
+        `about` is the member, or for `client` and `staff` the one whom it concerns, by id.
         `detail` holds codes, moments, digests and ids of things, never of members. An erasure is
         shipped before this returns, so that its transaction cannot commit without it.
 
@@ -119,7 +125,7 @@ class RightsLedger:
             UnavailableError: The backup store does not take the erasure now.
         """
         moment_us = self._clock.now_us() if now_us is None else now_us
-        entry = make_entry(kind, self.tag(member_id), detail, moment_us)
+        entry = make_entry(kind, self.tag(about), detail, moment_us)
         await _add(work, entry)
         if kind is RightsKind.ERASURE and self._announcer is not None:
             await self._announcer.announce(work, entry)

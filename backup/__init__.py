@@ -24,7 +24,7 @@ from backup.reading import (
     read_rows,
     read_shelf,
 )
-from backup.restoring import Chosen, Restore, Restored, Staging
+from backup.restoring import Chosen, Replay, Restore, Restored, Staging
 from backup.s3 import S3Access
 from backup.service import Backups, Pace
 from backup.store import FolderStore, ObjectStore
@@ -46,6 +46,7 @@ __all__ = [
     "Places",
     "Progress",
     "Recipients",
+    "Replay",
     "Restore",
     "Restored",
     "S3Access",

@@ -7,7 +7,7 @@ its newest checkpoint, and blind indexes are made anew.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +42,7 @@ from backup.reading import (
 from backup.writing import Progress
 from consent import ConsentService, replay_right, replay_suppression
 from disclosure import begin_anew, forget_webhooks
-from kernel import Caller, Clock, Database, MemberId, metadata
+from kernel import Caller, Clock, Database, MemberId, UnitOfWork, metadata
 from members import EraseParticipant, Erasure, Reindex, Rows, member_ids
 from policies import PolicyPack
 from vault import KeyProvider, KeyRing, RingBackup, Vault
@@ -51,6 +51,9 @@ _PAGE = 500
 _DAY_US = 86_400_000_000
 Participants = Callable[[Database, Vault, AuditLog, ConsentService], Sequence[EraseParticipant]]
 """Makes the rooms above that forget their part of a member, on the database being restored."""
+Replay = Callable[[UnitOfWork, MemberId | None, RightsEntry], Awaitable[bool]]
+Replays = Callable[[Vault, AuditLog, ConsentService, RightsLedger], Sequence[Replay]]
+"""Makes what does entries of rooms above again; each says whether an entry was its own."""
 
 
 def _is_for_a_person(entry: RightsEntry) -> bool:
@@ -121,6 +124,7 @@ class Restore:
         clock: Clock,
         caller: Caller,
         participants: Participants,
+        replays: Replays,
         *,
         bucket_bits: int,
         schema: str,
@@ -131,6 +135,7 @@ class Restore:
         self._clock = clock
         self._caller = caller
         self._participants = participants
+        self._replays = replays
         self._bucket_bits = bucket_bits
 
     async def run(self, staging: Staging, progress: Progress) -> Restored:
@@ -184,7 +189,10 @@ class Restore:
             keys = await vault.adopt_keys(work, ring.each())
             webhooks = await forget_webhooks(work)
         log_size = await self._rebuild_log(database, signer)
-        erased, replayed, to_look_at = await self._replay(database, erasure, rights, ledger)
+        replays = self._replays(vault, audit, consent, rights)
+        erased, replayed, to_look_at = await self._replay(
+            database, erasure, rights, ledger, replays
+        )
         await self._bring_ledger_back(database, rights, ledger)
         sequencer = Sequencer(database, signer, self._clock)
         await sequencer.start(background=False)
@@ -264,6 +272,7 @@ class Restore:
         erasure: Erasure,
         rights: RightsLedger,
         ledger: ShippedLedger,
+        replays: Sequence[Replay],
     ) -> tuple[int, Counter[str], Counter[str]]:
         """Do the ledger again: every erasure ever, and what else came after the backup."""
         members = await self._by_tag(database, rights)
@@ -281,6 +290,8 @@ class Restore:
                 done = await replay_suppression(work, entry)
                 if not done and member_id is not None:
                     done = await replay_right(work, member_id, entry)
+                for again in replays:
+                    done = await again(work, member_id, entry) or done
             (replayed if done else unknown)[entry.kind] += 1
         erased = 0
         for entry in (*(one.entry for one in ledger.placed), *ledger.unplaced):

@@ -26,6 +26,7 @@ from dsar.model import (
     RightsRequestId,
     Via,
 )
+from dsar.replay import RightsReplay
 from dsar.repository import Restriction
 from dsar.service import (
     TELL_CONSUMERS,
@@ -69,6 +70,7 @@ __all__ = [
     "Restriction",
     "Right",
     "Rights",
+    "RightsReplay",
     "RightsRequest",
     "RightsRequestId",
     "RightsRules",

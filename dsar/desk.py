@@ -5,6 +5,7 @@ obey and a message, all in the unit of work of the step. A step that the state m
 know is refused here, in one place.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -165,6 +166,17 @@ class Desk:
             "reason": request.reason,
         }
         await self._ledger.record(work, kind, request.member_id, detail, now_us)
+
+    async def remember(
+        self,
+        work: UnitOfWork,
+        kind: RightsKind,
+        member_id: MemberId,
+        detail: Mapping[str, Any],
+        now_us: int,
+    ) -> None:
+        """Enter something where restores look."""
+        await self._ledger.record(work, kind, member_id, detail, now_us)
 
     @staticmethod
     async def tell(

@@ -6,6 +6,7 @@ is known when it begins; beginning and ending are an event and a message in the 
 
 from collections.abc import Sequence
 
+from audit import RightsKind
 from dsar import repository
 from dsar.desk import Desk
 from dsar.details import RESTRICTION_GROUNDS
@@ -60,6 +61,13 @@ class Restrictions:
         )
         await repository.add_restriction(work, made)
         await self._desk.consent.restrict(work, member_id, on=True)
+        detail = {
+            "restriction": made.id,
+            "ground": ground,
+            "request": request_id,
+            "until_us": until_us,
+        }
+        await self._desk.remember(work, RightsKind.RESTRICTION_BEGUN, member_id, detail, now_us)
         await self._record(work, caller, made, "restriction.begin", ground, now_us)
         return made
 
@@ -74,6 +82,10 @@ class Restrictions:
             return found
         await self._desk.consent.hold_gate(work, found.member_id)
         if await repository.end_restriction(work, restriction_id, now_us=now_us):
+            ended = {"restriction": found.id}
+            await self._desk.remember(
+                work, RightsKind.RESTRICTION_ENDED, found.member_id, ended, now_us
+            )
             if not await repository.restrictions_of(work, found.member_id):
                 await self._desk.consent.restrict(work, found.member_id, on=False)
             await self._record(work, caller, found, "restriction.end", found.ground, now_us)

@@ -8,7 +8,7 @@ import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 
-from audit import AuditLog
+from audit import AuditLog, RightsKind, RightsLedger
 from consent import ConsentService, GateState
 from kernel import (
     Caller,
@@ -50,8 +50,14 @@ class ContactPoints:
     """Adds, verifies and finds contact points."""
 
     def __init__(
-        self, pack: PolicyPack, vault: Vault, audit: AuditLog, consent: ConsentService
+        self,
+        pack: PolicyPack,
+        vault: Vault,
+        audit: AuditLog,
+        consent: ConsentService,
+        rights: RightsLedger,
     ) -> None:
+        self._rights = rights
         self._pack = pack
         self._vault = vault
         self._audit = audit
@@ -276,6 +282,7 @@ class ContactPoints:
             fields=(point.field,),
             after=row_digest(keys[PSEUDONYM], written),
         )
+        await self._rights.record(work, RightsKind.RECTIFICATION, member_id, {}, now_us)
         await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
         return audit_id
 

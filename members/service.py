@@ -8,7 +8,7 @@ whether or not somebody with the same phone exists: duplicates are a question fo
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from audit import AuditLog, RightsLedger, value_digest
+from audit import AuditLog, RightsKind, RightsLedger, value_digest
 from consent import (
     Basis,
     ConsentRequest,
@@ -82,7 +82,8 @@ class Members:
         self._audit = audit
         self._consent = consent
         self.erasure = Erasure(pack, vault, audit, consent, rights, participants)
-        self.contact_points = ContactPoints(pack, vault, audit, consent)
+        self._rights = rights
+        self.contact_points = ContactPoints(pack, vault, audit, consent, rights)
 
     # --- registering ------------------------------------------------------------------
 
@@ -216,6 +217,8 @@ class Members:
             fields=tuple(sorted(prepared.values)),
             after=self._digests(keys[PSEUDONYM], prepared.values, written),
         )
+        if prepared.values:
+            await self._rights.record(work, RightsKind.RECTIFICATION, member_id, {}, now_us)
         await put_message(work, "member.rectified", {"member_id": member_id}, now_us=now_us)
         return written.version, audit_id
 

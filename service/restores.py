@@ -12,11 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from audit import AuditLog
+from audit import AuditLog, RightsLedger
 from backup import (
     Chosen,
     Identities,
     Progress,
+    Replay,
     Restore,
     Restored,
     Shelf,
@@ -30,11 +31,12 @@ from backup import (
     read_rows,
 )
 from consent import ConsentService
-from dsar import Forgetting
+from dsar import Desk, Forgetting, RightsReplay
 from kernel import Database, SystemClock, rfc3339
 from loyalty import Loyalty
-from members import EraseParticipant
-from policies import load_pack
+from members import EraseParticipant, Members
+from policies import compile_access, load_pack
+from service.auth.replay import replay_client
 from service.backups import (
     DrillStaging,
     PostgresStaging,
@@ -44,8 +46,10 @@ from service.backups import (
     trusted_key,
 )
 from service.claims import Claims
+from service.rights import rules_of
 from service.schema import HEAD
 from service.settings import Settings
+from service.staff import TwoPersons, replay_staff
 from service.tasks import system_caller
 from vault import Vault
 
@@ -255,12 +259,21 @@ def _restore(settings: Settings, chosen: Chosen) -> Restore:
         loyalty = Loyalty(database, pack, vault, audit, consent, clock)
         return (loyalty, Forgetting(), Claims(database, vault, audit, clock))
 
+    def replays(
+        vault: Vault, audit: AuditLog, consent: ConsentService, rights: RightsLedger
+    ) -> Sequence[Replay]:
+        members = Members(pack, compile_access(pack), vault, audit, consent, rights)
+        rules = rules_of(settings.rights)
+        desk = Desk(pack, vault, audit, consent, members, rights, rules, TwoPersons())
+        return (RightsReplay(desk, system_caller("cli"), clock), replay_client, replay_staff)
+
     return Restore(
         chosen,
         pack,
         clock,
         system_caller("cli"),
         participants,
+        replays,
         bucket_bits=settings.vault.bucket_bits,
         schema=HEAD,
     )

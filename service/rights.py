@@ -42,6 +42,17 @@ class Surroundings:
     eyes: Eyes
 
 
+def rules_of(settings: RightsSettings) -> RightsRules:
+    """Read how this house handles requests from its settings."""
+    return RightsRules(
+        Targets(settings.access_target_days, settings.target_days),
+        warn_days=settings.warn_days,
+        step_up_us=settings.step_up_minutes * _MINUTE_US,
+        export_us=settings.export_hours * HOUR_US,
+        one_person=settings.one_person,
+    )
+
+
 def wire_rights(
     settings: RightsSettings,
     database: Database,
@@ -56,13 +67,7 @@ def wire_rights(
     around: Surroundings,
 ) -> Rights:
     """Make the service of rights requests."""
-    rules = RightsRules(
-        Targets(settings.access_target_days, settings.target_days),
-        warn_days=settings.warn_days,
-        step_up_us=settings.step_up_minutes * _MINUTE_US,
-        export_us=settings.export_hours * HOUR_US,
-        one_person=settings.one_person,
-    )
+    rules = rules_of(settings)
     desk = Desk(pack, vault, audit, consent, members, ledger, rules, around.eyes)
     own_data = SelfAccess(database, vault, audit, pack, access, consent, members)
     carrying_out = CarryingOut(desk, database, clock, own_data, around.keeper, around.parts)

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from audit import AuditLog
+from audit import AuditLog, RightsKind, RightsLedger
 from disclosure import AUTH_EPOCH
 from kernel import (
     Caller,
@@ -33,6 +33,7 @@ from kernel import (
 )
 from policies import PolicyPack, parse_scopes
 from service.auth import repository
+from service.auth.replay import REVOKED, ROTATED
 from service.auth.repository import ACTIVE, Client
 
 _SECRET_BYTES = 32
@@ -84,7 +85,15 @@ def _agent(one: Client) -> dict[str, str]:
 class Clients:
     """The registered internal apps, and the authorised agents of members."""
 
-    def __init__(self, database: Database, audit: AuditLog, pack: PolicyPack, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        pack: PolicyPack,
+        clock: Clock,
+        rights: RightsLedger,
+    ) -> None:
+        self._rights = rights
         self._database = database
         self._audit = audit
         self._pack = pack
@@ -159,6 +168,8 @@ class Clients:
         async with self._database.unit_of_work() as work:
             await repository.set_secret(work, found.id, token_hash(secret))
             await bump_epoch(work, AUTH_EPOCH)
+            told = {"client": found.id, "change": ROTATED}
+            await self._rights.record(work, RightsKind.CLIENT, found.id, told)
             await self._audit.record(work, caller, "client.rotate", resource=f"client:{found.id}")
         await self._drain()
         return {"client_id": found.id, "client_secret": secret, "scopes": list(found.scopes)}
@@ -169,6 +180,8 @@ class Clients:
         async with self._database.unit_of_work() as work:
             await repository.revoke(work, found.id)
             await bump_epoch(work, AUTH_EPOCH)
+            told = {"client": found.id, "change": REVOKED}
+            await self._rights.record(work, RightsKind.CLIENT, found.id, told)
             await self._audit.record(work, caller, "client.revoke", resource=f"client:{found.id}")
         await self._drain()
         return {"client_id": found.id, "state": "revoked"}

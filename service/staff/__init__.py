@@ -12,6 +12,7 @@ from service.staff.errors import (
     StaffNotFoundError,
 )
 from service.staff.eyes import TwoPersons
+from service.staff.replay import replay_staff
 from service.staff.repository import Account, Approval, StaffSession
 from service.staff.sample import make_staff
 from service.staff.sessions import StaffSessions, StaffVisit, put_cookie
@@ -35,5 +36,6 @@ __all__ = [
     "TwoPersons",
     "make_staff",
     "put_cookie",
+    "replay_staff",
     "staff_caller",
 ]

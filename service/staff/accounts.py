@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit import AuditLog
+from audit import AuditLog, RightsKind, RightsLedger
 from kernel import (
     Caller,
     Clock,
@@ -33,6 +33,7 @@ from service.limits import AddressKey, SlidingWindow
 from service.staff import repository
 from service.staff.errors import DutiesNotSeparateError, StaffNotFoundError
 from service.staff.passwords import COST, Cost, fits, hash_password, one_time_password, weakness
+from service.staff.replay import CHANGED_PASSWORD, CHANGED_ROLE
 from service.staff.repository import ACTIVE, DISABLED, Account, StaffSession
 
 ROLES = ("clerk", "marketer", "dpo", "auditor", "operator", "admin")
@@ -76,8 +77,15 @@ class Staff:
     """The accounts of everybody who works with the registry."""
 
     def __init__(
-        self, database: Database, audit: AuditLog, clock: Clock, *, cost: Cost = COST
+        self,
+        database: Database,
+        audit: AuditLog,
+        clock: Clock,
+        rights: RightsLedger,
+        *,
+        cost: Cost = COST,
     ) -> None:
+        self._rights = rights
         self._database = database
         self._audit = audit
         self._clock = clock
@@ -177,6 +185,7 @@ class Staff:
             self._not_oneself(caller, found)
             await self._keep_apart(work, found, role)
             await repository.set_role(work, found.id, role)
+            await self._remember(work, found, CHANGED_ROLE, role=role)
             await self._audit.record(
                 work, caller, "staff.role", resource=f"staff:{found.id}", reason=f"role.{role}"
             )
@@ -188,6 +197,7 @@ class Staff:
             found = await self._held(work, staff)
             self._not_oneself(caller, found)
             await repository.set_state(work, found.id, DISABLED)
+            await self._remember(work, found, DISABLED)
             await self._audit.record(work, caller, "staff.disable", resource=f"staff:{found.id}")
         return {"staff_id": found.id, "name": found.name, "state": DISABLED}
 
@@ -202,6 +212,7 @@ class Staff:
                 raise StaffNotFoundError("the account is disabled", reason="staff_disabled")
             until_us = self._clock.now_us() + ONE_TIME_US
             await repository.set_password(work, found.id, stored, until_us)
+            await self._remember(work, found, CHANGED_PASSWORD)
             await self._audit.record(work, caller, "staff.reset", resource=f"staff:{found.id}")
         return {"staff_id": found.id, "name": found.name, "password": password}
 
@@ -298,11 +309,17 @@ class Staff:
             if held is None or not held.is_active or held.password != account.password:
                 return "wrong"
             await repository.set_password(work, held.id, stored, None)
+            await self._remember(work, held, CHANGED_PASSWORD)
             token = await self._open(work, held, now_us)
             await self._audit.record(work, staff_caller(held, request_id), "staff.password")
         return SignedIn(held, token)
 
     # --- helpers ----------------------------------------------------------------------
+
+    async def _remember(self, work: UnitOfWork, account: Account, change: str, **told: str) -> None:
+        """Enter what a restore must not undo; never a password in any form."""
+        detail = {"staff": account.id, "change": change, **told}
+        await self._rights.record(work, RightsKind.STAFF, account.id, detail)
 
     async def _open(self, work: UnitOfWork, account: Account, now_us: int) -> str:
         token = "s" + secrets.token_urlsafe(_TOKEN_BYTES)

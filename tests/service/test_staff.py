@@ -40,7 +40,9 @@ HASH = hashlib.sha256(b"refuse request 1 on ground 2").digest()
 async def world(settings):
     async with open_world(settings, clock=JumpingClock(), background=False) as opened:
         runtime = opened.runtime
-        runtime.staff = Staff(runtime.database, runtime.audit, runtime.clock, cost=CHEAP)
+        runtime.staff = Staff(
+            runtime.database, runtime.audit, runtime.clock, runtime.rights, cost=CHEAP
+        )
         yield opened
 
 
