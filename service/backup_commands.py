@@ -6,6 +6,7 @@ from typing import Any
 from backup import Recipients
 from kernel import InvalidRequestError, fact
 from service.facts import FACT_KIT
+from service.key_places import key_folders
 from service.runtime import Runtime
 from service.tasks import system_caller
 
@@ -28,7 +29,7 @@ async def backup_init(
         system_caller("cli"),
         store,
         Recipients(recipients),
-        private=[settings.data_dir, settings.keys_dir],
+        private=[settings.data_dir, *key_folders(settings)],
     )
 
 

@@ -20,6 +20,7 @@ from service.backup_commands import BACKUP_COMMANDS
 from service.consent_commands import CONSENT_COMMANDS
 from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
 from service.health import readiness
+from service.key_places import key_places, shared_places
 from service.members_commands import MEMBERS_COMMANDS
 from service.rights_commands import RIGHTS_COMMANDS
 from service.runtime import Runtime
@@ -206,7 +207,7 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     kit = settings.data_dir / RECOVERY_KIT_FILE
     backup = settings.keys_dir / RING_BACKUP_FILE
     checks += [
-        _check("key_ring", "ok", f"version {runtime.vault.ring_version}, file KMS"),
+        await _key_ring(runtime),
         _check(
             "recovery_kit",
             "warn" if kit.exists() else "ok",
@@ -224,6 +225,8 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     ]
     backups = await runtime.backups.status()
     checks.append(_check("backup", "warn" if backups["state"] != "ok" else "ok", backups["says"]))
+    shared = shared_places(key_places(settings, backups.get("store")))
+    checks += [_check("key_places", place.state, place.says) for place in shared]
     report, misleading = await verify_stored_log(runtime.database, runtime.audit)
     sound = report.ok and not misleading
     checks.append(
@@ -250,6 +253,12 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
             for p, c, s, n in consents
         ],
     }
+
+
+async def _key_ring(runtime: Runtime) -> dict[str, str]:
+    health = await asyncio.to_thread(runtime.vault.kms_health)
+    says = f"version {runtime.vault.ring_version}; KMS: {health.says}"
+    return _check("key_ring", "ok" if health.ok else "bad", says)
 
 
 def _check(name: str, state: str, says: str) -> dict[str, str]:

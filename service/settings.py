@@ -11,6 +11,7 @@ from kernel.settings import Section, SettingsRoot, load_settings
 DATABASE_FILE = "registry.db"
 SETTINGS_FILE = "yinyom.toml"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"  # of tenants and brands
+_MAY_HOLD_A_PASSWORD = ("database.url", "kms.vault_address", "kms.aws_endpoint")
 _PLAIN_URL = re.compile(
     r"(?P<scheme>[a-z+0-9]+)://(?P<user>[^@/?#]*@)?(?P<place>[\w.:,\[\]-]*(?:/[\w.-]*)?)"
 )
@@ -244,14 +245,15 @@ def read_settings(data_dir: Path | None = None, config: Path | None = None) -> S
 
 
 def redacted(settings: Settings) -> dict[str, object]:
-    """Give every effective setting by its dotted name, without the password in a URL."""
+    """Give every effective setting by its dotted name, without secrets or passwords in a URL."""
     flat: dict[str, object] = {}
     for name, value in settings.model_dump(mode="json").items():
         if isinstance(value, dict):
             flat |= {f"{name}.{key}": inner for key, inner in value.items()}
         else:
             flat[name] = value
-    flat["database.url"] = _without_secrets(settings.database.url)
+    for name in _MAY_HOLD_A_PASSWORD:
+        flat[name] = _without_secrets(str(flat[name]))
     return flat
 
 

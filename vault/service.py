@@ -21,6 +21,7 @@ from vault.contexts import key_context, secret_context
 from vault.errors import UnreadableError
 from vault.keyring import KeyRing
 from vault.owner_key import PSEUDONYM, OwnerKey
+from vault.providers import ProviderHealth
 from vault.recovery_repository import keys_between
 from vault.repository import WrappedKey
 from vault.ring_backup import KEYS_A_PAGE, RingKey, first_page, key_page
@@ -64,6 +65,10 @@ class Vault:
     def ring_version(self) -> int:
         """The newest version of the ring root."""
         return self.buckets.ring.version
+
+    def kms_health(self) -> ProviderHealth:
+        """Ask the KMS how it does; waits for it."""
+        return self.buckets.ring.provider.health()
 
     def signing_seed(self, name: str) -> bytes:
         """Give the Ed25519 seed for `audit-signing` or `receipt-signing`."""

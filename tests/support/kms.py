@@ -1,19 +1,27 @@
-"""KMS servers on loopback that do what the real ones promise, and can be told to attack.
+"""KMS servers on loopback that do what the real ones promise, and can be told to attack; a token.
 
 `AwsKms` speaks the JSON protocol of AWS KMS, `Transit` the HTTP API of Vault's transit engine;
 both hold real AES-GCM keys by version. `attack` makes the next answers hostile: a status and a
 body, whatever was asked. What was asked is kept in `seen`, for tests that count.
 """
 
+import atexit
 import base64
+import functools
 import json
 import os
+import shutil
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -37,6 +45,8 @@ class _Server:
         self.seen: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.attack: Callable[[str], tuple[int, bytes] | None] | None = None
+        self.asked: list[dict[str, Any]] = []
+        self.redirect = ""
         self.url = ""
 
     def make(self, name: str) -> None:
@@ -55,6 +65,7 @@ class AwsKms(_Server):
         operation = headers["X-Amz-Target"].rpartition(".")[2]
         self.seen.append(operation)
         asked = json.loads(body)
+        self.asked.append(asked)
         name = asked["KeyId"]
         if name not in self.keys:
             raise Refused(400, {"__type": "NotFoundException", "message": "no such key"})
@@ -182,7 +193,9 @@ def serving(server: AwsKms | Transit) -> Iterator[None]:
                 except Refused as refused:
                     status, found = refused.status, refused.body
                 said = json.dumps(found).encode()
-            self.send_response(status)
+            self.send_response(307 if server.redirect else status)
+            if server.redirect:
+                self.send_header("Location", server.redirect + self.path)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(said)))
             self.end_headers()
@@ -203,6 +216,34 @@ def serving(server: AwsKms | Transit) -> Iterator[None]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+@dataclass(frozen=True)
+class SoftToken:
+    """A token of SoftHSM: where its library is, its label and its PIN."""
+
+    module: Path
+    label: str = "yinyom-tests"
+    pin: str = "27182818"
+
+
+@functools.cache
+def soft_token() -> SoftToken:
+    """Make the one token of this process, whose library reads its configuration once, or skip."""
+    module = next(Path("/usr/lib").glob("**/softhsm/libsofthsm2.so"), None)
+    if module is None or shutil.which("softhsm2-util") is None:
+        pytest.skip("softhsm2 is not installed (.ci/debian-packages)")
+    pytest.importorskip("pkcs11", reason="install the extra [pkcs11]")
+    folder = Path(tempfile.mkdtemp(prefix="yinyom-softhsm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "tokens").mkdir()
+    configuration = folder / "softhsm2.conf"
+    configuration.write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
+    os.environ["SOFTHSM2_CONF"] = str(configuration)
+    token = SoftToken(module)
+    words = f"--init-token --free --label {token.label} --pin {token.pin} --so-pin {token.pin}"
+    subprocess.run(["softhsm2-util", *words.split()], check=True, capture_output=True)
+    return token
 
 
 def _cipher() -> AESGCM:

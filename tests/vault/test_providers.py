@@ -7,11 +7,10 @@ keys; another implementation of AWS KMS has the last word on the shape of our re
 
 import copy
 import itertools
-import os
+import json
 import pickle
 import shutil
 import socket
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from kernel import UnavailableError, YinyomError
-from tests.support.kms import AWS_SECRET, TOKEN, AwsKms, Transit, serving
+from tests.support.kms import AWS_SECRET, TOKEN, AwsKms, Transit, serving, soft_token
 from vault import KeyRingError, UnreadableError
 from vault.providers import (
     AwsKmsKeyProvider,
@@ -35,11 +34,8 @@ from vault.ring_file import ring_context
 SECRET = bytes(range(32))
 CONTEXT = ring_context("ring_one", "main", "outer")
 PASSPHRASE = "correct horse battery staple"
-PIN = "27182818"
-HSM_TOKEN = "yinyom-tests"
 CHEAP = 4
 _LABELS = itertools.count()
-SOFTHSM = next(Path("/usr/lib").glob("**/softhsm/libsofthsm2.so"), None)
 
 
 @dataclass
@@ -120,27 +116,13 @@ def transit_kms(_, stack):
     )
 
 
-@pytest.fixture(scope="session")
-def softhsm(tmp_path_factory):
-    """A SoftHSM token; its library reads configuration and tokens once in a process."""
-    if SOFTHSM is None or shutil.which("softhsm2-util") is None:
-        pytest.skip("softhsm2 is not installed (.ci/debian-packages)")
-    pytest.importorskip("pkcs11", reason="install the extra [pkcs11]")
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    configuration = folder / "softhsm2.conf"
-    configuration.write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
-    os.environ["SOFTHSM2_CONF"] = str(configuration)
-    words = f"--init-token --free --label {HSM_TOKEN} --pin {PIN} --so-pin {PIN}".split()
-    subprocess.run(["softhsm2-util", *words], check=True, capture_output=True)
-
-
 def pkcs11_kms(_, __):
+    token = soft_token()
     label = f"yinyom-{next(_LABELS)}"
-    name = [HSM_TOKEN]
+    name = [token.label]
 
     def at(key):
-        return Pkcs11KeyProvider(SOFTHSM, name[0], PIN, key=key)
+        return Pkcs11KeyProvider(token.module, name[0], token.pin, key=key)
 
     at(label).prepare()
     at(label + "-other").prepare()
@@ -148,7 +130,7 @@ def pkcs11_kms(_, __):
         lambda: at(label),
         lambda: at(label + "-other"),
         lambda: name.__setitem__(0, "no such token"),
-        lambda: [PIN],
+        lambda: [token.pin],
     )
 
 
@@ -191,8 +173,6 @@ def stack():
 
 @pytest.fixture(params=KINDS)
 def kms(request, tmp_path, stack):
-    if request.param == "pkcs11":
-        request.getfixturevalue("softhsm")
     if request.param == "vault-transit":
         pytest.importorskip("hvac", reason="install the extra [vault]")
     return KINDS[request.param](tmp_path, stack)
@@ -347,3 +327,334 @@ def chain_of(error):
         ]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "\n".join(shown)
+
+
+# --- servers that attack --------------------------------------------------------------
+
+
+@pytest.fixture(params=["aws-kms", "vault-transit"])
+def remote(request, stack):
+    """A server, the provider that asks it, and something that it wrapped."""
+    if request.param == "vault-transit":
+        pytest.importorskip("hvac", reason="install the extra [vault]")
+    server = stack(AwsKms() if request.param == "aws-kms" else Transit())
+    if request.param == "aws-kms":
+        server.make("alias/yinyom")
+        return server, aws(server.url), aws(server.url).wrap(SECRET, CONTEXT)
+    transit(server.url).prepare()
+    return server, transit(server.url), transit(server.url).wrap(SECRET, CONTEXT)
+
+
+BODIES = {
+    "nothing": b"",
+    "no json": b"<html>sign in</html>",
+    "a list": b"[]",
+    "null": b"null",
+    "an empty object": b"{}",
+    "the wrong types": b'{"data": {"plaintext": 7, "ciphertext": [], "latest_version": "x"}}',
+    "no base64": b'{"data": {"plaintext": "%%%"}, "Plaintext": "%%%", "CiphertextBlob": "%%%"}',
+    "deep": b"[" * 100_000,
+    "another version": b'{"data": {"ciphertext": "vault:v0:", "latest_version": 0, '
+    b'"min_available_version": 9}}',
+}
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 400, 403, 404, 429, 500, 503])
+@pytest.mark.parametrize("body", BODIES)
+def test_an_answer_that_is_none_is_an_error_with_a_way_out(remote, status, body, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client's own pauses between tries
+    server, provider, wrapped = remote
+    server.attack = lambda _: (status, BODIES[body])
+    for act in (
+        lambda: provider.unwrap(wrapped, CONTEXT),
+        lambda: provider.wrap(SECRET, CONTEXT),
+    ):
+        with pytest.raises((KeyRingError, UnavailableError, UnreadableError)) as caught:
+            act()
+        shown = chain_of(caught.value)
+        assert caught.value.remedy
+        assert TOKEN not in shown
+        assert AWS_SECRET not in shown
+        assert "sign in" not in shown
+    assert not provider.health().ok
+
+
+def test_what_a_server_says_of_an_error_is_not_repeated(remote, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    server, provider, wrapped = remote
+    said = b'{"__type": "secret \\u0e2a", "message": "secret", "errors": ["secret"]}'
+    server.attack = lambda _: (400, said)
+    for act in (lambda: provider.wrap(SECRET, CONTEXT), lambda: provider.unwrap(wrapped, CONTEXT)):
+        with pytest.raises(YinyomError) as caught:
+            act()
+        assert "secret " not in chain_of(caught.value)
+
+
+def test_a_redirect_takes_no_token_anywhere(stack):
+    pytest.importorskip("hvac", reason="install the extra [vault]")
+    server, elsewhere = stack(Transit()), stack(Transit())
+    provider = transit(server.url)
+    provider.prepare()
+    server.redirect = elsewhere.url
+    with pytest.raises(YinyomError):
+        provider.wrap(SECRET, CONTEXT)
+    assert elsewhere.headers == []
+
+
+def test_a_proxy_of_the_environment_gets_no_token(stack, monkeypatch):
+    pytest.importorskip("hvac", reason="install the extra [vault]")
+    server, proxy = stack(Transit()), stack(Transit())
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("http_proxy", proxy.url)
+    transit(server.url).prepare()
+    assert proxy.headers == []
+    assert server.seen
+
+
+def test_a_server_that_never_answers_is_given_up(stack):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UnavailableError):
+            aws(url, timeout_seconds=0.2).unwrap(b"x", CONTEXT)
+        pytest.importorskip("hvac", reason="install the extra [vault]")
+        waiting = VaultTransitKeyProvider(url, TOKEN, timeout_seconds=0.2)
+        with pytest.raises(UnavailableError):
+            waiting.wrap(SECRET, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://vault.example:8200",
+        "http://127.0.0.1.example",
+        "ftp://127.0.0.1",
+        "vault",
+        "",
+        "https://name:password@vault.example",
+        "https://",
+        "http://[::1",
+        "file:///etc/passwd",
+    ],
+)
+def test_no_key_goes_in_the_clear_to_another_machine(address):
+    pytest.importorskip("hvac", reason="install the extra [vault]")
+    with pytest.raises(KeyRingError) as caught:
+        VaultTransitKeyProvider(address, TOKEN)
+    assert "password@" not in caught.value.diagnostics()
+    if address:
+        with pytest.raises(KeyRingError):
+            aws(address)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../sys", "a b", "a?x", "ä"])
+def test_a_name_of_a_key_that_leads_elsewhere_is_refused(name):
+    pytest.importorskip("hvac", reason="install the extra [vault]")
+    with pytest.raises(KeyRingError):
+        VaultTransitKeyProvider("http://127.0.0.1:1", TOKEN, key=name)
+    if name != "a/b":
+        with pytest.raises(KeyRingError):
+            VaultTransitKeyProvider("http://127.0.0.1:1", TOKEN, mount=f"transit/{name}")
+
+
+def test_ring_and_controller_stand_readable_in_the_encryption_context(stack):
+    server = stack(AwsKms())
+    server.make("alias/yinyom")
+    aws(server.url).wrap(SECRET, CONTEXT)
+    assert server.asked[-1]["EncryptionContext"] == {
+        "yinyom-ring": "ring_one",
+        "yinyom-tenant": "main",
+        "yinyom-purpose": "outer",
+    }
+
+
+def test_a_trim_that_was_interrupted_is_finished(stack):
+    pytest.importorskip("hvac", reason="install the extra [vault]")
+    server = stack(Transit())
+    provider = transit(server.url)
+    provider.prepare()
+    provider.rotate()
+    server.attack = lambda path: (503, b"{}") if path.endswith("/trim") else None
+    with pytest.raises(UnavailableError):
+        provider.destroy("1")
+    assert "1" in provider.health().versions  # out of use, and not destroyed
+    server.attack = None
+    assert provider.destroy("1")
+    assert provider.health().versions == ("2",)
+    assert set(server.keys["yinyom"]) == {2}
+
+
+def test_another_implementation_of_aws_kms_understands_us():
+    moto = pytest.importorskip("moto", reason="install the extra [test]")
+    import boto3
+
+    with moto.mock_aws():
+        made = boto3.client("kms", region_name="ap-southeast-1", **CREDENTIALS).create_key()
+        provider = AwsKmsKeyProvider(
+            made["KeyMetadata"]["Arn"],
+            region="ap-southeast-1",
+            access_key="AKIAEXAMPLE",
+            secret_key=AWS_SECRET,
+        )
+        wrapped = provider.wrap(SECRET, CONTEXT)
+        assert provider.unwrap(wrapped, CONTEXT) == SECRET
+        with pytest.raises(UnreadableError):
+            provider.unwrap(wrapped, ring_context("ring_two", "main", "outer"))
+        assert provider.health().version == "1"
+        assert provider.rotate() == "2"
+        assert provider.unwrap(wrapped, CONTEXT) == SECRET
+        assert not provider.destroy("1")
+        key = boto3.client("kms", region_name="ap-southeast-1", **CREDENTIALS)
+        key.disable_key(KeyId=made["KeyMetadata"]["KeyId"])
+        assert not provider.health().ok
+
+
+CREDENTIALS = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": AWS_SECRET}
+
+
+# --- the passphrase -------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    path = tmp_path / "kms-root"
+    PassphraseKeyProvider(path, PASSPHRASE, log_n=CHEAP).make()
+    return path
+
+
+@pytest.mark.parametrize("passphrase", [PASSPHRASE + "x", PASSPHRASE.upper(), "x" * 12])
+def test_another_passphrase_opens_nothing_and_is_not_repeated(sealed, passphrase):
+    wrapped = PassphraseKeyProvider(sealed, PASSPHRASE).wrap(SECRET, CONTEXT)
+    provider = PassphraseKeyProvider(sealed, passphrase)
+    with pytest.raises(KeyRingError, match="does not open") as caught:
+        provider.unwrap(wrapped, CONTEXT)
+    assert passphrase not in chain_of(caught.value)
+    assert not provider.health().ok
+
+
+@pytest.mark.parametrize("passphrase", ["", "x", "elevenchars", "กขคงจฉชซฌญฎ"])
+def test_no_passphrase_and_a_short_one_are_refused(tmp_path, passphrase):
+    with pytest.raises(KeyRingError) as caught:
+        PassphraseKeyProvider(tmp_path / "kms-root", passphrase)
+    assert caught.value.remedy
+
+
+def test_the_same_words_typed_on_another_keyboard_open(tmp_path):
+    path = tmp_path / "kms-root"
+    PassphraseKeyProvider(path, "café au lait ½ ｆｕｌｌ", log_n=CHEAP).make()
+    wrapped = PassphraseKeyProvider(path, "café au lait ½ full").wrap(SECRET, CONTEXT)
+    assert PassphraseKeyProvider(path, "café au lait 1⁄2 full").unwrap(wrapped, CONTEXT) == SECRET
+
+
+def test_a_rotation_changes_the_passphrase(sealed):
+    wrapped = PassphraseKeyProvider(sealed, PASSPHRASE).wrap(SECRET, CONTEXT)
+    changing = PassphraseKeyProvider(sealed, PASSPHRASE, "quite another passphrase", log_n=CHEAP)
+    assert changing.rotate() == "2"
+    assert changing.unwrap(wrapped, CONTEXT) == SECRET
+    new = changing.wrap(SECRET, CONTEXT)
+    assert changing.destroy("1")
+    afterwards = PassphraseKeyProvider(sealed, "quite another passphrase")
+    assert afterwards.unwrap(new, CONTEXT) == SECRET
+    with pytest.raises(KeyRingError):
+        PassphraseKeyProvider(sealed, PASSPHRASE).unwrap(new, CONTEXT)
+
+
+SPOILT = {
+    "a cost that would take all memory": {"log_n": 40},
+    "a cost that is none": {"log_n": 0},
+    "a cost that is text": {"log_n": "4"},
+    "a cost that is true": {"log_n": True},
+    "another cost": {"log_n": CHEAP + 1},
+    "another block size": {"r": 1},
+    "more lanes": {"p": 1_000_000},
+    "another function": {"kdf": "md5"},
+    "another format": {"format": "yinyom-passphrase/2"},
+    "no salt": {"salt": ""},
+    "a salt of somebody else": {"salt": "AAAAAAAAAAAAAAAAAAAAAA=="},
+    "no root": {"root": ""},
+    "a root that is null": {"root": None},
+    "a root that is no base64": {"root": "%"},
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_changed_file_of_a_sealed_root_is_refused(sealed, name):
+    wrapped = PassphraseKeyProvider(sealed, PASSPHRASE).wrap(SECRET, CONTEXT)
+    document = json.loads(sealed.read_text()) | SPOILT[name]
+    sealed.write_text(json.dumps(document))
+    with pytest.raises(KeyRingError):
+        PassphraseKeyProvider(sealed, PASSPHRASE).unwrap(wrapped, CONTEXT)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"7", b"\xff" * 64, b"ab" * 32 + b"\n"])
+def test_a_file_that_is_no_sealed_root_is_refused(sealed, text):
+    sealed.write_bytes(text)
+    with pytest.raises(KeyRingError):
+        PassphraseKeyProvider(sealed, PASSPHRASE).wrap(SECRET, CONTEXT)
+
+
+def test_a_sealed_root_is_not_taken_for_another_version(sealed):
+    provider = PassphraseKeyProvider(sealed, PASSPHRASE, log_n=CHEAP)
+    provider.rotate()
+    shutil.copy2(sealed, sealed.with_name("kms-root.2"))
+    with pytest.raises(KeyRingError):
+        provider.wrap(SECRET, CONTEXT)
+
+
+# --- files and tokens -----------------------------------------------------------------
+
+
+def test_a_root_that_others_may_read_is_refused(tmp_path):
+    for make in (FileKeyProvider, lambda path: PassphraseKeyProvider(path, PASSPHRASE, log_n=4)):
+        path = tmp_path / make.__name__ / "kms-root"
+        make(path).make()
+        wrapped = make(path).wrap(SECRET, CONTEXT)
+        make(path).rotate()
+        for mode in (0o640, 0o604, 0o660):
+            path.chmod(mode)
+            with pytest.raises(KeyRingError, match="other users"):
+                make(path).unwrap(wrapped, CONTEXT)
+
+
+def test_a_key_on_the_token_cannot_be_taken_from_it():
+    token = soft_token()
+    import pkcs11
+
+    label = f"yinyom-{next(_LABELS)}"
+    Pkcs11KeyProvider(token.module, token.label, token.pin, key=label).prepare()
+    found = pkcs11.lib(str(token.module)).get_token(token_label=token.label)
+    with found.open(user_pin=token.pin) as session:
+        (key,) = session.get_objects({pkcs11.Attribute.LABEL: label})
+        assert key[pkcs11.Attribute.SENSITIVE]
+        assert not key[pkcs11.Attribute.EXTRACTABLE]
+        with pytest.raises(pkcs11.PKCS11Error):
+            key[pkcs11.Attribute.VALUE]
+
+
+def test_a_wrong_pin_and_a_library_that_is_none_are_refused(tmp_path):
+    token = soft_token()
+    wrong = Pkcs11KeyProvider(token.module, token.label, "00000000", key="yinyom")
+    with pytest.raises(KeyRingError, match="PinIncorrect") as caught:
+        wrong.wrap(SECRET, CONTEXT)
+    assert "00000000" not in chain_of(caught.value)
+    (tmp_path / "library.so").write_bytes(b"no library")
+    for module in (tmp_path / "library.so", tmp_path / "missing.so", None):
+        with pytest.raises(KeyRingError, match=r"pkcs11_module|library"):
+            Pkcs11KeyProvider(module, token.label, token.pin)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AwsKmsKeyProvider("", region="x"),
+        lambda: VaultTransitKeyProvider("", TOKEN),
+        lambda: VaultTransitKeyProvider("https://vault.example", ""),
+        lambda: Pkcs11KeyProvider(Path("/x.so"), "", "1234"),
+        lambda: Pkcs11KeyProvider(Path("/x.so"), "token", ""),
+    ],
+)
+def test_a_setting_that_is_missing_is_named(make):
+    with pytest.raises(KeyRingError, match=r"kms\.[a-z0-9_]+ is not set") as caught:
+        make()
+    assert caught.value.remedy

@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 from kernel import YinyomError
 from vault.errors import UnreadableError
 from vault.providers.protocol import ProviderHealth
-from vault.providers.remote import not_understood, refused, require, require_tls, unreachable
+from vault.providers.remote import (
+    MISUNDERSTANDINGS,
+    not_understood,
+    refused,
+    require,
+    require_tls,
+    unreachable,
+)
 from vault.ring_file import context_parts
 from vault.wrapping import KeptSecret
 
@@ -160,7 +167,7 @@ def _explained() -> Iterator[None]:
         raise refused(_KMS, type(error).__name__, remedy) from None
     except (BotoCoreError, OSError) as error:
         raise unreachable(_KMS, type(error).__name__) from None
-    except (KeyError, TypeError, ValueError):
+    except MISUNDERSTANDINGS:
         raise not_understood(_KMS) from None
 
 

@@ -11,6 +11,8 @@ from kernel import UnavailableError
 from vault.errors import KeyRingError
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9]{0,59}")
+MISUNDERSTANDINGS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+"""What a client library raises at an answer that is none: nested too deep, of another shape."""
 _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 

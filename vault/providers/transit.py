@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 from kernel import YinyomError
 from vault.errors import KeyRingError, UnreadableError
 from vault.providers.protocol import ProviderHealth
-from vault.providers.remote import not_understood, refused, require, require_tls, unreachable
+from vault.providers.remote import (
+    MISUNDERSTANDINGS,
+    not_understood,
+    refused,
+    require,
+    require_tls,
+    unreachable,
+)
 from vault.wrapping import KeptSecret
 
 _KMS = "Vault"
@@ -179,7 +186,7 @@ class VaultTransitKeyProvider(KeptSecret):
         try:
             oldest = max(1, int(data["min_available_version"]))
             versions = list(range(oldest, int(data["latest_version"]) + 1))
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except MISUNDERSTANDINGS:
             raise not_understood(_KMS) from None
         if not versions:
             raise not_understood(_KMS)
@@ -206,7 +213,7 @@ class VaultTransitKeyProvider(KeptSecret):
             raise refused(_KMS, type(error).__name__, _REMEDY) from None
         except OSError as error:  # what hvac's HTTP library raises
             raise unreachable(_KMS, type(error).__name__) from None
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except MISUNDERSTANDINGS:
             raise not_understood(_KMS) from None
 
 
