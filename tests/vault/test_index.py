@@ -4,7 +4,7 @@ import pytest
 
 from kernel import ConflictError
 from members.identifiers import identifier
-from service.runtime import open_ring
+from service.kms import open_ring
 from tests.support.world import open_world
 from vault import INDEXED_KINDS, Identifier, Indexes, IndexState, IndexVersion, KeyRingError
 from vault.index import BlindIndex, secret_name, version_of_secret

@@ -11,7 +11,7 @@ from members.identifiers import identifier
 from members.normalise import Formats
 from members.normalise import registry as forms
 from members.repository import propose_pair
-from service.runtime import open_ring
+from service.kms import open_ring
 from tests.support.invariants import assert_sound
 from tests.support.world import open_world
 from vault import IndexState
