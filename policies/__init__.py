@@ -5,6 +5,7 @@ whole or not at all; access rules are compiled into a snapshot. Pure: no databas
 """
 
 from policies.access import AccessSnapshot, access_enforcer, compile_access
+from policies.coarse import CoarseForm, CoarseIndex
 from policies.controller import NOT_CONFIGURED, Controller
 from policies.errors import Finding, PackError
 from policies.grants import FIELD_ACTIONS, RESOURCE_ACTIONS, VIEW, VIEW_MASKED
@@ -74,6 +75,8 @@ __all__ = [
     "Change",
     "Channel",
     "ChannelRule",
+    "CoarseForm",
+    "CoarseIndex",
     "ContactKind",
     "Controller",
     "CouponOffer",

@@ -7,6 +7,7 @@ answers one of them wrongly would disclose too much, ask too little or keep too 
 import re
 from collections.abc import Callable, Iterable
 
+from policies.coarse import COARSE_FORMS, MOST_PARTITIONS
 from policies.errors import Finding
 from policies.grants import (
     FIELD_ACTIONS,
@@ -37,6 +38,7 @@ MAX_PSEUDONYM_DAYS = 90
 _DPV_TERM = re.compile(r"[A-Z][A-Za-z]+")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NOT_PLAIN_KINDS = frozenset({FieldKind.TEXT, FieldKind.NAME, FieldKind.ADDRESS})
+_FEWEST_WORDS = 3
 _TIERS_OF_MINORS = (AgeTier.GUARDIAN_ONLY, AgeTier.MINOR_WITH_GUARDIAN)
 
 
@@ -83,6 +85,7 @@ def _check_field(pack: PolicyPack, field: CatalogueField, fault: Fault) -> None:
             f'a {field.kind.value} has too little entropy or another kind than "{field.index}"'
         )
         wrong("index", problem, "Leave it out; only the five identifiers are indexed")
+    _check_coarse(field, wrong)
     if field.storage is Storage.SEALED and field.mask is MaskRule.NONE:
         wrong("mask", "shows a sealed value", "Use another mask")
     if field.pad and field.pad not in PAD_BLOCKS:
@@ -97,6 +100,24 @@ def _check_field(pack: PolicyPack, field: CatalogueField, fault: Fault) -> None:
     if not any(field.key in purpose.fields for purpose in pack.purposes.values()):
         remedy = "Add it to the purpose that needs it, or do not collect it"
         wrong("", "belongs to no purpose", remedy)
+
+
+def _check_coarse(field: CatalogueField, wrong: Callable[[str, str, str], None]) -> None:
+    """A coarse index must suit its field; whether its leak is accepted, `vault lint` asks."""
+    coarse = field.coarse
+    if coarse is None:
+        return
+    suited = COARSE_FORMS.get(field.kind.value, frozenset())
+    if coarse.form not in suited:
+        fit = " or ".join(sorted(suited)) or "no coarse index"
+        problem = f'"{coarse.form}" does not suit a {field.kind.value}'
+        wrong("coarse_index", problem, f"A {field.kind.value} takes {fit}")
+    if field.storage is not Storage.SEALED:
+        wrong("coarse_index", "indexes a plain field", "Leave it out; plain fields are columns")
+    if not 1 <= coarse.partitions <= MOST_PARTITIONS:
+        wrong("partitions", "is out of range", f"Use 1 to {MOST_PARTITIONS}")
+    if coarse.accept_leakage is not None and len(coarse.accept_leakage.split()) < _FEWEST_WORDS:
+        wrong("accept_leakage", "gives no reason", "Say in a sentence why the leak is accepted")
 
 
 def _check_groups(pack: PolicyPack, fault: Fault) -> None:

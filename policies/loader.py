@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from policies.checks import cross_check
+from policies.coarse import CoarseForm, CoarseIndex
 from policies.errors import Finding, PackError
 from policies.layers import MODEL_FILE, POLICY_FILE, read_layers
 from policies.loyalty import read_loyalty
@@ -149,10 +150,23 @@ def _field(key: str, table: Table) -> CatalogueField:
         mask=table.choice("mask", MaskRule),
         contact=table.optional_choice("contact", ContactKind),
         index=table.optional_choice("index", IndexKind),
+        coarse=_coarse(table),
         title=table.local_text("title"),
     )
     table.close()
     return entry
+
+
+def _coarse(table: Table) -> CoarseIndex | None:
+    form = table.optional_choice("coarse_index", CoarseForm)
+    partitions = table.number("partitions") if table.has("partitions") else 1
+    reason = table.optional_text("accept_leakage")
+    if form is None:
+        for key in ("partitions", "accept_leakage"):
+            if table.has(key):
+                table.fault(key, "belongs to a coarse index", "Declare `coarse_index`, or drop it")
+        return None
+    return CoarseIndex(form, partitions, reason)
 
 
 def _purposes(

@@ -12,6 +12,7 @@ from typing import NewType
 
 from kernel import FieldProblem, InvalidRequestError, NotFoundError
 from kernel.i18n import Language
+from policies.coarse import CoarseIndex
 
 PurposeKey = NewType("PurposeKey", str)
 FieldKey = NewType("FieldKey", str)
@@ -270,6 +271,7 @@ class CatalogueField:
     mask: MaskRule
     contact: ContactKind | None
     index: IndexKind | None
+    coarse: CoarseIndex | None
     title: LocalText
 
 

@@ -1,14 +1,18 @@
 """What the command line can ask of the keys of an open registry."""
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from audit import LogDamagedError, verify_stored_log
 from kernel import InvalidRequestError
 from members import Rows, count_members
+from policies import load_pack
 from service.runtime import Runtime
 from service.tasks import system_caller
+from service.vault_lint import lint, tag_rate
 from vault import INDEXED_KINDS, bucket_count, key_counts
 
 Progress = Callable[[int, int], None]
@@ -77,8 +81,20 @@ async def vault_verify(runtime: Runtime, progress: Progress, *, after: str = "")
     }
 
 
+async def vault_lint(runtime: Runtime, _progress: Progress, *, pack: str | None) -> dict[str, Any]:
+    """Say what the indexes of this registry leak, or would under another policy pack."""
+    declared = runtime.pack if pack is None else load_pack(Path(pack))
+    async with runtime.database.read() as session:
+        indexes = await runtime.vault.tags.versions(session)
+        members = await count_members(session)
+    async with runtime.database.snapshot() as snapshot:
+        histograms = await runtime.vault.tags.histograms(snapshot)
+    return await asyncio.to_thread(lambda: lint(declared, indexes, histograms, members, tag_rate()))
+
+
 VAULT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "vault.status": vault_status,
     "vault.reindex": vault_reindex,
+    "vault.lint": vault_lint,
     "vault.verify": vault_verify,
 }

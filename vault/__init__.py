@@ -6,9 +6,28 @@ event of the disclosure has committed.
 
 from vault.cell import PAD_BLOCKS
 from vault.errors import KeyRingError, UnreadableError
-from vault.index import INDEXED_KINDS, Identifier, Indexes, IndexState, IndexVersion
+from vault.index import (
+    INDEXED_KINDS,
+    TAG_BITS,
+    BlindIndex,
+    Identifier,
+    Indexes,
+    IndexState,
+    IndexVersion,
+)
 from vault.index_repository import StoredTag
 from vault.keyring import KeyRing, create_key_ring, open_key_ring
+from vault.leakage import (
+    SPACES,
+    beacon_bits,
+    coincidences,
+    enumeration_seconds,
+    flat,
+    recovery_from_histogram,
+    recovery_from_shares,
+    seasonal,
+    zipf,
+)
 from vault.owner_key import PSEUDONYM, OwnerKey
 from vault.private_files import read_private, write_private
 from vault.providers import (
@@ -40,8 +59,11 @@ __all__ = [
     "ORDINARY",
     "PAD_BLOCKS",
     "PSEUDONYM",
+    "SPACES",
+    "TAG_BITS",
     "AccessTicket",
     "AwsKmsKeyProvider",
+    "BlindIndex",
     "FileKeyProvider",
     "Identifier",
     "IndexState",
@@ -63,9 +85,13 @@ __all__ = [
     "Vault",
     "VaultTransitKeyProvider",
     "WrappedKey",
+    "beacon_bits",
     "bucket_count",
+    "coincidences",
     "create_key_ring",
     "destroy_expired_keys",
+    "enumeration_seconds",
+    "flat",
     "key_counts",
     "key_from_row",
     "key_source",
@@ -73,6 +99,10 @@ __all__ = [
     "open_ring_backup",
     "read_private",
     "read_ring",
+    "recovery_from_histogram",
+    "recovery_from_shares",
+    "seasonal",
     "write_private",
     "write_recovery_kit",
+    "zipf",
 ]

@@ -18,6 +18,7 @@ from kernel import ConflictError
 from vault.cell import length_prefixed
 
 TAG_BYTES = 16
+TAG_BITS = 8 * TAG_BYTES
 FIRST_VERSION = 1
 FIRST_SECRET = "index"  # noqa: S105 (the name of a secret)
 INDEXED_KINDS = frozenset({"phone", "email", "line_uid", "national_id", "card_no"})

@@ -66,11 +66,12 @@ class _Tags:
     def __init__(
         self, place: float, values: int, share: float, members: int, partitions: int
     ) -> None:
-        of_all = share / partitions
         self.place, self.values, self.share = place, values, share
         self.behind = int(place + (values - 1) / 2) + 1
-        self.mean = members * of_all
-        self.deviation = math.sqrt(max(self.mean * (1 - of_all), 1e-9))
+        self.mean = members * share / partitions
+        # Poisson, and not binomial: what matters is how far two counts lie apart, and the counts
+        # of one population pull at each other.
+        self.deviation = math.sqrt(max(self.mean, 1e-9))
 
     def exceeds(self, count: float) -> float:
         """Give the probability that one of these tags occurs more often."""

@@ -106,6 +106,10 @@ class Tags:
         """Give, by kind, the fields that make somebody findable, such as `phone` and `phone.2`."""
         return await repository.fields_of_kinds(snapshot)
 
+    async def histograms(self, snapshot: Snapshot) -> Mapping[tuple[str, int], Mapping[int, int]]:
+        """Give, by (kind, index version), how many tags are carried by how many owners."""
+        return await repository.histograms(snapshot)
+
     async def sharing(self, session: ReadSession, owner_id: str, *, most: int) -> set[str]:
         """Give the other owners who carry a tag of this one.
 

@@ -275,6 +275,36 @@ BROKEN_TOML = {
         "fields.toml",
         "fields.given_name.index",
     ),
+    "a coarse index that does not suit its field": (
+        "fields.toml",
+        '[fields.birth_date]\ncoarse_index = "last4"',
+        "fields.toml",
+        "fields.birth_date.coarse_index",
+    ),
+    "a coarse index over free text": (
+        "fields.toml",
+        '[fields.notes]\ncoarse_index = "value"',
+        "fields.toml",
+        "fields.notes.coarse_index",
+    ),
+    "more partitions than a search could ask": (
+        "fields.toml",
+        '[fields.birth_date]\ncoarse_index = "month"\npartitions = 1000',
+        "fields.toml",
+        "fields.birth_date.partitions",
+    ),
+    "a leak accepted without a reason": (
+        "fields.toml",
+        '[fields.birth_date]\ncoarse_index = "month"\naccept_leakage = "yes"',
+        "fields.toml",
+        "fields.birth_date.accept_leakage",
+    ),
+    "partitions of no index": (
+        "fields.toml",
+        "[fields.birth_date]\npartitions = 4",
+        "fields.toml",
+        "fields.birth_date.partitions",
+    ),
     "a group across purposes": (
         "fields.toml",
         '[fields.given_name]\ngroup = "name"\n[fields.family_name]\ngroup = "name"',
