@@ -34,7 +34,7 @@ from kernel import (
     enqueue_job,
     rfc3339,
 )
-from members import Forgotten
+from members import NOT_MATCHABLE, Forgotten
 from policies import BasisKind, Fact, PurposeKey
 
 CARRY_OUT = "rights_carry_out"
@@ -447,4 +447,5 @@ class Decisions:
 def _forgotten(one: Forgotten) -> FieldResult:
     """Turn what another room did into a line of the certificate."""
     until = None if one.kept_until is None else one.kept_until.isoformat()
-    return FieldResult(one.what, one.reason if until is None else RETAINED, until)
+    kept = until is not None and one.reason != NOT_MATCHABLE
+    return FieldResult(one.what, RETAINED if kept else one.reason, until)

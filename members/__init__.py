@@ -23,6 +23,7 @@ from members.normalise import DATE_ERAS, Formats, search_form
 from members.notes import NOTES_WANTED, Findings, Notes
 from members.participants import Erased, EraseParticipant, Forgotten, MergeParticipant
 from members.parting import Parted, Partings
+from members.quarantine import NOT_MATCHABLE
 from members.registration import Prepared, formats, prepare
 from members.reindex import Reindex
 from members.repository import (
@@ -56,6 +57,7 @@ __all__ = [
     "MATCH_WANTED",
     "MEMBER_TABLE",
     "NOTES_WANTED",
+    "NOT_MATCHABLE",
     "PROFILES",
     "AgeTiers",
     "CodeRefusedError",

@@ -13,6 +13,7 @@ from kernel import Caller, MemberId, ReadSession, UnitOfWork, put_message
 from members import repository
 from members.errors import MemberChangedError, MemberNotFoundError
 from members.participants import Erased, EraseParticipant, Forgotten
+from members.quarantine import forget_set_aside
 from members.repository import MemberRow
 from members.retention import kept_keys, key_kind
 from members.row_digest import row_digest
@@ -114,6 +115,7 @@ class Erasure:
         forgotten: list[Forgotten] = []
         for participant in self._participants:
             forgotten.extend(await participant.forget(work, row.id, now_us))
+        forgotten.extend(await forget_set_aside(work, self._vault, row))
         keep = kept_keys(self._pack, row, now_us)
         destroyed = await self._vault.erase(work, row.id, keep=keep)
         left = self._remainder(row, now_us)

@@ -61,6 +61,14 @@ class ImportUnknownError(NotFoundError):
     title = "No such import"
 
 
+class QuarantineEndedError(ConflictError):
+    """What an import set aside was destroyed on its day, with the import's key."""
+
+    slug = "quarantine-ended"
+    title = "What this import set aside is no longer kept"
+    remedy = "What was accepted stands. Send rows that are still missing as a file of their own."
+
+
 class UploadError(InvalidRequestError):
     """A request does not bring one file with its declarations."""
 

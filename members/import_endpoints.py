@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from kernel import Caller, Clock, Database, FieldProblem, UnitOfWork
+from kernel import Caller, Clock, Database, FieldProblem, UnitOfWork, rfc3339
 from kernel.http import decode_cursor, encode_cursor
 from kernel.schemas import problems
 from kernel.web import (
@@ -121,6 +121,7 @@ def router(
                 "exact_repeats": found.exact_repeats,
                 "issues": dict(found.issues),
                 "failure": found.failure,
+                "expires_at": None if found.expires_us is None else rfc3339(found.expires_us),
             }
         )
 

@@ -8,7 +8,7 @@ words the member saw, so it is kept with the row and grants nothing.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from kernel import (
     to_date,
 )
 from members import repository
-from members.errors import MemberDataError
+from members.errors import MemberDataError, QuarantineEndedError
 from members.importing import (
     FaultyRow,
     Profile,
@@ -41,6 +41,7 @@ from members.importing import (
     read_rows,
     survey,
 )
+from members.quarantine import marks_of
 from members.registration import Prepared
 from members.repository import ImportedRow
 from members.service import Members
@@ -51,6 +52,7 @@ CHUNK_ROWS = 100
 ROW_TABLE = "import_row"
 _ROW_FIELD = "row"
 _PAGE_ROWS = 500
+_DAY_US = 86_400_000_000
 _REPEAT = "exact_repeat"
 _QUARANTINED = "quarantined"
 
@@ -68,6 +70,7 @@ class ImportReport:
     exact_repeats: int
     issues: Mapping[str, int]
     unknown_columns: Sequence[str]
+    quarantine_until_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class _Run:
     key: OwnerKey
     profile: Profile
     surveyed: Survey
+    expires_us: int | None
 
 
 class Imports:
@@ -102,7 +106,10 @@ class Imports:
         audit: AuditLog,
         members: Members,
         clock: Clock,
+        *,
+        quarantine_days: int,
     ) -> None:
+        self._quarantine_us = quarantine_days * _DAY_US
         self._database = database
         self._pack = pack
         self._vault = vault
@@ -187,6 +194,8 @@ class Imports:
         async with self._database.read() as session:
             run = await repository.import_by_id(session, import_id)
             keys = await self._vault.keys_of(session, import_id)
+        if run is not None and run.ended_us is not None:
+            raise QuarantineEndedError(reason="quarantine_ended")
         if run is None or ORDINARY not in keys:
             raise NotFoundError("no such import", reason="import_unknown")
         event = self._audit.draft(
@@ -255,7 +264,13 @@ class Imports:
         digest = self._vault.keyed_digest("import-file", declared)
         async with self._database.unit_of_work() as work:
             found, fresh = await repository.begin_import(
-                work, new_id("imp", now_us), brand, digest, profile.name, now_us=now_us
+                work,
+                new_id("imp", now_us),
+                brand,
+                digest,
+                profile.name,
+                now_us=now_us,
+                expires_us=now_us + self._quarantine_us,
             )
             if fresh:
                 keys = await self._vault.make_keys(work, found.id, [ORDINARY])
@@ -264,7 +279,11 @@ class Imports:
                 )
             else:
                 keys = await self._vault.keys_of(work, found.id)
-        run = _Run(found.id, brand, jurisdiction, keys[ORDINARY], profile, surveyed)
+                if ORDINARY not in keys:
+                    raise QuarantineEndedError(reason="quarantine_ended")
+        run = _Run(
+            found.id, brand, jurisdiction, keys[ORDINARY], profile, surveyed, found.expires_us
+        )
         return run, fresh or found.state != "finished"
 
     async def _store(self, caller: Caller, run: _Run, chunk: Sequence[RawRow]) -> None:
@@ -283,8 +302,10 @@ class Imports:
                 if judged.outcome == _QUARANTINED:
                     kept = {"row": raw.row_no, "header": run.surveyed.header, "cells": raw.raw}
                     cell = self._seal(run.key, kept)
+                    marks = marks_of(self._pack, self._vault, raw.raw, formats)
+                    issues = judged.issues
                     stored.append(
-                        ImportedRow(raw.row_no, _QUARANTINED, tag, None, judged.issues, cell)
+                        ImportedRow(raw.row_no, _QUARANTINED, tag, None, issues, cell, marks)
                     )
                     continue
                 stored.append(
@@ -301,6 +322,7 @@ class Imports:
                     )
                 )
             await repository.add_rows(work, run.id, stored)
+            await repository.add_marks(work, run.id, stored)
 
     async def _accept(
         self,
@@ -339,7 +361,26 @@ class Imports:
         async with self._database.read() as session:
             counts = await repository.outcomes(session, run.id)
             issues = await self.issues(session, run.id)
-        return _report(run.id, run.surveyed, counts, issues)
+        report = _report(run.id, run.surveyed, counts, issues)
+        return replace(report, quarantine_until_us=run.expires_us)
+
+    async def end_quarantines(self, caller: Caller) -> int:
+        """Destroy the keys of imports whose day has come, and what they set aside; how many."""
+        now_us = self._clock.now_us()
+        async with self._database.read() as session:
+            found = await repository.imports_to_end(session, now_us=now_us, most=_PAGE_ROWS)
+        for import_id in found:
+            async with self._database.unit_of_work() as work:
+                await self._vault.erase(work, import_id, keep={})
+                rows = await repository.end_import(work, import_id, now_us=now_us)
+                await self._audit.record(
+                    work,
+                    caller,
+                    "import.quarantine_end",
+                    resource=f"import:{import_id}",
+                    count=rows,
+                )
+        return len(found)
 
     async def issues(self, session: ReadSession, import_id: str) -> dict[str, int]:
         """Count what was wrong in an import's rows, by `field.code`."""

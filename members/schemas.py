@@ -218,6 +218,7 @@ class ImportAnswer(Answer):
     exact_repeats: int
     issues: dict[str, int]
     failure: str | None
+    expires_at: Annotated[str | None, Field(description="When what was set aside is destroyed.")]
 
 
 class RowIssue(Answer):

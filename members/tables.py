@@ -1,6 +1,6 @@
 """Members, their pairwise ids and contact points; imports; findings, duplicates and merges."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, and_, text
 
 from kernel import metadata
 
@@ -71,6 +71,9 @@ import_run = Table(
     Column("state", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("finished_us", BigInteger),
+    # When what was set aside ends, and when it has: the import's key is destroyed then.
+    Column("expires_us", BigInteger),
+    Column("ended_us", BigInteger),
 )
 
 import_row = Table(
@@ -86,6 +89,24 @@ import_row = Table(
 )
 Index("ix_import_row_tag", import_row.c.import_id, import_row.c.row_tag)
 Index("ix_import_row_member", import_row.c.member_id)
+
+_set_aside = and_(import_row.c.outcome == "quarantined", import_row.c.cell.is_not(None))
+Index(
+    "ix_import_row_set_aside",
+    import_row.c.import_id,
+    sqlite_where=_set_aside,
+    postgresql_where=_set_aside,
+)
+
+# By whom a row that was set aside may be: keyed, so that an erasure finds what it can.
+import_mark = Table(
+    "import_mark",
+    metadata,
+    Column("import_id", Text, primary_key=True),
+    Column("row_no", Integer, primary_key=True, autoincrement=False),
+    Column("mark", LargeBinary, primary_key=True),
+)
+Index("ix_import_mark_mark", import_mark.c.mark)
 
 import_upload = Table(
     "import_upload",

@@ -60,6 +60,7 @@ class ImportProgress:
     exact_repeats: int
     issues: Mapping[str, int]
     failure: str | None
+    expires_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,7 @@ class Uploads:
             counts.get("exact_repeat", 0),
             await self._imports.issues(session, import_id) if finished else {},
             failure,
+            run.expires_us,
         )
 
     async def quarantine(

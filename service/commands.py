@@ -13,7 +13,7 @@ from typing import Any
 
 from audit import verify_stored_log
 from consent import consent_counts
-from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id
+from kernel import FieldProblem, InvalidRequestError, MemberId, NotFoundError, is_id, rfc3339
 from members import PROFILES, ImportReport, Profile
 from service.audit_commands import AUDIT_COMMANDS
 from service.backup_commands import BACKUP_COMMANDS
@@ -153,12 +153,19 @@ def _import_answer(
         "quarantined": report.quarantined,
         "exact_repeats": report.exact_repeats,
         "issues": dict(report.issues),
+        "expires_at": _ends(report),
         "error_file": error_file,
         "seconds": round(seconds, 3),
         "import_id": report.import_id or None,
         "jurisdiction": law,
         "unknown_columns": list(report.unknown_columns),
     }
+
+
+def _ends(report: ImportReport) -> str | None:
+    """Say when what an import set aside is destroyed, where it set anything aside."""
+    until_us = report.quarantine_until_us if report.quarantined else None
+    return None if until_us is None else rfc3339(until_us)
 
 
 async def members_erase(runtime: Runtime, _progress: Progress, *, member: str) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from kernel import MemberId, Message, UnitOfWork, Urgency, enqueue_job
 from members import IMPORT_WANTED, MATCH_WANTED, NOTES_WANTED
-from service.tasks import DAY_US, system_caller
+from service.tasks import DAY_US, HOUR_US, system_caller
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
 
 MERGES_SETTLED = "merges_settled"
+QUARANTINES_END = "quarantines_end"
 
 
 def follow_members(runtime: "Runtime") -> None:
@@ -66,3 +67,9 @@ def follow_members(runtime: "Runtime") -> None:
         await runtime.uploads.drop_stale()
 
     runtime.worker.on(MERGES_SETTLED, settle, every_us=DAY_US)
+
+    async def end_quarantines(_payload: Mapping[str, Any]) -> None:
+        """Destroy the keys of imports whose day has come, with the rows they set aside."""
+        await runtime.imports.end_quarantines(system_caller("worker"))
+
+    runtime.worker.on(QUARANTINES_END, end_quarantines, every_us=HOUR_US)

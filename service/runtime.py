@@ -201,7 +201,15 @@ class Runtime:
             clock,
             undo_days=settings.members.merge_undo_days,
         )
-        imports = Imports(database, pack, vault, audit, members, clock)
+        imports = Imports(
+            database,
+            pack,
+            vault,
+            audit,
+            members,
+            clock,
+            quarantine_days=settings.members.quarantine_days,
+        )
         merges.join(loyalty)
         partings = Partings(database, pack, vault, audit, consent, merges, clock)
         gatekeeper = TokenGatekeeper(database, audit, pack, access, clock)

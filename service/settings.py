@@ -107,9 +107,10 @@ class ServerSettings(Section):
 
 
 class MemberSettings(Section):
-    """How long a merge of two members can be undone, and how large a file may be imported."""
+    """How long a merge can be undone, rows set aside are kept, how large a file may be imported."""
 
     merge_undo_days: int = Field(30, ge=1, le=365)
+    quarantine_days: int = Field(30, ge=1, le=365)
     max_import_bytes: int = Field(33_554_432, ge=1024, le=268_435_456)
 
 

@@ -4,10 +4,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
-from sqlalchemy import BigInteger, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from kernel import MemberId, ReadSession, Row, Statement, UnitOfWork
-from members.tables import import_row, import_run
+from members.tables import import_mark, import_row, import_run
 
 _ADD_RUN = Statement.for_dialect(
     lambda insert_into: (
@@ -20,6 +31,8 @@ _ADD_RUN = Statement.for_dialect(
             state="running",
             created_us=bindparam("now_us"),
             finished_us=None,
+            expires_us=bindparam("expires_us"),
+            ended_us=None,
         )
         .on_conflict_do_nothing()
     )
@@ -46,6 +59,66 @@ _ADD_ROW = Statement(
         issues=bindparam("issues"),
         cell=bindparam("cell"),
     )
+)
+_ADD_MARK = Statement(
+    insert(import_mark).values(
+        import_id=bindparam("import_id"), row_no=bindparam("row_no"), mark=bindparam("mark")
+    )
+)
+_MARKED = Statement(
+    select(import_mark.c.import_id, import_mark.c.row_no)
+    .join(import_run, import_run.c.id == import_mark.c.import_id)
+    .where(import_mark.c.mark == bindparam("mark"), import_run.c.brand == bindparam("brand"))
+)
+_DROP_CELL = Statement(
+    update(import_row)
+    .where(
+        import_row.c.import_id == bindparam("of_import"),
+        import_row.c.row_no == bindparam("of_row"),
+        import_row.c.outcome == "quarantined",
+    )
+    .values(cell=None, row_tag=b"")
+)
+_DROP_ROW_MARKS = Statement(
+    delete(import_mark).where(
+        import_mark.c.import_id == bindparam("of_import"),
+        import_mark.c.row_no == bindparam("of_row"),
+    )
+)
+_DROP_MARKS = Statement(
+    delete(import_mark).where(import_mark.c.import_id == bindparam("of_import"))
+)
+_SET_ASIDE = and_(import_row.c.outcome == "quarantined", import_row.c.cell.is_not(None))
+_SET_ASIDE_UNTIL = Statement(
+    select(func.max(import_run.c.expires_us).label("until_us")).where(
+        import_run.c.brand == bindparam("brand"),
+        import_run.c.ended_us.is_(None),
+        exists().where(import_row.c.import_id == import_run.c.id, _SET_ASIDE),
+    )
+)
+_TO_END = Statement(
+    select(import_run.c.id)
+    .where(
+        import_run.c.ended_us.is_(None),
+        import_run.c.expires_us <= bindparam("now_us", type_=BigInteger),
+    )
+    .order_by(import_run.c.id)
+    .limit(bindparam("most", type_=BigInteger))
+)
+_END_CELLS = Statement(
+    update(import_row)
+    .where(import_row.c.import_id == bindparam("of_import"), _SET_ASIDE)
+    .values(cell=None)
+)
+_END_TAGS = Statement(
+    update(import_row)
+    .where(import_row.c.import_id == bindparam("of_import"), import_row.c.outcome == "quarantined")
+    .values(row_tag=b"")
+)
+_END_RUN = Statement(
+    update(import_run)
+    .where(import_run.c.id == bindparam("of_import"))
+    .values(ended_us=bindparam("now_us"))
 )
 _LAST_ROW = Statement(
     select(func.max(import_row.c.row_no).label("row_no")).where(
@@ -107,11 +180,16 @@ class ImportRun:
     state: str
     created_us: int
     finished_us: int | None
+    expires_us: int | None
+    ended_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedRow:
-    """What became of one row: its outcome, its issues, and the sealed cell with what was bad."""
+    """What became of one row: its outcome, its issues, and the sealed cell with what was bad.
+
+    `marks` are keyed digests of the addresses that a row which was set aside may hold.
+    """
 
     row_no: int
     outcome: str
@@ -119,6 +197,7 @@ class ImportedRow:
     member_id: MemberId | None
     issues: Sequence[tuple[str, str]]
     cell: bytes | None
+    marks: Sequence[bytes] = ()
 
 
 def _run(row: Row) -> ImportRun:
@@ -129,6 +208,8 @@ def _run(row: Row) -> ImportRun:
         row["state"],
         row["created_us"],
         row["finished_us"],
+        row["expires_us"],
+        row["ended_us"],
     )
 
 
@@ -140,8 +221,12 @@ async def begin_import(
     profile: str,
     *,
     now_us: int,
+    expires_us: int,
 ) -> tuple[ImportRun, bool]:
-    """Begin an import, or find the one of the same file; True when it is new."""
+    """Begin an import, or find the one of the same file; True when it is new.
+
+    What it sets aside ends at `expires_us`.
+    """
     made = await work.run(
         _ADD_RUN,
         id=import_id,
@@ -149,6 +234,7 @@ async def begin_import(
         file_digest=file_digest,
         profile=profile,
         now_us=now_us,
+        expires_us=expires_us,
     )
     row = await work.first(_RUN_BY_DIGEST, file_digest=file_digest, brand=brand)
     if row is None:
@@ -184,6 +270,47 @@ async def add_rows(work: UnitOfWork, import_id: str, rows: Iterable[ImportedRow]
             for row in rows
         ],
     )
+
+
+async def add_marks(work: UnitOfWork, import_id: str, rows: Iterable[ImportedRow]) -> None:
+    """Write down by which marks rows that were set aside can be found again."""
+    marks = [
+        {"import_id": import_id, "row_no": row.row_no, "mark": mark}
+        for row in rows
+        for mark in sorted(set(row.marks))
+    ]
+    if marks:
+        await work.run_many(_ADD_MARK, marks)
+
+
+async def drop_marked(work: UnitOfWork, brand: str, mark: bytes) -> int:
+    """Forget the rows of a brand's imports that were set aside and bear a mark; gives how many."""
+    found = await work.all(_MARKED, brand=brand, mark=mark)
+    for row in found:
+        where = {"of_import": row["import_id"], "of_row": row["row_no"]}
+        await work.run(_DROP_CELL, **where)
+        await work.run(_DROP_ROW_MARKS, **where)
+    return len(found)
+
+
+async def set_aside_until(session: ReadSession, brand: str) -> int | None:
+    """Say when the last row that a brand's imports set aside ends; None when there is none."""
+    row = await session.first(_SET_ASIDE_UNTIL, brand=brand)
+    return None if row is None else row["until_us"]
+
+
+async def imports_to_end(session: ReadSession, *, now_us: int, most: int) -> list[str]:
+    """Give imports whose day has come."""
+    return [row["id"] for row in await session.all(_TO_END, now_us=now_us, most=most)]
+
+
+async def end_import(work: UnitOfWork, import_id: str, *, now_us: int) -> int:
+    """Forget what an import set aside, by what it is known too; gives how many rows."""
+    ended = await work.run(_END_CELLS, of_import=import_id)
+    await work.run(_END_TAGS, of_import=import_id)
+    await work.run(_DROP_MARKS, of_import=import_id)
+    await work.run(_END_RUN, of_import=import_id, now_us=now_us)
+    return ended
 
 
 async def last_row_no(session: ReadSession, import_id: str) -> int:

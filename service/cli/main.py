@@ -325,7 +325,8 @@ def members_import(
     def text() -> None:
         say(f"{answer['file']}  {answer['rows']} rows in {answer['seconds']} s")
         say(f"accepted       {answer['accepted']}", "  " + DONE)
-        say(f"  ○ quarantined    {answer['quarantined']}")
+        until = f"   until {answer['expires_at'][:10]}" if answer["expires_at"] else ""
+        say(f"  ○ quarantined    {answer['quarantined']}{until}")
         say(f"  ○ exact repeats  {answer['exact_repeats']}")
         table(
             "What was wrong, by field and reason",
