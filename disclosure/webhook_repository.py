@@ -2,7 +2,18 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Text, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from disclosure.tables import webhook, webhook_delivery
 from kernel import ReadSession, Row, Statement, UnitOfWork
@@ -259,6 +270,28 @@ async def forget_webhooks(work: UnitOfWork) -> int:
     for webhook_id in found:
         await remove(work, webhook_id)
     return len(found)
+
+
+_UNDER_OLD_ROOT = Statement(
+    select(webhook).where(
+        webhook.c.state == ACTIVE, webhook.c.ring_version < bindparam("root", type_=Integer)
+    )
+)
+_REWRAP = Statement(
+    update(webhook)
+    .where(webhook.c.id == bindparam("webhook_id"), webhook.c.secret == bindparam("was"))
+    .values(secret=bindparam("becomes"), ring_version=bindparam("new_root"))
+)
+
+
+async def under_old_root(session: ReadSession, root: int) -> list[Webhook]:
+    """Give the webhooks whose key a ring root before `root` wraps."""
+    return [_webhook(row) for row in await session.all(_UNDER_OLD_ROOT, root=root)]
+
+
+async def rewrap(work: UnitOfWork, hook: Webhook, root: int, wrapped: bytes) -> None:
+    """Store the key of a webhook as it is wrapped now, unless somebody else was first."""
+    await work.run(_REWRAP, webhook_id=hook.id, was=hook.secret, new_root=root, becomes=wrapped)
 
 
 async def concerned(session: ReadSession, member_id: str) -> list[tuple[Webhook, str]]:

@@ -52,7 +52,7 @@ from kernel import (
     new_id,
 )
 from policies import PolicyPack
-from vault import Vault
+from vault import Move, Vault
 
 LABEL = "webhook"
 _MOST_OF_A_CLIENT = 20
@@ -159,6 +159,16 @@ class Webhooks:
         await repository.add(work, new)
         await self._audit.record(work, caller, "webhook.add", resource=f"webhook:{webhook_id}")
         return new, secret_text(secret)
+
+    async def move_secrets(self, work: UnitOfWork, root: int, move: Move) -> None:
+        """Wrap under the newest ring root what rests under one before `root`."""
+        for hook in await repository.under_old_root(work, root):
+            newest, wrapped = move(LABEL, hook.id, hook.ring_version, hook.secret)
+            await repository.rewrap(work, hook, newest, wrapped)
+
+    async def secrets_behind(self, session: ReadSession, root: int) -> int:
+        """Count the webhooks whose key rests under a ring root before `root`."""
+        return len(await repository.under_old_root(session, root))
 
     async def listed(self, session: ReadSession, caller: Caller) -> list[Webhook]:
         """Give the caller's webhooks."""

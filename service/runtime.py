@@ -65,6 +65,7 @@ from service.outbox import (
     OutboxFile,
 )
 from service.rights import Surroundings, wire_rights, work_on_rights
+from service.rotations import KeyCare
 from service.schema import check_schema
 from service.search.client import SearchClient
 from service.search.keeper import SearchKeeper
@@ -80,6 +81,7 @@ BACKUP = "backup"
 CHANGE_RETENTION = "change_retention"
 DELIVERY_RETENTION = "delivery_retention"
 CLAIMS = "claims"
+SEAL = "seal"
 
 
 def open_database(settings: Settings) -> Database:
@@ -106,6 +108,7 @@ class Runtime:
     clock: Clock
     database: Database
     vault: Vault
+    keys: KeyCare
     pack: PolicyPack
     access: AccessSnapshot
     audit: AuditLog
@@ -227,6 +230,8 @@ class Runtime:
         webhooks = Webhooks(
             database, vault, audit, pack, consent, clients, poster, clock, targets, retries
         )
+        keys = KeyCare(settings, database, vault, audit, clock, (webhooks,))
+        worker.on(SEAL, lambda _: keys.seal_when_due(), every_us=HOUR_US)
         courier = OutboxCourier(
             database, clock, CodeDelivery(members.contact_points, sender, clock)
         )
@@ -293,6 +298,7 @@ class Runtime:
             clock=clock,
             database=database,
             vault=vault,
+            keys=keys,
             pack=pack,
             access=access,
             audit=audit,
@@ -347,6 +353,7 @@ class Runtime:
             self.courier.start()
             self.shipping.start()
             self.worker.start()
+            self.keys.follower.start()
             self.webhooks.start()
 
     async def close(self) -> None:
@@ -354,6 +361,7 @@ class Runtime:
         await self.search_keeper.stop()
         await self.webhooks.stop()
         await self.worker.stop()
+        await self.keys.follower.stop()
         await self.courier.stop()
         await self.sequencer.stop()
         await self.shipping.stop()

@@ -29,6 +29,7 @@ class VaultSettings(Section):
 
     keys_dir: Path | None = None
     bucket_bits: int = Field(0, ge=0, le=16)
+    seal_every_hours: int = Field(0, ge=0, le=24 * 30)
 
 
 class KmsSettings(Section):

@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from audit import LogDamagedError, verify_stored_log
-from kernel import InvalidRequestError
+from kernel import InvalidRequestError, to_datetime
 from members import Rows, count_members
 from policies import load_pack
 from service.runtime import Runtime
 from service.tasks import system_caller
 from service.vault_lint import lint, tag_rate
-from vault import INDEXED_KINDS, bucket_count, key_counts
+from vault import INDEXED_KINDS, bucket_count, key_counts, rotation_status
 
 Progress = Callable[[int, int], None]
 
 
 async def vault_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
-    """Count keys by kind and version."""
+    """Say which keys are in use, what rests under old ones and what the next seal will cover."""
     async with runtime.database.read() as session:
         counts = await key_counts(session)
         buckets = await bucket_count(session)
         members = await count_members(session)
+        status = await rotation_status(session)
     return {
         "tenant": runtime.vault.tenant,
         "key_ring": runtime.vault.ring_id,
@@ -31,7 +32,64 @@ async def vault_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         "bucket_keys": buckets,
         "members": members,
         "keys": [{"kind": kind, "version": version, "count": n} for kind, version, n in counts],
+        "ring_roots": [{"version": version, "bucket_keys": n} for version, n in status.roots],
+        "keys_under_old_versions": status.behind,
+        "destroyed_since_seal": status.destroyed,
+        "buckets_touched_since_seal": status.touched,
+        "under_way": list(status.under_way),
+        "last": {kind: _moment(one.ended_us) for kind, one in status.last.items()},
     }
+
+
+def _moment(at_us: int | None) -> str | None:
+    return None if at_us is None else to_datetime(at_us).isoformat(timespec="seconds")
+
+
+async def vault_rotate_kms(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Make a new root at the KMS and wrap the key ring under it."""
+    began_us = runtime.clock.now_us()
+    version = await runtime.keys.rotations.rotate_kms()
+    return {"kms_version": version, "seconds": _seconds(runtime, began_us)}
+
+
+async def vault_rotate_ring(runtime: Runtime, progress: Progress) -> dict[str, Any]:
+    """Make a new ring root, wrap every bucket key under it, drop the older ones."""
+    began_us = runtime.clock.now_us()
+    done = await runtime.keys.rotations.rotate_ring(progress)
+    return {
+        "ring_version": done.newest_root,
+        "dropped": list(done.destroyed_roots),
+        "seconds": _seconds(runtime, began_us),
+    }
+
+
+async def vault_rewrap(runtime: Runtime, progress: Progress) -> dict[str, Any]:
+    """Give every bucket a new key and move every member key to it."""
+    began_us = runtime.clock.now_us()
+    done = await runtime.keys.rotations.rewrap(progress)
+    return {
+        "buckets": done.buckets,
+        "keys": done.moved,
+        "seconds": _seconds(runtime, began_us),
+    }
+
+
+async def vault_seal(runtime: Runtime, progress: Progress) -> dict[str, Any]:
+    """Make whatever was erased since the last seal unreadable in every copy there is."""
+    began_us = runtime.clock.now_us()
+    done = await runtime.keys.sealing.run(progress)
+    return {
+        "sealed": done is not None,
+        "erasures": 0 if done is None else done.erasures,
+        "buckets": 0 if done is None else done.buckets,
+        "ring_version": runtime.vault.ring_version,
+        "destroyed_roots": [] if done is None else list(done.destroyed_roots),
+        "seconds": _seconds(runtime, began_us),
+    }
+
+
+def _seconds(runtime: Runtime, began_us: int) -> float:
+    return round((runtime.clock.now_us() - began_us) / 1_000_000, 1)
 
 
 async def vault_reindex(
@@ -94,6 +152,10 @@ async def vault_lint(runtime: Runtime, _progress: Progress, *, pack: str | None)
 
 VAULT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "vault.status": vault_status,
+    "vault.rotate_kms": vault_rotate_kms,
+    "vault.rotate_ring": vault_rotate_ring,
+    "vault.rewrap": vault_rewrap,
+    "vault.seal": vault_seal,
     "vault.reindex": vault_reindex,
     "vault.lint": vault_lint,
     "vault.verify": vault_verify,

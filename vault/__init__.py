@@ -40,7 +40,7 @@ from vault.providers import (
     ProviderHealth,
     VaultTransitKeyProvider,
 )
-from vault.recovery import open_ring_backup, write_recovery_kit
+from vault.recovery import open_ring_backup, refresh_ring_backup, write_recovery_kit
 from vault.repository import (
     WrappedKey,
     bucket_count,
@@ -49,7 +49,12 @@ from vault.repository import (
     key_from_row,
     key_source,
 )
+from vault.rewrapping import Progress
 from vault.ring_backup import RingBackup, RingKey, read_ring
+from vault.rotation import Move, Rotations, SecretKeeper
+from vault.rotation_log import Rotation
+from vault.rotation_status import RotationStatus, rotation_status
+from vault.sealing import ReopenedRing, Sealing
 from vault.service import ARCHIVE, ORDINARY, SealedRow, Vault
 from vault.ticket import AccessTicket
 
@@ -72,14 +77,22 @@ __all__ = [
     "KeyProvider",
     "KeyRing",
     "KeyRingError",
+    "Move",
     "OwnerKey",
     "PassingKeyProvider",
     "PassphraseKeyProvider",
     "Pkcs11KeyProvider",
+    "Progress",
     "ProviderHealth",
+    "ReopenedRing",
     "RingBackup",
     "RingKey",
+    "Rotation",
+    "RotationStatus",
+    "Rotations",
     "SealedRow",
+    "Sealing",
+    "SecretKeeper",
     "StoredTag",
     "UnreadableError",
     "Vault",
@@ -101,6 +114,8 @@ __all__ = [
     "read_ring",
     "recovery_from_histogram",
     "recovery_from_shares",
+    "refresh_ring_backup",
+    "rotation_status",
     "seasonal",
     "write_private",
     "write_recovery_kit",

@@ -47,7 +47,7 @@ class BucketKeys:
 
     def __init__(self, ring: KeyRing) -> None:
         self.ring = ring
-        self._in_vain: tuple[int, float] = (0, 0.0)
+        self._ask_after = 0.0
         self._held: OrderedDict[tuple[int, int], _BucketKey] = OrderedDict()
 
     # --- to wrap under ----------------------------------------------------------------
@@ -67,12 +67,14 @@ class BucketKeys:
 
     async def make(self, work: UnitOfWork, versions: Mapping[int, int]) -> None:
         """Make and store bucket keys of these versions, unless another worker was first."""
+        if not versions:
+            return
         await self.settle(work)
         ring, fresh = self.ring, []
         for bucket, version in versions.items():
             context = bucket_context(ring.tenant, bucket, version)
-            wrapped = ring.wrap(os.urandom(KEY_BYTES), context)
-            fresh.append(StoredBucket(bucket, version, ring.version, wrapped))
+            root, wrapped = ring.wrap_newest(os.urandom(KEY_BYTES), context)
+            fresh.append(StoredBucket(bucket, version, root, wrapped))
         await repository.add_buckets(work, fresh)
 
     async def settle(self, work: UnitOfWork) -> None:
@@ -124,8 +126,11 @@ class BucketKeys:
 
     def unwrap(self, ring_version: int, wrapped: bytes, context: bytes) -> bytes:
         """Unwrap what a ring root wrapped; one that is newer than this process is fetched."""
-        if ring_version > self.ring.version and self._may_ask(ring_version):
+        if ring_version > self.ring.version and time.monotonic() >= self._ask_after:
             self.reopen()
+            if ring_version > self.ring.version:
+                # A row that names a root that never was must not cost a look each time.
+                self._ask_after = time.monotonic() + _ASK_AGAIN_SECONDS
         return self.ring.unwrap(ring_version, wrapped, context)
 
     def _hold(self, session: ReadSession, stored: StoredBucket) -> _BucketKey:
@@ -164,12 +169,3 @@ class BucketKeys:
     def forget(self) -> None:
         """Forget every bucket key."""
         self._held.clear()
-
-    def _may_ask(self, ring_version: int) -> bool:
-        """A row that names a root that never was must not cost a call to the KMS each time."""
-        version, when = self._in_vain
-        now = time.monotonic()
-        if ring_version >= version > 0 and now - when < _ASK_AGAIN_SECONDS:
-            return False
-        self._in_vain = (ring_version, now)
-        return True

@@ -4,13 +4,17 @@ The kit is the only thing that opens a ring backup (age v1, X25519), and a ring 
 its kit is noise. `init` does not end before the backup was opened with the kit just written.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
 import pyrage
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from vault.errors import KeyRingError
+from vault.errors import KeyRingError, UnreadableError
 from vault.keyring import KeyRing
 from vault.private_files import read_private, write_private
+from vault.wrapping import unwrap
 
 _KIT_TEXT = """\
 # Yinyom recovery kit
@@ -46,6 +50,46 @@ def write_recovery_kit(kit: Path, backup: Path, ring: KeyRing, remark: str = "#"
     write_private(backup, pyrage.encrypt(ring.material(), recipients))
     if open_ring_backup(kit, backup) != ring.material():
         raise KeyRingError("the recovery kit did not open the ring backup it was made for")
+
+
+class ReopenedBackup:
+    """The ring roots of a ring backup that was just written and opened again."""
+
+    def __init__(self, material: bytes) -> None:
+        roots = orjson.loads(material)["roots"]
+        self._ciphers = {
+            int(version): AESGCM(bytes.fromhex(root)) for version, root in roots.items()
+        }
+
+    def unwrap(self, version: int, wrapped: bytes, context: bytes) -> bytes:
+        """Unwrap a key under a ring root version, or raise `UnreadableError`."""
+        cipher = self._ciphers.get(version)
+        if cipher is None:
+            raise UnreadableError
+        return unwrap(cipher, wrapped, context)
+
+
+def refresh_ring_backup(
+    backup: Path, ring: KeyRing, recipients: Sequence[str], *, since: int
+) -> ReopenedBackup:
+    """Replace the ring backup by one of the ring roots from `since` on, and open that again.
+
+    The kit is not on this machine, so an identity of this one moment is a recipient as well: it
+    proves that what is on the disk opens, and it is forgotten when this returns.
+    """
+    document = orjson.loads(ring.material())
+    roots = {version: root for version, root in document["roots"].items() if int(version) >= since}
+    material = orjson.dumps({**document, "roots": roots}, option=orjson.OPT_SORT_KEYS)
+    witness = pyrage.x25519.Identity.generate()
+    try:
+        keys = [pyrage.x25519.Recipient.from_str(text) for text in recipients]
+    except pyrage.RecipientError as error:
+        raise KeyRingError("the recipient of the recovery kit is damaged") from error
+    sealed = pyrage.encrypt(material, [*keys, witness.to_public()])
+    write_private(backup, sealed, replace=True)
+    if pyrage.decrypt(backup.read_bytes(), [witness]) != material:
+        raise KeyRingError("the ring backup that was just written does not open")
+    return ReopenedBackup(material)
 
 
 def open_ring_backup(kit: Path, backup: Path) -> bytes:

@@ -229,6 +229,11 @@ async def known_ring(session: ReadSession) -> KnownRing | None:
     return None if row is None else KnownRing(row["newest"], row["oldest"])
 
 
+async def know_ring(work: UnitOfWork, versions: tuple[int, ...]) -> None:
+    """Tell the database which ring roots there are, unless it knows."""
+    await work.run(_FIRST_RING, newest=versions[-1], oldest=versions[0])
+
+
 async def hold_ring(work: UnitOfWork, versions: tuple[int, ...]) -> KnownRing:
     """Give the ring roots in use, which nobody changes until `work` has ended.
 
@@ -236,7 +241,7 @@ async def hold_ring(work: UnitOfWork, versions: tuple[int, ...]) -> KnownRing:
     """
     row = await work.first(_HOLD_RING)
     if row is None:
-        await work.run(_FIRST_RING, newest=versions[-1], oldest=versions[0])
+        await know_ring(work, versions)
         row = await work.first(_HOLD_RING)
     if row is None:
         raise UnavailableError("the ring roots in use cannot be told", reason="rotating")

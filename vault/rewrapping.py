@@ -71,17 +71,22 @@ class Rewrapping:
 
     async def _group(self, group: Group, moved: Callable[[int], None]) -> None:
         """Give buckets new keys, move their members' keys, destroy the replaced ones."""
-        async with self._database.unit_of_work() as work:
-            newest = await self._hold(work, group)
-            await self._buckets.make(
-                work, {o.bucket: o.above + 1 for o in group if newest[o.bucket].version <= o.above}
-            )
+        first, last = group[0].bucket, group[-1].bucket
         for _ in range(_ROUNDS):
+            async with self._database.unit_of_work() as work:
+                group = await repository.wanted_in_range(work, first, last)
+                if not group:
+                    return
+                newest = await self._hold(work, group)
+                fresh = {
+                    o.bucket: o.above + 1 for o in group if newest[o.bucket].version <= o.above
+                }
+                await self._buckets.make(work, fresh)
             await self._move(group, moved)
             async with self._database.unit_of_work() as work:
-                group = await repository.drop_replaced(work, group)
-            if not group:
-                return
+                await repository.drop_replaced(work, group)
+                if not await repository.wanted_in_range(work, first, last):
+                    return
             await asyncio.sleep(_REST_SECONDS)  # somebody held a key, or had just made one
         raise UnavailableError("a bucket of keys does not come to rest", reason="rotating")
 

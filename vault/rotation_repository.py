@@ -18,10 +18,13 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.elements import ColumnElement
 
-from kernel import ReadSession, Statement, UnitOfWork
-from vault.repository import StoredBucket, stored_bucket
-from vault.tables import vault_bucket, vault_destroyed, vault_key, vault_rekey
+from kernel import ReadSession, Statement, UnavailableError, UnitOfWork
+from kernel.db import Insert
+from vault.repository import KnownRing, StoredBucket, WrappedKey, know_ring, stored_bucket
+from vault.tables import vault_bucket, vault_destroyed, vault_key, vault_rekey, vault_ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +44,25 @@ _newest_of = (
     .subquery()
 )
 _WANT_ALL = Statement.for_dialect(
-    lambda insert_into: (
-        insert_into(vault_rekey)
-        .from_select(
-            ["bucket", "above"],
-            # SQLite takes ON CONFLICT for a part of the join unless a WHERE stands before it.
-            select(_newest_of).where(_newest_of.c.bucket >= 0),
-        )
-        .on_conflict_do_nothing()
-    )
+    # SQLite takes ON CONFLICT for a part of a join unless a WHERE stands before it.
+    lambda insert_into: _asked(insert_into, _newest_of.c.bucket >= 0)
 )
 _WANT = Statement.for_dialect(
-    lambda insert_into: (
-        insert_into(vault_rekey)
-        .from_select(
-            ["bucket", "above"],
-            select(_newest_of).where(_newest_of.c.bucket == bindparam("bucket", type_=Integer)),
-        )
-        .on_conflict_do_nothing()
+    lambda insert_into: _asked(
+        insert_into, _newest_of.c.bucket == bindparam("bucket", type_=Integer)
     )
 )
+
+
+def _asked(insert_into: Insert, which: ColumnElement[bool]) -> ClauseElement:
+    """Ask for keys above the newest; what was asked before is not enough for what died since."""
+    put = insert_into(vault_rekey).from_select(["bucket", "above"], select(_newest_of).where(which))
+    asked: ClauseElement = put.on_conflict_do_update(
+        index_elements=["bucket"], set_={"above": put.excluded.above}
+    )
+    return asked
+
+
 _behind = and_(
     vault_key.c.bucket == vault_rekey.c.bucket, vault_key.c.bucket_version <= vault_rekey.c.above
 )
@@ -72,6 +74,15 @@ _WANTED = Statement(
     )
     .select_from(vault_rekey.outerjoin(vault_key, _behind))
     .group_by(vault_rekey.c.bucket, vault_rekey.c.above)
+    .order_by(vault_rekey.c.bucket)
+)
+_WANTED_IN_RANGE = Statement(
+    select(vault_rekey)
+    .where(
+        vault_rekey.c.bucket.between(
+            bindparam("first", type_=Integer), bindparam("last", type_=Integer)
+        )
+    )
     .order_by(vault_rekey.c.bucket)
 )
 _DONE = Statement(
@@ -101,6 +112,12 @@ async def want(work: UnitOfWork, buckets: Sequence[int]) -> None:
 async def wanted(session: ReadSession) -> list[Wanted]:
     """Give the buckets that still need a new key, in order."""
     return [Wanted(r["bucket"], r["above"], r["keys"]) for r in await session.all(_WANTED)]
+
+
+async def wanted_in_range(session: ReadSession, first: int, last: int) -> list[Wanted]:
+    """Give the buckets of a range that still need a new key, their keys uncounted."""
+    rows = await session.all(_WANTED_IN_RANGE, first=first, last=last)
+    return [Wanted(r["bucket"], r["above"], 0) for r in rows]
 
 
 async def are_done(work: UnitOfWork, done: Sequence[Wanted]) -> None:
@@ -285,8 +302,8 @@ async def move_keys(
     )
 
 
-async def drop_replaced(work: UnitOfWork, group: Sequence[Wanted]) -> list[Wanted]:
-    """Destroy the replaced keys of buckets; gives the buckets where one still wraps something.
+async def drop_replaced(work: UnitOfWork, group: Sequence[Wanted]) -> None:
+    """Destroy the replaced keys of those buckets where none of them wraps anything any more.
 
     Waits for everybody who is wrapping under one of them.
     """
@@ -296,4 +313,126 @@ async def drop_replaced(work: UnitOfWork, group: Sequence[Wanted]) -> list[Wante
     at_rest = [one for one in group if one.bucket not in behind]
     await work.run_many(_DROP_OLD, [{"bucket": o.bucket, "above": o.above} for o in at_rest])
     await are_done(work, at_rest)
-    return [one for one in group if one.bucket in behind]
+
+
+# --- ring roots -----------------------------------------------------------------------
+
+_HOLD_RING = Statement(select(vault_ring).with_for_update())
+_SET_RING = Statement(
+    update(vault_ring).values(newest=bindparam("new_newest"), oldest=bindparam("new_oldest"))
+)
+_UNDER_OLD_ROOT = Statement(
+    select(vault_bucket)
+    .where(vault_bucket.c.ring_version < bindparam("root", type_=Integer))
+    .order_by(vault_bucket.c.bucket, vault_bucket.c.version)
+    .limit(bindparam("most", type_=BigInteger))
+)
+_REWRAP_BUCKET = Statement(
+    update(vault_bucket)
+    .where(
+        vault_bucket.c.bucket == bindparam("of_bucket"),
+        vault_bucket.c.version == bindparam("of_version"),
+        vault_bucket.c.wrapped == bindparam("was"),
+    )
+    .values(ring_version=bindparam("root"), wrapped=bindparam("becomes"))
+)
+_ROOTS = Statement(
+    select(vault_bucket.c.ring_version, func.count().label("buckets"))
+    .group_by(vault_bucket.c.ring_version)
+    .order_by(vault_bucket.c.ring_version)
+)
+
+
+async def hold_ring_alone(work: UnitOfWork, versions: tuple[int, ...]) -> KnownRing:
+    """Give the ring roots in use, once nobody is wrapping under one; nobody does until `work` ends.
+
+    A database that knows none is told those of this process.
+    """
+    await know_ring(work, versions)
+    row = await work.first(_HOLD_RING)
+    if row is None:
+        raise UnavailableError("the ring roots in use cannot be told", reason="rotating")
+    return KnownRing(row["newest"], row["oldest"])
+
+
+async def set_ring(work: UnitOfWork, newest: int, oldest: int) -> None:
+    """Say which ring roots are in use."""
+    await work.run(_SET_RING, new_newest=newest, new_oldest=oldest)
+
+
+async def under_old_root(session: ReadSession, root: int, most: int) -> list[StoredBucket]:
+    """Give bucket keys that a ring root before `root` wraps."""
+    return [stored_bucket(r) for r in await session.all(_UNDER_OLD_ROOT, root=root, most=most)]
+
+
+async def rewrap_buckets(
+    work: UnitOfWork, were: Sequence[StoredBucket], become: Sequence[StoredBucket]
+) -> None:
+    """Store bucket keys as they are wrapped now, each only if nobody else was first."""
+    await work.run_many(
+        _REWRAP_BUCKET,
+        [
+            {
+                "of_bucket": one.bucket,
+                "of_version": one.version,
+                "was": one.wrapped,
+                "root": moved.ring_version,
+                "becomes": moved.wrapped,
+            }
+            for one, moved in zip(were, become, strict=True)
+        ],
+    )
+
+
+async def roots_in_use(session: ReadSession) -> list[tuple[int, int]]:
+    """Give (ring root version, bucket keys under it)."""
+    return [(r["ring_version"], r["buckets"]) for r in await session.all(_ROOTS)]
+
+
+# --- trying a backup ------------------------------------------------------------------
+
+_canary = select(
+    vault_key.c.owner_id,
+    vault_key.c.kind,
+    vault_key.c.version,
+    vault_key.c.bucket,
+    vault_key.c.bucket_version,
+    vault_key.c.wrapped,
+    vault_bucket.c.ring_version,
+    vault_bucket.c.wrapped.label("bucket_wrapped"),
+).select_from(
+    vault_key.join(
+        vault_bucket,
+        and_(
+            vault_bucket.c.bucket == vault_key.c.bucket,
+            vault_bucket.c.version == vault_key.c.bucket_version,
+        ),
+    )
+)
+_MOST = bindparam("most", type_=BigInteger)
+_OLDEST_KEYS = Statement(_canary.order_by(vault_key.c.owner_id).limit(_MOST))
+_NEWEST_KEYS = Statement(_canary.order_by(vault_key.c.owner_id.desc()).limit(_MOST))
+
+
+async def canaries(session: ReadSession, most: int) -> list[tuple[StoredBucket, WrappedKey]]:
+    """Give keys of the oldest and of the newest owners, each with the bucket key that wraps it."""
+    rows = [
+        *await session.all(_OLDEST_KEYS, most=most),
+        *await session.all(_NEWEST_KEYS, most=most),
+    ]
+    return [
+        (
+            StoredBucket(
+                r["bucket"], r["bucket_version"], r["ring_version"], bytes(r["bucket_wrapped"])
+            ),
+            WrappedKey(
+                r["owner_id"],
+                r["kind"],
+                r["version"],
+                r["bucket"],
+                r["bucket_version"],
+                bytes(r["wrapped"]),
+            ),
+        )
+        for r in rows
+    ]

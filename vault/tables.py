@@ -65,7 +65,9 @@ vault_rotation = Table(
     Column("ended_us", BigInteger),
     Column("buckets", Integer, nullable=False),
     Column("erasures", Integer, nullable=False),
-    Column("ring_version", Integer, nullable=False),
+    Column("moved", BigInteger, nullable=False),
+    Column("oldest_root", Integer, nullable=False),
+    Column("newest_root", Integer, nullable=False),
 )
 Index(
     "uq_vault_rotation_open",

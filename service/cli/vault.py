@@ -26,6 +26,70 @@ def vault_status(as_json: Json = False) -> None:
             [[k["kind"], str(k["version"]), str(k["count"])] for k in answer["keys"]],
             "No key yet.",
         )
+        for root in answer["ring_roots"]:
+            say(f"ring root v{root['version']}: {root['bucket_keys']} bucket keys")
+        say(f"{answer['keys_under_old_versions']} member keys under a bucket key being replaced")
+        say(
+            f"{answer['destroyed_since_seal']} keys destroyed in "
+            f"{answer['buckets_touched_since_seal']} buckets since the last seal"
+        )
+        for kind in ("seal", "rewrap", "ring", "kms"):
+            say(f"last {kind}: {answer['last'].get(kind, 'never')}")
+        for kind in answer["under_way"]:
+            say(f"  a {kind} was begun and not ended: run it again, it goes on from there")
+
+    show(answer, as_json=as_json, text=text)
+
+
+@vault_app.command("rotate")
+def vault_rotate(
+    kms: Annotated[bool, typer.Option("--kms", help="A new root at the KMS.")] = False,
+    ring: Annotated[bool, typer.Option("--ring", help="A new ring root.")] = False,
+    members: Annotated[
+        bool, typer.Option("--members", help="New bucket keys, as `rewrap` does.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Replace keys while everything goes on; no cell is rewritten. Give one of the options."""
+    if [kms, ring, members].count(True) != 1:
+        raise typer.BadParameter("give one of --kms, --ring and --members")
+    if members:
+        vault_rewrap(as_json=as_json)
+        return
+    answer = ask("vault.rotate_kms" if kms else "vault.rotate_ring", {}, as_json=as_json)
+
+    def text() -> None:
+        if kms:
+            say(f"the key ring is under KMS root {answer['kms_version']}", DONE)
+            return
+        dropped = ", ".join(f"v{version}" for version in answer["dropped"])
+        say(f"ring root v{answer['ring_version']} in {answer['seconds']} s", DONE)
+        say(f"  ○ dropped {dropped or 'nothing'}")
+
+    show(answer, as_json=as_json, text=text)
+
+
+@vault_app.command("rewrap")
+def vault_rewrap(as_json: Json = False) -> None:
+    """Give every bucket a new key and move every member key to it; opens no cell."""
+    answer = ask("vault.rewrap", {}, as_json=as_json)
+    line = f"{answer['keys']} member keys in {answer['buckets']} buckets, {answer['seconds']} s"
+    show(answer, as_json=as_json, text=lambda: say(line, DONE))
+
+
+@vault_app.command("seal")
+def vault_seal(as_json: Json = False) -> None:
+    """Make what was erased unreadable in every copy: logs, replicas and dumps as well."""
+    answer = ask("vault.seal", {}, as_json=as_json)
+
+    def text() -> None:
+        if not answer["sealed"]:
+            say("nothing was destroyed since the last seal", DONE)
+            return
+        roots = ", ".join(f"v{version}" for version in answer["destroyed_roots"])
+        say(f"{answer['erasures']} destroyed keys sealed in {answer['seconds']} s", DONE)
+        say(f"  ○ buckets with a new key {answer['buckets']}")
+        say(f"  ○ ring roots destroyed   {roots}; now v{answer['ring_version']}")
 
     show(answer, as_json=as_json, text=text)
 

@@ -38,7 +38,9 @@ def upgrade() -> None:
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
         sa.Column("buckets", sa.Integer(), nullable=False),
         sa.Column("erasures", sa.Integer(), nullable=False),
-        sa.Column("ring_version", sa.Integer(), nullable=False),
+        sa.Column("moved", sa.BigInteger(), nullable=False),
+        sa.Column("oldest_root", sa.Integer(), nullable=False),
+        sa.Column("newest_root", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_vault_rotation")),
     )
     op.create_index(
