@@ -34,7 +34,7 @@ from kernel import (
     new_id,
 )
 from members import Members
-from policies import BasisKind, PolicyPack
+from policies import BasisKind, FieldKey, PolicyPack
 
 _INTRODUCED_AT_A_TIME = 500
 _EVENT_COUNT = "audience.count"
@@ -134,6 +134,15 @@ class Audiences:
         "suppressed":true,"minimum","audit_id"}`.
         """
         question = selection.question
+        hidden = self._hidden(caller, selection)
+        if hidden and len(selection.words) > 1:
+            # Who may put members into a tag or a branch could place one among nine others whose
+            # tier they know, and read off the count which tier this one has.
+            raise InvalidRequestError(
+                "what the purpose does not disclose narrows a count alone or not at all",
+                reason="where_not_disclosed",
+                errors=[FieldProblem(_place(name), "not_combinable") for name in hidden],
+            )
         async with self._database.unit_of_work() as work:
             exact = await audience_repository.count(
                 work, self._shape(selection), self._whom(caller, selection)
@@ -167,9 +176,19 @@ class Audiences:
     ) -> "Export":
         """Begin an export: on record, and with an id of the client's own for every member.
 
+        Each line says of its member whatever the export was narrowed by, so that only what the
+        purpose discloses to the caller may narrow it.
+
         The ids are drawn before the first page, so that the order of the lines is the order of
         random ids: two clients cannot find out by position who is the same person.
         """
+        hidden = self._hidden(caller, selection)
+        if hidden:
+            raise InvalidRequestError(
+                "an export is narrowed only by what its purpose discloses",
+                reason="where_not_disclosed",
+                errors=[FieldProblem(_place(name), "not_in_purpose") for name in hidden],
+            )
         whom, shape = self._whom(caller, selection), self._shape(selection)
         export = Export(self, caller, selection, under_epochs, after)
         async with self._database.unit_of_work() as work:
@@ -263,6 +282,11 @@ class Audiences:
 
     # --- helpers ----------------------------------------------------------------------
 
+    def _hidden(self, caller: Caller, selection: Selection) -> list[str]:
+        """Give what narrows a selection and is not shown to the caller for the purpose."""
+        shown = self._disclosure.shown(caller, selection.question)
+        return [name for name in selection.words if _field(name) not in shown]
+
     def _whom(self, caller: Caller, selection: Selection) -> Whom:
         if selection.brand is not None and selection.brand != caller.brand:
             raise InvalidRequestError(
@@ -293,6 +317,16 @@ class Audiences:
             if notice.outdated_us is None or notice.outdated_us > now_us
         )
         return Shape(tuple(by_consent), tuple(otherwise), words, frozenset(selection.words))
+
+
+def _field(name: str) -> FieldKey:
+    """Name the field behind a word group: tags narrow in three ways."""
+    return FieldKey("tags" if name.startswith("tags_") else name)
+
+
+def _place(name: str) -> str:
+    """Point at what narrows a selection: `/where/tier`, `/where/tags/none`."""
+    return f"/where/{name.replace('_', '/', 1)}" if name.startswith("tags_") else f"/where/{name}"
 
 
 def _slices(members: Sequence[MemberId]) -> Iterator[Sequence[MemberId]]:

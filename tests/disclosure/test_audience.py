@@ -307,9 +307,46 @@ async def account(world, member, **values):
     )
 
 
-async def test_an_audience_is_narrowed_by_what_the_programme_knows(world):
+HIDDEN = (
+    ("tier", {"tier": ["gold"]}, "/where/tier"),
+    ("branch", {"branch": ["siam"]}, "/where/branch"),
+    ("activity_class", {"activity_class": ["active"]}, "/where/activity_class"),
+    ("tags", {"tags": {"none": ["gift_buyer"]}}, "/where/tags/none"),
+)
+
+
+@pytest.mark.parametrize(("field", "where", "pointer"), HIDDEN)
+async def test_an_export_is_narrowed_only_by_what_its_purpose_discloses(
+    world, field, where, pointer
+):
     crm = await world.app("crm", *AUDIENCES)
-    gold, silver, tagged, none = await some_members(crm, 4)
+    (member,) = await some_members(crm, 1)
+    await account(world, member, tier="gold", activity_class="active", branch="siam")
+    refused = await crm.post("/v1/audiences:export", {**BODY, "where": where})
+    assert refused.status_code == 422, field
+    assert refused.json()["reason"] == "where_not_disclosed"
+    (error,) = refused.json()["errors"]
+    assert (error["pointer"], error["code"]) == (pointer, "not_in_purpose")
+    assert await world.events("audience.export") == []
+
+
+async def test_what_a_purpose_does_not_disclose_narrows_a_count_alone(world):
+    crm = await world.app("crm", *AUDIENCES)
+    for _, where, pointer in HIDDEN:
+        await count(crm, where=where)
+        other = {"branch": ["ari"]} if "branch" not in where else {"tier": ["gold"]}
+        refused = await crm.post("/v1/audiences:query", {**BODY, "where": {**where, **other}})
+        assert refused.status_code == 422, where
+        assert refused.json()["reason"] == "where_not_disclosed"
+        told = {(error["pointer"], error["code"]) for error in refused.json()["errors"]}
+        assert (pointer, "not_combinable") in told
+
+
+async def test_an_audience_is_narrowed_by_what_the_programme_knows(world):
+    crm = await world.app("crm", *AUDIENCES, "purpose:profiling")
+    gold, silver, tagged, none = [
+        await crm.register(phone=f"081-{at:07}", consents={"profiling": None}) for at in range(4)
+    ]
     await account(world, gold, tier="gold", activity_class="active", branch="siam")
     await account(world, silver, tier="silver", activity_class="dormant")
     await account(world, tagged, tags='["event_guest","gift_buyer"]')
@@ -328,7 +365,7 @@ async def test_an_audience_is_narrowed_by_what_the_programme_knows(world):
         ({"tags": {"none": ["gift_buyer"]}}, [gold, silver, none]),
         ({"tags": {"any": ["event_guest"], "none": ["gift_buyer"]}}, []),
     ):
-        lines = await export(crm, where=where)
+        lines = await export(crm, purpose="profiling", channel=None, where=where)
         assert {line["id"] for line in lines[:-1]} == {one.id for one in expected}, where
 
 
