@@ -124,6 +124,9 @@ def test_what_another_process_wrapped_anew_costs_one_call_more(keys):
     elsewhere.reopen()
     assert counting.asked == ["unwrap", "unwrap"]
     assert ring.reopen().versions == (1, 2)
+    ring.add_root()
+    assert elsewhere.reopen().versions == (1, 2, 3)
+    assert counting.asked == ["unwrap", "unwrap"]
 
 
 def test_the_buffer_that_the_kms_gave_is_overwritten(keys):

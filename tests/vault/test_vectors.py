@@ -19,6 +19,7 @@ from tests.support.world import open_world
 from vault import (
     FileKeyProvider,
     Identifier,
+    PassphraseKeyProvider,
     StoredTag,
     UnreadableError,
     WrappedKey,
@@ -85,6 +86,23 @@ def test_a_ring_written_by_another_library_opens(tmp_path, name):
     assert json.loads(ring.material())["roots"] == vector["roots"]
     for secret, value in vector["secrets"].items():
         assert ring.secret(secret).hex() == value
+
+
+def test_a_root_under_a_passphrase_written_by_another_library_opens(tmp_path):
+    vector = load("passphrase")
+    write_private(tmp_path / "kms-root.2", json.dumps(vector["file"]).encode())
+    provider = PassphraseKeyProvider(tmp_path / "kms-root", vector["passphrase"])
+    opened = provider.unwrap(bytes.fromhex(vector["wrapped"]), bytes.fromhex(vector["context"]))
+    assert opened.hex() == vector["secret"]
+
+
+def test_the_foreign_script_opens_a_root_that_we_sealed(foreign, tmp_path):
+    path = tmp_path / "kms-root"
+    PassphraseKeyProvider(path, "quite a long passphrase", log_n=4).make()
+    wrapped = PassphraseKeyProvider(path, "quite a long passphrase").wrap(b"k" * 32, b"here")
+    document = json.loads(path.read_text())
+    root = foreign.open_passphrase_root(document, "quite a long passphrase", 1)
+    assert foreign.unwrap(root, wrapped[4:], wrapped[:4] + b"here") == b"k" * 32
 
 
 def test_keys_written_by_another_library_open():
@@ -154,7 +172,7 @@ def test_the_vectors_are_what_the_foreign_script_writes(foreign, tmp_path, monke
     monkeypatch.setattr(foreign, "HERE", tmp_path)
     monkeypatch.setattr("sys.argv", ["make.py"])
     foreign.main()
-    for name in ("ring", "ring-erasable", "keys", "cells", "tags"):
+    for name in ("ring", "ring-erasable", "passphrase", "keys", "cells", "tags"):
         assert (tmp_path / f"{name}.json").read_bytes() == (FOLDER / f"{name}.json").read_bytes()
 
 

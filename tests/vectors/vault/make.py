@@ -12,9 +12,11 @@ import hmac
 import json
 import sqlite3
 import sys
+import unicodedata
 from pathlib import Path
 
 from Crypto.Cipher import AES
+from Crypto.Protocol.KDF import scrypt
 
 HERE = Path(__file__).parent
 LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -77,6 +79,15 @@ def open_ring(document, kms_root, erasable=b""):
         for name, text in document["secrets"].items()
     }
     return roots, secrets
+
+
+def open_passphrase_root(document, passphrase, version):
+    """Open the root in a file of the KMS `passphrase`."""
+    salt, costs = base64.b64decode(document["salt"]), (document["log_n"], 8, 1)
+    words = unicodedata.normalize("NFKC", passphrase).encode()
+    key = scrypt(words, salt, 32, 1 << costs[0], 8, 1)
+    context = b"passphrase1" + u32(version) + bytes(costs) + salt
+    return unwrap(key, base64.b64decode(document["root"]), context)
 
 
 def bucket_context(tenant, bucket, version):
@@ -243,6 +254,36 @@ def make_ring(erasable=b""):
     }
 
 
+def make_passphrase():
+    passphrase, log_n = "ห้าคำที่สุ่มมา ½ correct horse", 10
+    root, salt, secret = (seeded(f"passphrase {part}", 32) for part in ("root", "salt", "secret"))
+    salt = salt[:16]
+    key = scrypt(unicodedata.normalize("NFKC", passphrase).encode(), salt, 32, 1 << log_n, 8, 1)
+    context = b"passphrase1" + u32(2) + bytes((log_n, 8, 1)) + salt
+    outer_context = u32(2) + ring_context(RING, TENANT, "outer")
+    return {
+        "passphrase": passphrase,
+        "version": 2,
+        "file": {
+            "format": "yinyom-passphrase/1",
+            "kdf": "scrypt",
+            "log_n": log_n,
+            "r": 8,
+            "p": 1,
+            "salt": base64.b64encode(salt).decode(),
+            "root": base64.b64encode(
+                wrap(key, root, context, seeded("nonce passphrase root", 12))
+            ).decode(),
+        },
+        "root": root.hex(),
+        "wrapped": (
+            u32(2) + wrap(root, secret, outer_context, seeded("nonce passphrase", 12))
+        ).hex(),
+        "context": ring_context(RING, TENANT, "outer").hex(),
+        "secret": secret.hex(),
+    }
+
+
 def make_keys(roots):
     made = []
     for at, owner in enumerate(OWNERS):
@@ -374,6 +415,7 @@ def main():
     ring = make_ring()
     write("ring", ring)
     write("ring-erasable", make_ring(seeded("erasable", 32)))
+    write("passphrase", make_passphrase())
     write("keys", {"tenant": TENANT, "ring": RING, "keys": make_keys(ring["roots"])})
     write("cells", make_cells())
     write("tags", make_tags(ring["secrets"]))
