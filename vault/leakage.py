@@ -198,15 +198,15 @@ class Space:
     """The smallest set in which the values of a kind may be looked for; `size` None: no end."""
 
     name: str
-    size: int | None
+    size: float | None
 
 
 SPACES: Mapping[str, Space] = {
-    "phone": Space("Thai mobile numbers (06, 08, 09 and eight digits)", 3 * 10**8),
-    "national_id": Space("Taiwanese numbers (a letter, 1 or 2, seven digits)", 26 * 2 * 10**7),
+    "phone": Space("Thai mobile numbers (06, 08, 09 and eight digits)", 3e8),
+    "national_id": Space("Taiwanese numbers (a letter, 1 or 2, seven digits)", 26 * 2e7),
     "email": Space("addresses, from lists only", None),
-    "line_uid": Space("128 random bits", 2**128),
-    "card_no": Space("card numbers of eight digits", 10**8),
+    "line_uid": Space("128 random bits", 2.0**128),
+    "card_no": Space("card numbers of eight digits", 1e8),
 }
 
 

@@ -34,8 +34,10 @@ def test_a_re_index_and_what_the_indexes_leak(registry, tmp_path):
     assert answer_of(registry("vault", "reindex", "--json"))["version"] == 3
 
     assert answer_of(registry("vault", "lint", "--json"))["ok"] is True
-    (tmp_path / "fields.toml").write_text('[fields.birth_date]\ncoarse_index = "month"\n')
-    leaky = answer_of(registry("vault", "lint", f"--pack={tmp_path}", "--json"), FAILED_CHECK)
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    (pack / "fields.toml").write_text('[fields.birth_date]\ncoarse_index = "month"\n')
+    leaky = answer_of(registry("vault", "lint", f"--pack={pack}", "--json"), FAILED_CHECK)
     assert [finding["field"] for finding in leaky["findings"]] == ["birth_date"]
 
     told = registry("vault", "lint")

@@ -1,10 +1,10 @@
 """What `vault lint` says of a leak is what an attack finds, and a leak nobody accepted fails it."""
 
-import json
 import math
 import random
 from collections import Counter
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,8 +58,8 @@ ATTACKS = {
     "months in 64 partitions": (seasonal(0.08), 200_000, 64, 3),
     "surnames": (zipf(50_000, 0.9), 100_000, 1, 3),
     "surnames in 16 partitions": (zipf(50_000, 0.9), 100_000, 16, 3),
-    "genders": ([0.5, 0.49, 0.01], 10_000, 1, 150),
-    "genders that are hard to tell": ([0.5, 0.499, 0.001], 5_000, 1, 300),
+    "genders": ([0.52, 0.46, 0.02], 1_000, 1, 1_000),
+    "genders that are hard to tell": ([0.5, 0.49, 0.01], 1_000, 1, 1_500),
     "postcodes": (zipf(1_000, 0.9), 20_000, 1, 5),
     "endings": (flat(10_000), 50_000, 1, 2),
     "one value": ([1.0], 100, 1, 1),
@@ -174,9 +174,9 @@ async def test_the_catalogue_as_it_comes_declares_nothing_that_leaks(settings):
         assert phone["recovery"] == 1.0
         assert email["recovery"] == pytest.approx(1 / 3, abs=1e-6)
         assert by_kind["card_no"]["owners"] == 0
-        assert json.dumps(answer)
-        for secret in ("+66812345678", "m1@example.com"):
-            assert secret not in json.dumps(answer)
+        told = orjson.dumps(answer)
+        for secret in (b"+66812345678", b"m1@example.com"):
+            assert secret not in told
 
 
 @pytest.mark.parametrize(
