@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import consented_read
+from benchmarks import consented_read, vault
 
-BENCHMARKS = {"consented_read": consented_read.main}
+BENCHMARKS = {"consented_read": consented_read.main, "vault": vault.main}
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,119 @@
+"""A vault with its keys in RAM, and members to seal and open, for `benchmarks/vault*.py`.
+
+The values are a plausible record of twelve fields, 216 bytes in Thai and ASCII, sealed with the
+padding that the packaged field catalogue declares.
+"""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from kernel import Database, id_bytes, metadata, new_id
+from policies import load_pack
+from vault import (
+    ORDINARY,
+    AccessTicket,
+    PassingKeyProvider,
+    Vault,
+    WrappedKey,
+    create_key_ring,
+    service,
+    wrapping,
+)
+
+TABLE = "member"
+TENANT = "main"
+FIELDS = {
+    "given_name": "สมหญิง",
+    "family_name": "ใจดีงาม",
+    "card_no": "M-00123456",
+    "phone": "+66812345678",
+    "email": "somying.j@example.com",
+    "line_uid": "U4af4980629f6e2e1c0b8b8a5f9d2c3e1",
+    "address": "99/1 ถนนสุขุมวิท 10110",
+    "postcode": "10110",
+    "national_id": "1101700230708",
+    "birth_date": "1990-02-28",
+    "gender": "female",
+    "language": "th",
+}
+EXPORTED = ("given_name", "phone", "email")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member as rows of the database hold it, with what opens it."""
+
+    id: str
+    key: WrappedKey
+    raw_key: bytes
+    cells: Mapping[str, bytes]
+    ticket: AccessTicket
+
+
+class World:
+    """A vault whose one bucket key is in RAM."""
+
+    def __init__(self, vault: Vault, database: Database, kek: AESGCM, version: int) -> None:
+        self.vault = vault
+        self.database = database
+        self.kek = kek
+        self._version = version
+
+    def member(self, values: Mapping[str, str] = FIELDS) -> Member:
+        """Make a member whose key and cells are nowhere but here."""
+        owner, raw = new_id("mem"), os.urandom(32)
+        context = self.key_context(owner)
+        wrapped = wrapping.wrap(self.kek, raw, context)
+        key = WrappedKey(owner, ORDINARY, 1, 0, self._version, wrapped)
+        cells = self.vault.seal(self.vault.unwrap(key), TABLE, owner, values)
+        return Member(owner, key, raw, cells, AccessTicket("evt_x", owner, frozenset(cells)))
+
+    def key_context(self, owner: str) -> bytes:
+        """Give the associated data of the key that `member` makes."""
+        return service._key_context(TENANT, owner, ORDINARY, 1, 0, self._version)  # noqa: SLF001
+
+
+def cell_context(field: str, owner: str, cell: bytes) -> bytes:
+    """Give the associated data of a cell as docs/formats/cell.md has it."""
+    parts = b"".join(
+        len(text.encode()).to_bytes(2) + text.encode() for text in (TENANT, TABLE, field)
+    )
+    return b"cell1" + cell[:2] + parts + id_bytes(owner)
+
+
+@asynccontextmanager
+async def opened_world(folder: Path) -> AsyncIterator[World]:
+    """Open a fresh vault over an SQLite database of its own."""
+    from kernel.sqlite import SqliteDatabase
+
+    ring = create_key_ring(
+        folder / f"ring-{hashlib.sha256(os.urandom(8)).hexdigest()[:8]}",
+        PassingKeyProvider(),
+        TENANT,
+    )
+    vault = Vault(ring, pads=load_pack().pads)
+    file = folder / f"{ring.id}.db"
+    create_tables(f"sqlite:///{file}")
+    database = SqliteDatabase(file)
+    try:
+        async with database.unit_of_work() as work:
+            version, kek = await vault._newest_kek(work, 0)  # noqa: SLF001
+        yield World(vault, database, kek, version)
+    finally:
+        await database.close()
+
+
+def create_tables(url: str) -> None:
+    """Make the tables of the vault in an empty database."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+    engine.dispose()
