@@ -21,8 +21,8 @@ from vault import (
     PassingKeyProvider,
     Vault,
     WrappedKey,
+    contexts,
     create_key_ring,
-    service,
     wrapping,
 )
 
@@ -76,7 +76,7 @@ class World:
 
     def key_context(self, owner: str) -> bytes:
         """Give the associated data of the key that `member` makes."""
-        return service._key_context(TENANT, owner, ORDINARY, 1, 0, self._version)  # noqa: SLF001
+        return contexts.key_context(TENANT, owner, ORDINARY, 1, 0, self._version)
 
 
 def cell_context(field: str, owner: str, cell: bytes) -> bytes:
@@ -103,7 +103,7 @@ async def opened_world(folder: Path) -> AsyncIterator[World]:
     database = SqliteDatabase(file)
     try:
         async with database.unit_of_work() as work:
-            version, kek = await vault._newest_kek(work, 0)  # noqa: SLF001
+            version, kek = await vault.buckets.newest(work, 0)
         yield World(vault, database, kek, version)
     finally:
         await database.close()

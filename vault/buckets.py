@@ -11,7 +11,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -37,6 +37,8 @@ class _BucketKey:
     wrapped: bytes
     cipher: AESGCM
     committed: bool
+    contexts: dict[tuple[str, int], tuple[bytes, bytes]] = field(default_factory=dict)
+    """What stands before and behind the owner in a key's context, by kind and key version."""
 
     def settle(self) -> None:
         self.committed = True

@@ -10,7 +10,7 @@ a comparison of bytes as the check of the header) is measured by `make bench BEN
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,7 +30,7 @@ _MOST_FIELDS = 4_096
 _MAX_KEY_VERSION = 255
 _NONCE = slice(HEADER_BYTES, HEADER_BYTES + NONCE_BYTES)
 _BODY = slice(HEADER_BYTES + NONCE_BYTES, None)
-_REFUSALS = (InvalidTag, ValueError, TypeError, IndexError)
+_REFUSALS = (InvalidTag, ValueError, TypeError)
 
 
 def length_prefixed(text: str) -> bytes:
@@ -39,33 +39,37 @@ def length_prefixed(text: str) -> bytes:
     return len(data).to_bytes(2) + data
 
 
-class Places(dict[str, bytes]):
-    """The associated data, up to and without the row id, of one table's cells by field.
+class Places:
+    """Where the cells of one table lie: their header, and the associated data by field.
 
-    One for each tenant, table, key version and way of filling a cell; kept, because building it
-    costs more than opening a cell. Every cell of it begins with `header`, and compares as bytes
-    below `beyond`: two comparisons check suite and key version without cutting anything.
+    One for each tenant, table and key version; kept, because building the associated data costs
+    more than opening a cell. It lacks the row id, which comes last. Every cell begins with
+    `header` and compares as bytes below `beyond`: two comparisons check suite and key version
+    without cutting anything. Cells of padded values have places of their own.
     """
 
-    __slots__ = ("_before", "_behind", "beyond", "header", "padded")
+    __slots__ = ("_before", "beyond", "header", "of", "padded")
 
     def __init__(
         self, key_version: int, tenant: str, table: str, suite: int = SUITE_AES_256_GCM
     ) -> None:
-        super().__init__()
         if not 0 < key_version <= _MAX_KEY_VERSION:
             raise ValueError("key version out of range")
+        self.of: dict[str, bytes] = {}
         self.header = bytes((suite, key_version))
         self.beyond = (int.from_bytes(self.header) + 1).to_bytes(HEADER_BYTES)
         self._before = LABEL + self.header + length_prefixed(tenant) + length_prefixed(table)
         self.padded = self if suite & PADDED else Places(key_version, tenant, table, suite | PADDED)
 
-    def __missing__(self, field: str) -> bytes:
-        """Build the place of a field met for the first time."""
-        if len(self) >= _MOST_FIELDS:
-            self.clear()
-        self[field] = found = self._before + length_prefixed(field)
-        return found
+    def meet(self, fields: Iterable[str]) -> None:
+        """Build the associated data of fields that were not met before."""
+        if len(self.of) >= _MOST_FIELDS:
+            self.of.clear()
+            self.padded.of.clear()
+        for field in fields:
+            behind = length_prefixed(field)
+            self.of[field] = self._before + behind
+            self.padded.of[field] = self.padded._before + behind  # noqa: SLF001 (its own kind)
 
 
 def seal_cells(
@@ -90,35 +94,37 @@ def _seal(
     pads: Mapping[str, int],
     nonces: bytes,
 ) -> dict[str, bytes]:
-    encrypt, header = cipher.encrypt, places.header
+    encrypt, header, of = cipher.encrypt, places.header, places.of
+    if not of.keys() >= values.keys():
+        places.meet(values)
     sealed: dict[str, bytes] = {}
     at = 0
     for field, value in values.items():
         nonce = nonces[at : at + NONCE_BYTES]
         at += NONCE_BYTES
         if field in pads:
-            content = _pad(value.encode(), pads[field])
-            context = places.padded[field] + row
+            content, context = _padded(value.encode(), pads[field]), places.padded.of[field] + row
             sealed[field] = places.padded.header + nonce + encrypt(nonce, content, context)
         else:
-            context = places[field] + row
-            sealed[field] = header + nonce + encrypt(nonce, value.encode(), context)
+            sealed[field] = header + nonce + encrypt(nonce, value.encode(), of[field] + row)
     return sealed
 
 
 def open_cells(
     cipher: AESGCM, places: Places, row: bytes, cells: Mapping[str, bytes]
-) -> dict[str, bytes]:
+) -> dict[str, str]:
     """Open cells of one row in their places, or raise `UnreadableError` for all of them."""
-    decrypt, header, beyond = cipher.decrypt, places.header, places.beyond
-    nonce, body = _NONCE, _BODY
-    opened: dict[str, bytes] = {}
+    decrypt, nonce, body = cipher.decrypt, _NONCE, _BODY
+    header, beyond, of = places.header, places.beyond, places.of
+    if not of.keys() >= cells.keys():
+        places.meet(cells)
+    opened: dict[str, str] = {}
     try:
         for field, cell in cells.items():
             if header <= cell < beyond:
-                opened[field] = decrypt(cell[nonce], cell[body], places[field] + row)
+                opened[field] = decrypt(cell[nonce], cell[body], of[field] + row).decode()
             else:
-                opened[field] = _open_padded(cipher, places.padded, field, row, cell)
+                opened[field] = _open_padded(cipher, places.padded, field, row, cell).decode()
     except _REFUSALS as error:
         raise UnreadableError from error
     return opened
@@ -128,8 +134,11 @@ def open_one(cipher: AESGCM, places: Places, field: str, row: bytes, cell: bytes
     """Open one cell in its place, or raise `UnreadableError`."""
     try:
         if places.header <= cell < places.beyond:
-            return cipher.decrypt(cell[_NONCE], cell[_BODY], places[field] + row)
+            return cipher.decrypt(cell[_NONCE], cell[_BODY], places.of[field] + row)
         return _open_padded(cipher, places.padded, field, row, cell)
+    except KeyError:
+        places.meet((field,))
+        return open_one(cipher, places, field, row, cell)
     except _REFUSALS as error:
         raise UnreadableError from error
 
@@ -137,13 +146,12 @@ def open_one(cipher: AESGCM, places: Places, field: str, row: bytes, cell: bytes
 def _open_padded(cipher: AESGCM, places: Places, field: str, row: bytes, cell: bytes) -> bytes:
     if not places.header <= cell < places.beyond:
         raise UnreadableError
-    content = cipher.decrypt(cell[_NONCE], cell[_BODY], places[field] + row)
-    filled = content.rstrip(b"\0")
-    if not filled.endswith(_MARK):
+    content = cipher.decrypt(cell[_NONCE], cell[_BODY], places.of[field] + row).rstrip(b"\0")
+    if not content.endswith(_MARK):
         raise UnreadableError
-    return filled[:-1]
+    return content[:-1]
 
 
-def _pad(value: bytes, block: int) -> bytes:
+def _padded(value: bytes, block: int) -> bytes:
     """Fill up to whole blocks by ISO/IEC 7816-4: one byte 80, then zeros."""
     return value + _MARK + bytes(-(len(value) + 1) % block)

@@ -21,9 +21,16 @@ def key_context(
     tenant: str, owner_id: str, kind: str, version: int, bucket: int, bucket_version: int
 ) -> bytes:
     """Bind a wrapped key to its owner, kind, version and bucket (three 32-bit numbers)."""
+    before, behind = around_owner(tenant, kind, version, bucket, bucket_version)
+    return before + id_bytes(owner_id) + behind
+
+
+def around_owner(
+    tenant: str, kind: str, version: int, bucket: int, bucket_version: int
+) -> tuple[bytes, bytes]:
+    """Give what stands before and behind the owner in the context of a wrapped key."""
     before, behind = key_labels(tenant, kind)
-    numbers = NUMBERS.pack(version, bucket, bucket_version)
-    return before + id_bytes(owner_id) + behind + numbers
+    return before, behind + NUMBERS.pack(version, bucket, bucket_version)
 
 
 def secret_context(tenant: str, label: str, row_id: str) -> bytes:

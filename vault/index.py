@@ -19,6 +19,7 @@ from vault.cell import length_prefixed
 
 TAG_BYTES = 16
 TAG_BITS = 8 * TAG_BYTES
+_TAG = slice(None, TAG_BYTES)
 FIRST_VERSION = 1
 FIRST_SECRET = "index"  # noqa: S105 (the name of a secret)
 INDEXED_KINDS = frozenset({"phone", "email", "line_uid", "national_id", "card_no"})
@@ -132,13 +133,13 @@ class BlindIndex:
     """Makes the tags of one index version; one keyed HMAC a kind, copied for each value."""
 
     def __init__(self, secret: bytes, version: int = FIRST_VERSION) -> None:
-        self._keyed = {kind: _keyed(secret, kind, version) for kind in INDEXED_KINDS}
+        self._fresh = {kind: _keyed(secret, kind, version).copy for kind in INDEXED_KINDS}
 
     def tag(self, kind: str, normal_form: str) -> bytes:
         """Give the 16-byte tag of a normal form; `KeyError` for a kind that is not indexed."""
-        mac = self._keyed[kind].copy()
+        mac = self._fresh[kind]()
         mac.update(normal_form.encode())
-        return mac.finalize()[:TAG_BYTES]
+        return mac.finalize()[_TAG]
 
 
 def _keyed(secret: bytes, kind: str, version: int) -> HMAC:

@@ -17,7 +17,7 @@ from kernel import NotAllowedError, ReadSession, UnitOfWork, id_bytes
 from vault import repository
 from vault.buckets import BucketKeys
 from vault.cell import NONCE_BYTES, Places, length_prefixed, open_cells, seal_cells
-from vault.contexts import key_context, secret_context
+from vault.contexts import around_owner, key_context, secret_context
 from vault.errors import UnreadableError
 from vault.keyring import KeyRing
 from vault.owner_key import PSEUDONYM, OwnerKey
@@ -31,6 +31,7 @@ from vault.wrapping import KEY_BYTES, unwrap_into, wipe, wrap
 
 ORDINARY = "ordinary"
 ARCHIVE = "archive"
+_NOTHING = bytes(KEY_BYTES)
 
 
 SealedRow = tuple[AccessTicket, WrappedKey, str, Mapping[str, bytes]]
@@ -151,17 +152,19 @@ class Vault:
         """Unwrap a key whose bucket key is in RAM (see `ensure_bucket`)."""
         buffer = self._unwrapped(key)
         opened = OwnerKey(key.owner_id, key.kind, key.version, buffer)
-        wipe(buffer)
+        buffer[:] = _NOTHING
         return opened
 
     def _unwrapped(self, key: WrappedKey) -> bytearray:
-        held = self.buckets.cached(key.bucket, key.bucket_version)
+        owner, kind, version, bucket, bucket_version, wrapped = key
+        held = self.buckets.cached(bucket, bucket_version)
         if held is None:
             raise UnreadableError
-        context = key_context(
-            self._tenant, key.owner_id, key.kind, key.version, key.bucket, key.bucket_version
-        )
-        return unwrap_into(held.cipher, key.wrapped, context)
+        around = held.contexts.get((kind, version))
+        if around is None:
+            around = around_owner(self._tenant, kind, version, bucket, bucket_version)
+            held.contexts[kind, version] = around
+        return unwrap_into(held.cipher, wrapped, around[0] + id_bytes(owner) + around[1])
 
     async def sealed_ring(
         self, session: ReadSession, seal: Callable[[bytes], bytes]
@@ -214,9 +217,12 @@ class Vault:
         self, key: OwnerKey, table: str, row_id: str, values: Mapping[str, str]
     ) -> dict[str, bytes]:
         """Seal values of one row by field name; those that the catalogue pads are padded."""
-        places, row = self._at(table, key.version), id_bytes(row_id)
-        pads = {f: self._pads[_field_of(f)] for f in values if _field_of(f) in self._pads}
-        return seal_cells(key.cipher, places, row, values, pads)
+        pads = {name: block for name in values if (block := self._pad(name))}
+        return seal_cells(key.cipher, self._at(table, key.version), id_bytes(row_id), values, pads)
+
+    def _pad(self, slot: str) -> int:
+        """Give the block of a field; a second contact point (`phone.2`) is padded as the first."""
+        return self._pads.get(slot) or ("." in slot and self._pads.get(slot.partition(".")[0])) or 0
 
     def open(
         self,
@@ -228,8 +234,7 @@ class Vault:
     ) -> dict[str, str]:
         """Open cells of one row; the ticket must speak of this owner and cover each field."""
         _require(ticket, key.owner_id, cells)
-        places = self._at(table, key.version)
-        return _texts(open_cells(key.cipher, places, id_bytes(row_id), cells))
+        return open_cells(key.cipher, self._at(table, key.version), id_bytes(row_id), cells)
 
     def open_many(self, table: str, rows: Iterable[SealedRow]) -> list[dict[str, str]]:
         """Open cells of many rows, each under its own ticket and key, in their order.
@@ -242,9 +247,9 @@ class Vault:
             _require(ticket, key.owner_id, cells)
             buffer = self._unwrapped(key)
             cipher = AESGCM(buffer)
-            wipe(buffer)
+            buffer[:] = _NOTHING
             places = self._at(table, key.version)
-            opened.append(_texts(open_cells(cipher, places, id_bytes(row_id), cells)))
+            opened.append(open_cells(cipher, places, id_bytes(row_id), cells))
         return opened
 
     def _at(self, table: str, key_version: int) -> Places:
@@ -340,15 +345,3 @@ def _require(ticket: AccessTicket, owner_id: str, cells: Mapping[str, bytes]) ->
         or not ticket.fields.issuperset(cells)
     ):
         raise NotAllowedError("the access ticket does not cover these cells")
-
-
-def _texts(opened: Mapping[str, bytes]) -> dict[str, str]:
-    try:
-        return {field: value.decode() for field, value in opened.items()}
-    except UnicodeDecodeError as error:
-        raise UnreadableError from error
-
-
-def _field_of(slot: str) -> str:
-    """Give the catalogue field of a slot: a second phone lies in `phone.2`."""
-    return slot.partition(".")[0]

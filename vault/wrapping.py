@@ -14,8 +14,8 @@ from vault.cell import NONCE_BYTES
 from vault.errors import UnreadableError
 
 KEY_BYTES = 32
-_TAG_BYTES = 16
-WRAPPED_BYTES = NONCE_BYTES + KEY_BYTES + _TAG_BYTES
+_NONCE = slice(None, NONCE_BYTES)
+_BODY = slice(NONCE_BYTES, None)
 
 
 def wrap(cipher: AESGCM, secret: bytes | bytearray, context: bytes) -> bytes:
@@ -34,11 +34,10 @@ def unwrap(cipher: AESGCM, wrapped: bytes, context: bytes) -> bytes:
 
 def unwrap_into(cipher: AESGCM, wrapped: bytes, context: bytes) -> bytearray:
     """Unwrap a 32-byte key into a buffer that the caller overwrites with `wipe`."""
-    if len(wrapped) != WRAPPED_BYTES:
-        raise UnreadableError
     key = bytearray(KEY_BYTES)
     try:
-        cipher.decrypt_into(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], context, key)
+        # Refuses, by its length, whatever does not hold exactly one key.
+        cipher.decrypt_into(wrapped[_NONCE], wrapped[_BODY], context, key)
     except (InvalidTag, ValueError) as error:
         wipe(key)
         raise UnreadableError from error
