@@ -14,7 +14,7 @@ from members import repository
 from members.retention import key_kind
 from members.sources import MEMBER_TABLE
 from policies import AgeTier, JurisdictionCode, PolicyPack, age_tier
-from vault import PSEUDONYM, OwnerKey, Vault
+from vault import PSEUDONYM, OwnerKey, Sealed, Vault
 
 _PAGE = 200
 _FIELD = "birth_date"
@@ -74,16 +74,16 @@ class AgeTiers:
                 legal_basis="legal_obligation",
             )
             await self._audit.record_many(work, [event])
-        opened = self._vault.open(
+        birth_date = self._vault.open_value(
             self._audit.ticket(event, member_id),
             keys[kind],
             MEMBER_TABLE,
             member_id,
-            {_FIELD: row.cells[_FIELD]},
+            Sealed(_FIELD, row.cells[_FIELD], date.fromisoformat),
         )
         rules = self._pack.jurisdictions[JurisdictionCode(row.jurisdiction)]
         today = to_date(self._clock.now_us())
-        tier = age_tier(rules, date.fromisoformat(opened[_FIELD]), today)
+        tier = age_tier(rules, birth_date, today)
         return tier.value != gate.age_tier and await self._move(
             caller, gate, tier, keys.get(PSEUDONYM)
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -46,7 +47,7 @@ from members.registration import Prepared
 from members.repository import ImportedRow
 from members.service import Members
 from policies import FieldKey, JurisdictionCode, PolicyPack, Storage
-from vault import ORDINARY, OwnerKey, UnreadableError, Vault, write_private
+from vault import ORDINARY, OwnerKey, Sealed, UnreadableError, Vault, write_private
 
 CHUNK_ROWS = 100
 ROW_TABLE = "import_row"
@@ -222,10 +223,10 @@ class Imports:
                 after = row_no
                 if outcome != _QUARANTINED or cell is None:
                     continue
-                opened = self._vault.open(
-                    ticket, keys[ORDINARY], ROW_TABLE, import_id, {_ROW_FIELD: cell}
+                sealed: Sealed[dict[str, Any]] = Sealed(_ROW_FIELD, cell, orjson.loads)
+                document = self._vault.open_value(
+                    ticket, keys[ORDINARY], ROW_TABLE, import_id, sealed
                 )
-                document = orjson.loads(opened[_ROW_FIELD])
                 if document["row"] != row_no:
                     raise UnreadableError
                 header = header or document["header"]

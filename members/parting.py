@@ -30,7 +30,7 @@ from members.opening import open_fields
 from members.repository import MemberRow, Merge, MergeState
 from members.row_digest import row_digest
 from policies import AgeTier, PolicyPack
-from vault import ORDINARY, PSEUDONYM, Identifier, OwnerKey, Vault
+from vault import ORDINARY, PSEUDONYM, Identifier, OwnerKey, Sealed, Vault
 
 _BIRTH_DATE = "birth_date"
 _PAGE = 100
@@ -200,14 +200,14 @@ class Partings:
         for owner, which, cell in sides:
             if cell is None:
                 raise MergeError("this merge cannot be undone", reason="settled")
-            opened = self._vault.open(
+            state: dict[str, Any] = self._vault.open_value(
                 self._audit.ticket(events[owner], owner),
                 keys[owner][ORDINARY],
                 MERGE_TABLE,
                 merge_id,
-                {which: cell},
+                Sealed(which, cell, orjson.loads),
             )
-            states.append(orjson.loads(opened[which]))
+            states.append(state)
         return merge, states[0], states[1]
 
     async def _findable_by(self, caller: Caller, merge: Merge, state: Mapping[str, Any]) -> _Held:

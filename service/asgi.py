@@ -1,8 +1,13 @@
 """The ASGI entry of `yinyom serve`: opens the installation in its lifespan, in every worker."""
 
+import asyncio
+import contextlib
 import os
+import signal
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from kernel import UnavailableError
 from kernel.logging import configure_logging
@@ -10,6 +15,7 @@ from service.app import create_app
 from service.middleware import Edge, Receive, Scope, Send
 from service.runtime import Runtime
 from service.settings import Settings, read_settings
+from service.shield import shield_process
 from service.watch import Watch
 
 DATA_DIR = "YINYOM_SERVE_DATA_DIR"
@@ -49,10 +55,20 @@ class Service:
             await runtime.close()
             raise
         self.runtime = runtime
+        self._forget_keys_on_signal(runtime)
+        for lacking in shield_process():
+            structlog.get_logger().warning("memory_not_shielded", reason=lacking)
         self._watch = Watch(runtime)
         self._watch.start()
         self._app = create_app(runtime)
         return runtime
+
+    @staticmethod
+    def _forget_keys_on_signal(runtime: Runtime) -> None:
+        """Let SIGUSR1 empty the cache of bucket keys; a guest in a thread has no signals."""
+        with contextlib.suppress(RuntimeError, ValueError):
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGUSR1, runtime.vault.forget_bucket_keys)
 
     async def close(self) -> None:
         """Close the installation."""

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from kernel import ConfigurationError
 from service.files import KEY_RING_FILE, KMS_ROOT_FILE
 from service.settings import KmsSettings, Settings
+from service.shield import shield_process
 from vault import (
     AwsKmsKeyProvider,
     FileKeyProvider,
@@ -71,7 +72,8 @@ def new_key_provider(kms: KmsSettings, keys_dir: Path) -> KeyProvider:
 
 
 def open_ring(settings: Settings) -> KeyRing:
-    """Open the key ring with one call to the KMS."""
+    """Open the key ring with one call to the KMS, in a process whose memory is shielded."""
+    shield_process()
     provider = key_provider(settings.kms, settings.keys_dir)
     path = settings.keys_dir / KEY_RING_FILE
     return open_key_ring(path, provider, erasable_dir=settings.kms.erasable_dir)

@@ -46,6 +46,8 @@ def serve_forever(
             remedy="Leave server.metrics_port out, or run one worker a port.",
         )
     asyncio.run(_refuse_here(settings))
+    # Meant for the workers, who forget their bucket keys; the parent has none and goes on.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     listen(host, port).close()
     os.environ[DATA_DIR] = str(settings.data_dir)
     if config is not None:

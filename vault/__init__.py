@@ -54,6 +54,7 @@ from vault.ring_backup import RingBackup, RingKey, read_ring
 from vault.rotation import Move, Rotations, SecretKeeper
 from vault.rotation_log import Rotation
 from vault.rotation_status import RotationStatus, rotation_status
+from vault.sealed import Sealed
 from vault.sealing import ReopenedRing, Sealing
 from vault.service import ARCHIVE, ORDINARY, SealedRow, Vault
 from vault.ticket import AccessTicket
@@ -90,6 +91,7 @@ __all__ = [
     "Rotation",
     "RotationStatus",
     "Rotations",
+    "Sealed",
     "SealedRow",
     "Sealing",
     "SecretKeeper",

@@ -25,6 +25,7 @@ from vault.providers import ProviderHealth
 from vault.recovery_repository import keys_between
 from vault.repository import WrappedKey
 from vault.ring_backup import KEYS_A_PAGE, RingKey, first_page, key_page
+from vault.sealed import Sealed, Value
 from vault.tags import Tags
 from vault.ticket import AccessTicket
 from vault.wrapping import KEY_BYTES, unwrap_into, wipe, wrap
@@ -235,6 +236,18 @@ class Vault:
         """Open cells of one row; the ticket must speak of this owner and cover each field."""
         _require(ticket, key.owner_id, cells)
         return open_cells(key.cipher, self._at(table, key.version), id_bytes(row_id), cells)
+
+    def open_value(
+        self,
+        ticket: AccessTicket,
+        key: OwnerKey,
+        table: str,
+        row_id: str,
+        sealed: Sealed[Value],
+    ) -> Value:
+        """Open one typed value; the ticket must speak of this owner and cover its field."""
+        opened = self.open(ticket, key, table, row_id, {sealed.field: sealed.cell})
+        return sealed.read(opened[sealed.field])
 
     def open_many(self, table: str, rows: Iterable[SealedRow]) -> list[dict[str, str]]:
         """Open cells of many rows, each under its own ticket and key, in their order.

@@ -31,7 +31,7 @@ def open_it(cell, *, cipher=KEY, version=1, **place_of):
         with pytest.raises(UnreadableError):
             open_cells(cipher, places, at["row_id"], {field: cell})
         raise
-    assert open_cells(cipher, places, at["row_id"], {field: cell}) == {field: alone}
+    assert open_cells(cipher, places, at["row_id"], {field: cell}) == {field: alone.decode()}
     return alone.decode()
 
 
@@ -135,6 +135,23 @@ def test_a_plaintext_is_never_taken_for_a_cell():
         refused(plain)
 
 
+def test_what_is_sealed_but_is_no_text_is_refused():
+    places, nonce = Places(1, "main", "member"), bytes(12)
+    places.meet(["phone"])
+    for at, content in ((places, b"\xff\xfe"), (places.padded, b"\xff\x80\0\0")):
+        cell = at.header + nonce + KEY.encrypt(nonce, content, at.of["phone"] + ROW)
+        with pytest.raises(UnreadableError):
+            open_cells(KEY, places, ROW, {"phone": cell})
+
+
+def test_what_is_no_bytes_at_all_is_refused_like_everything_else():
+    for wrong in (None, 5, "\x01\x01" + "x" * 60, [1, 1], {}, 1.5):
+        with pytest.raises(UnreadableError):
+            open_cells(KEY, Places(1, "main", "member"), ROW, {"phone": wrong})
+        with pytest.raises(UnreadableError):
+            open_one(KEY, Places(1, "main", "member"), "phone", ROW, wrong)
+
+
 @pytest.mark.parametrize("version", [0, 256, -1])
 def test_no_cell_is_sealed_under_a_version_that_does_not_fit(version):
     with pytest.raises(ValueError, match="key version"):
@@ -166,8 +183,7 @@ def test_whatever_is_sealed_together_opens_apart(values, version, tenant):
     places = Places(version, tenant, "member")
     cells = seal_cells(KEY, places, ROW, values, {"b": 16, "d": 32})
     assert cells.keys() == values.keys()
-    opened = open_cells(KEY, places, ROW, cells)
-    assert {field: value.decode() for field, value in opened.items()} == values
+    assert open_cells(KEY, places, ROW, cells) == values
 
 
 def test_an_id_is_sixteen_bytes_of_a_place():
@@ -208,7 +224,8 @@ def test_a_cell_cannot_be_made_to_pass_as_padded_or_as_not():
 
 def test_a_cell_that_says_padded_and_holds_no_padding_is_refused():
     places = Places(1, "main", "member").padded
+    places.meet(["phone"])
     for content in (b"", b"female", bytes(16), b"\x80x"):
         nonce = bytes(12)
-        cell = b"\x81\x01" + nonce + KEY.encrypt(nonce, content, places["phone"] + ROW)
+        cell = b"\x81\x01" + nonce + KEY.encrypt(nonce, content, places.of["phone"] + ROW)
         refused(cell)

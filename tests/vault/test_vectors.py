@@ -211,7 +211,7 @@ def test_wycheproof_cases_of_our_suite_are_opened_or_refused_by_our_own_code(wyc
         body = sealed + bytes.fromhex(case["tag"])
         seen[case["result"]] += 1
         places = Places(1, "t", "t")
-        places["f"] = aad
+        places.of["f"] = aad
         as_cell = (AESGCM(key), places, "f", b"", b"\x01\x01" + iv + body)
         if case["result"] == "invalid":
             with pytest.raises(UnreadableError):
