@@ -48,7 +48,16 @@ from policies import (
     Storage,
     mask,
 )
-from vault import ORDINARY, PSEUDONYM, AccessTicket, OwnerKey, Vault, WrappedKey, key_from_row
+from vault import (
+    ORDINARY,
+    PSEUDONYM,
+    AccessTicket,
+    OwnerKey,
+    SealedRow,
+    Vault,
+    WrappedKey,
+    key_from_row,
+)
 
 _ATTEMPTS = 8
 _MOST_FIELDS = 100
@@ -161,7 +170,8 @@ class DisclosureService:
         """Disclose one member to a client, or raise the refusal; either way it is on record."""
         judged = await self._judge(caller, pairwise, question, epochs, "member.view")
         self._raise_if_denied(judged)
-        return await self._answer(pairwise, question, judged)
+        opened = await self._open([judged])
+        return self._answer(pairwise, question, judged, opened[0])
 
     async def check(
         self, caller: Caller, pairwise: str, question: Question, epochs: Epochs
@@ -214,6 +224,11 @@ class DisclosureService:
                     missing[unknown] = event.id
                     events.append(event)
             await self._audit.record_many(work, events)
+        allowed = [one for one in judged.values() if isinstance(one.decision, Allowed)]
+        opened = {
+            one.found.member_id: values
+            for one, values in zip(allowed, await self._open(allowed), strict=True)
+        }
         results: list[dict[str, Any]] = []
         for identifier in wanted:
             found = judged.get(identifier)
@@ -222,7 +237,8 @@ class DisclosureService:
             elif isinstance(found.decision, Denied):
                 reason, audit_id = _outward(found.decision), found.event.id
             else:
-                results.append(await self._answer(identifier, question, found))
+                values = opened[found.found.member_id]
+                results.append(self._answer(identifier, question, found, values))
                 continue
             results.append({"id": identifier, "denied": reason, "audit_id": audit_id})
         return {"results": results}
@@ -328,11 +344,16 @@ class DisclosureService:
 
     # --- open and answer --------------------------------------------------------------
 
-    async def _answer(self, pairwise: str, question: Question, judged: _Judged) -> dict[str, Any]:
+    def _answer(
+        self, pairwise: str, question: Question, judged: _Judged, values: Mapping[str, str]
+    ) -> dict[str, Any]:
         decision = judged.decision
         if not isinstance(decision, Allowed):
             raise TypeError("only an allowed decision has an answer")
-        data = await self._open(judged, decision)
+        data: dict[str, Any] = dict(values)
+        if not self._plain.isdisjoint(decision.fields):
+            known = {**plain_values(judged.row), **values}
+            data = {field: known[field] for field in decision.fields}
         if question.action == VIEW_MASKED:
             data = {
                 key: _outline(self._pack.fields[FieldKey(key)].mask, value)
@@ -348,54 +369,66 @@ class DisclosureService:
             "audit_id": judged.event.id,
         }
 
-    async def _open(self, judged: _Judged, decision: Allowed) -> dict[str, Any]:
-        """Give the values of the allowed fields; only sealed ones need a ticket and a key."""
-        plain = self._plain.intersection(decision.fields)
-        if not plain:
-            return dict(await self._open_cells(judged, decision.fields))
-        values: dict[str, Any] = {
-            **plain_values(judged.row),
-            **await self._open_cells(judged, [f for f in decision.fields if f not in plain]),
-        }
-        return {field: values[field] for field in decision.fields}
+    async def _open(self, allowed: Sequence[_Judged]) -> list[dict[str, str]]:
+        """Open the sealed fields that were allowed, of all members at once, in their order."""
+        opened: list[dict[str, str]] = [{} for _ in allowed]
+        wanted = [self._sealed(one.decision) for one in allowed]
+        if not any(wanted):
+            return opened
+        places: list[int] = []
+        rows: list[SealedRow] = []
+        async with self._database.read() as session:
+            for at, (judged, fields) in enumerate(zip(allowed, wanted, strict=True)):
+                if not fields:
+                    continue
+                ticket = self._audit.ticket(judged.event, judged.found.member_id)
+                if self._retained.keys().isdisjoint(fields):
+                    places.append(at)
+                    rows.append(await self._row(session, ticket, judged, fields))
+                else:
+                    opened[at] = await self._open_by_kind(session, ticket, judged, fields)
+        for at, values in zip(places, self._vault.open_many(MEMBER_TABLE, rows), strict=True):
+            opened[at] = values
+        return opened
 
-    async def _open_cells(self, judged: _Judged, fields: Sequence[str]) -> Mapping[str, str]:
-        if not fields:
-            return {}
+    def _sealed(self, decision: Decision) -> list[FieldKey]:
+        fields = decision.fields if isinstance(decision, Allowed) else ()
+        return [FieldKey(field) for field in fields if field not in self._plain]
+
+    async def _row(
+        self,
+        session: ReadSession,
+        ticket: AccessTicket,
+        judged: _Judged,
+        fields: Sequence[FieldKey],
+    ) -> SealedRow:
+        """Give the cells of one member with the key they are all sealed under."""
         member_id = judged.found.member_id
-        ticket = self._audit.ticket(judged.event, member_id)
+        key = key_from_row(judged.row, member_id, ORDINARY, "ordinary")
+        if key is None:
+            raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
         cells = msgpack.unpackb(judged.row["cells"])
-        if not self._retained or self._retained.keys().isdisjoint(fields):
-            key = await self._ordinary_key(judged)
-            chosen = {field: cells[field] for field in fields}
-            return self._vault.open(ticket, key, MEMBER_TABLE, member_id, chosen)
-        return await self._open_by_kind(ticket, judged, fields, cells)
+        chosen: dict[str, bytes] = {field: cells[field] for field in fields}
+        return ticket, await self._vault.ensure_bucket(session, key), member_id, chosen
 
     async def _open_by_kind(
         self,
+        session: ReadSession,
         ticket: AccessTicket,
         judged: _Judged,
-        fields: Sequence[str],
-        cells: Mapping[str, bytes],
+        fields: Sequence[FieldKey],
     ) -> dict[str, str]:
         """Open fields of which some are sealed under the key of a retention class."""
         member_id = judged.found.member_id
-        async with self._database.read() as session:
-            keys = await self._vault.keys_of(session, member_id)
+        keys = await self._vault.keys_of(session, member_id)
+        cells = msgpack.unpackb(judged.row["cells"])
         opened: dict[str, str] = {}
         for field in fields:
-            key = keys.get(self._retained.get(FieldKey(field)) or ORDINARY)
+            key = keys.get(self._retained.get(field) or ORDINARY)
             if key is None:
                 raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
             opened |= self._vault.open(ticket, key, MEMBER_TABLE, member_id, {field: cells[field]})
         return opened
-
-    async def _ordinary_key(self, judged: _Judged) -> OwnerKey:
-        wrapped = key_from_row(judged.row, judged.found.member_id, ORDINARY, "ordinary")
-        if wrapped is None:
-            raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
-        async with self._database.read() as session:
-            return await self._unwrapped(session, wrapped)
 
     @staticmethod
     def _raise_if_denied(judged: _Judged) -> None:

@@ -174,7 +174,8 @@ async def test_plain_fields_alone_open_no_cell(world, crm, member, monkeypatch):
     def nothing(*_, **__):
         pytest.fail("a cell was opened")
 
-    monkeypatch.setattr(type(world.runtime.vault), "open", nothing)
+    for way in ("open", "open_many"):
+        monkeypatch.setattr(type(world.runtime.vault), way, nothing)
     seen = await crm.view(member, "membership", fields="tier,points_balance,branch")
     assert seen.json()["data"] == {"tier": "member", "points_balance": 50, "branch": "siam"}
 
