@@ -10,6 +10,7 @@ from consent.guardians import (
     GuardianPoint,
     Guardians,
     Relation,
+    proven_guardians,
 )
 from consent.model import (
     NO_CHANNEL,
@@ -75,6 +76,7 @@ __all__ = [
     "gate_held",
     "gate_source",
     "history_of",
+    "proven_guardians",
     "replay_right",
     "replay_suppression",
     "state_source",

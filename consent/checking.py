@@ -16,6 +16,7 @@ from policies import AgeTier, BasisKind, Channel, PolicyPack, Purpose, PurposeKe
 
 _CODE = re.compile(r"(?!.*[0-9]{7})[a-z][a-z0-9_.-]{0,63}")
 _EVIDENCE_CODES = ("ui_action", "form", "place", "device")
+CLOCKS_DIFFER_US = 5 * 60_000_000
 _EVIDENCE_MOMENTS = ("shown_at", "decided_at")
 
 
@@ -40,7 +41,9 @@ def channel_problem(purpose: Purpose, channel: str, place: str) -> FieldProblem 
     return None
 
 
-def problems_of(pack: PolicyPack, request: ConsentRequest, place: str) -> list[FieldProblem]:
+def problems_of(
+    pack: PolicyPack, request: ConsentRequest, place: str, now_us: int
+) -> list[FieldProblem]:
     """Name every fault of one decision, at its place."""
     purpose = consent_purpose(pack, request.purpose, f"{place}/purpose")
     if isinstance(purpose, FieldProblem):
@@ -62,7 +65,7 @@ def problems_of(pack: PolicyPack, request: ConsentRequest, place: str) -> list[F
         problems.append(
             FieldProblem(f"{place}/lang", "wrong_language", "the revision is in another language")
         )
-    problems.extend(evidence_problems(request.evidence, f"{place}/evidence"))
+    problems.extend(evidence_problems(request.evidence, f"{place}/evidence", now_us))
     return problems
 
 
@@ -84,14 +87,17 @@ def check_guardians(
         raise GuardianRequiredError(reason="guardian_required")
 
 
-def lifts(objection: ConsentState, request: ConsentRequest) -> bool:
+def lifts(objection: ConsentState, request: ConsentRequest, now_us: int) -> bool:
     """Say whether a decision lifts an objection: a yes of the person's own, seen after it.
 
-    Evidence names the act (`ui_action`) and a moment past the objection. What an import brings
-    has neither, so it never overrides.
+    Evidence names the act (`ui_action`) and a moment past the objection that has come: one that
+    is still ahead proves nothing, not even by the minutes that clocks may differ. What an import
+    brings has neither, so it never overrides.
     """
     moments = [
-        from_rfc3339(request.evidence[key]) for key in _EVIDENCE_MOMENTS if key in request.evidence
+        moment_us
+        for key in _EVIDENCE_MOMENTS
+        if key in request.evidence and (moment_us := from_rfc3339(request.evidence[key])) <= now_us
     ]
     seen = "ui_action" in request.evidence and bool(moments)
     return request.status is Status.GIVEN and seen and max(moments) > objection.since_us
@@ -107,14 +113,20 @@ def not_lifted(position: int) -> ConsentError:
     return ConsentError("the member objected to this purpose", reason="objected", errors=[problem])
 
 
-def evidence_problems(evidence: dict[str, Any], place: str) -> list[FieldProblem]:
-    """Evidence is codes and moments, so that no personal text can hide in it."""
+def evidence_problems(evidence: dict[str, Any], place: str, now_us: int) -> list[FieldProblem]:
+    """Evidence is codes and moments that have come, so that no personal text can hide in it.
+
+    A moment may lie ahead by what clocks differ: whoever notes it has one of their own.
+    """
     problems: list[FieldProblem] = []
     for key, value in evidence.items():
         if key in _EVIDENCE_CODES:
             fine = isinstance(value, str) and _CODE.fullmatch(value) is not None
         elif key in _EVIDENCE_MOMENTS:
             fine = isinstance(value, str) and _is_moment(value)
+            if fine and from_rfc3339(value) > now_us + CLOCKS_DIFFER_US:
+                problems.append(FieldProblem(f"{place}/{key}", "in_future", "it has not come yet"))
+                continue
         else:
             problems.append(FieldProblem(place, "unknown_evidence", "a key is not known"))
             continue

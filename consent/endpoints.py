@@ -184,7 +184,7 @@ def router(
     )
     async def object_to(request: Request, member: _SubId, body: ObjectBody) -> JSONBytes:
         caller = await gatekeeper.require(request, "consent", "write")
-        faults = evidence_problems(body.evidence, "/evidence")
+        faults = evidence_problems(body.evidence, "/evidence", clock.now_us())
         if faults:
             raise ConsentError(errors=faults)
         key = await idempotency_key(request, caller, "POST /v1/members/{id}/objections")

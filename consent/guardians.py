@@ -316,6 +316,11 @@ class Guardians:
         return self._vault.keyed_digest("guardian-code", guardian_id.encode(), code.encode())
 
 
+async def proven_guardians(session: ReadSession, member_id: MemberId) -> frozenset[str]:
+    """Give the ids of who may decide for a minor now."""
+    return await guardian_rows.proven(session, member_id)
+
+
 def _own_contact() -> ConsentError:
     problem = FieldProblem("/contact", "guardian_is_member", "a contact of the guardian's own")
     return ConsentError("this contact is the minor's own", errors=[problem])

@@ -90,7 +90,7 @@ class ConsentService:
         seen, problems = set[tuple[str, str]](), list[FieldProblem]()
         for position, request in enumerate(requests):
             place = f"{pointer}/{position}"
-            problems.extend(problems_of(self._pack, request, place))
+            problems.extend(problems_of(self._pack, request, place, self._audit.now_us()))
             if (request.purpose, request.channel) in seen:
                 problems.append(FieldProblem(place, "repeated", "one decision per channel"))
             seen.add((request.purpose, request.channel))
@@ -133,7 +133,7 @@ class ConsentService:
             if before is not None and objected:
                 if status is not Status.GIVEN:
                     status = Status.OBJECTED
-                elif not lifts(before, request):
+                elif not lifts(before, request, now_us):
                     raise not_lifted(position)
             event = await self._append(
                 work, caller, pseudonym, gate, request, status, at_us=at_us, now_us=now_us
@@ -275,7 +275,7 @@ class ConsentService:
             request
             for request in requests
             if (standing := objected.get((request.purpose, request.channel))) is None
-            or lifts(standing, request)
+            or lifts(standing, request, self._audit.now_us())
             if not minor or request.status is not Status.GIVEN or request.guardian in proven
         ]
 

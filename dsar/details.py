@@ -11,7 +11,7 @@ from typing import Any
 
 from dsar.errors import RequestInvalidError
 from dsar.model import Right
-from kernel import FieldProblem
+from kernel import FieldProblem, is_id
 from kernel.i18n import Language
 from members import Formats, Prepared, formats, prepare
 from policies import PolicyPack, PurposeKey
@@ -21,6 +21,7 @@ RESTRICTION_GROUNDS = frozenset(
 )
 ERASURE_GROUNDS = frozenset({"no_longer_needed", "consent_withdrawn", "objected", "unlawful"})
 CHECKS = frozenset({"id_document_seen", "known_in_person", "signature_compared", "called_back"})
+GUARDIAN = "guardian"
 _FIELDS = "fields"
 _FORMATS = "formats"
 _OUR_TIME = range(2000, 3000)
@@ -48,6 +49,7 @@ def check_details(
     """Check what came with a request, or name every place that does not fit; never its value."""
     given = dict(details or {})
     checked = given.pop("checked", None)
+    guardian = given.pop(GUARDIAN, None)
     problems = [
         FieldProblem("/details", "unknown_detail", "not a detail of this right")
         for key in given
@@ -72,6 +74,11 @@ def check_details(
     if right is Right.RESTRICTION and "ground" not in codes:
         detail = _one_of(RESTRICTION_GROUNDS)
         problems.append(FieldProblem("/details/ground", "missing", detail))
+    if guardian is not None:
+        if isinstance(guardian, str) and is_id("grd", guardian):
+            codes[GUARDIAN] = guardian
+        else:
+            problems.append(FieldProblem(f"/details/{GUARDIAN}", "unknown_code", "an id grd_…"))
     if problems:
         raise RequestInvalidError(errors=list(dict.fromkeys(problems)))
     return Said(codes, corrected)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from consent import GuardianRequiredError, proven_guardians
 from dsar import repository
 from dsar.deadlines import Clock, counted_pause, local_day
 from dsar.desk import DAY_US, Desk, require_proven, require_state
-from dsar.details import CHECKS, check_details
+from dsar.details import CHECKS, GUARDIAN, Said, check_details
 from dsar.errors import RequestInvalidError, RequestStateError, RequestUnknownError
 from dsar.model import (
     OPEN,
@@ -25,8 +26,13 @@ from dsar.model import (
 )
 from kernel import Caller, FieldProblem, MemberId, ReadSession, UnitOfWork, new_id, to_date
 from members import ContactPoint, ContactPointNotFoundError, MemberNotFoundError
+from policies import AgeTier
 from vault import ORDINARY, PSEUDONYM
 
+_NOT_ALONE = {
+    AgeTier.GUARDIAN_ONLY: frozenset(Right) - {Right.OBJECTION, Right.RESTRICTION},
+    AgeTier.MINOR_WITH_GUARDIAN: frozenset({Right.ERASURE}),
+}
 CORRECTIONS_TABLE = "rights_request"
 EXTENSION_REASONS = ("clarification_awaited", "complexity", "number_of_requests")
 _MOST_OPEN = 20
@@ -82,6 +88,7 @@ class Intake:
             raise MemberNotFoundError(reason="member_unknown")
         via = Via(via)
         said = check_details(self._desk.pack, right, details, to_date(now_us))
+        await self._require_guardian(work, member_id, AgeTier(gate.age_tier), right, via, said)
         present = await repository.of_member(work, member_id)
         if sum(one.state in OPEN for one in present) >= _MOST_OPEN:
             raise RequestStateError("this member has many open requests", reason="too_many_open")
@@ -369,6 +376,31 @@ class Intake:
         return self._desk.clock(jurisdiction, right)
 
     # --- helpers ----------------------------------------------------------------------
+
+    async def _require_guardian(
+        self,
+        session: ReadSession,
+        member_id: MemberId,
+        tier: AgeTier,
+        right: Right,
+        via: Via,
+        said: Said,
+    ) -> None:
+        """Send a minor to their guardian where the minor cannot ask alone.
+
+        Objecting and having the use paused only protect and are anybody's own. A child for whom
+        a guardian decides asks for nothing else alone; a minor who decides with one does not
+        erase alone, because nobody can bring anything back. At a counter staff see who asks.
+        """
+        named = said.codes.get(GUARDIAN)
+        proven = await proven_guardians(session, member_id)
+        if named is not None and named not in proven:
+            raise GuardianRequiredError(reason="guardian_unproven")
+        if named is None and via is not Via.COUNTER and right in _NOT_ALONE.get(tier, frozenset()):
+            raise GuardianRequiredError(
+                "a guardian asks for this, with a proof of their own or at a counter",
+                reason="guardian_required",
+            )
 
     async def _ask_for_code(
         self, work: UnitOfWork, request: RightsRequest, contact_point: str | None, now_us: int

@@ -87,6 +87,16 @@ FAULTS = {
         "/evidence/shown_at",
         "evidence",
     ),
+    "a moment that has not come": (
+        {"evidence": {"shown_at": "2199-01-01T00:00:00Z"}},
+        "/evidence/shown_at",
+        "in_future",
+    ),
+    "a decision that has not come": (
+        {"evidence": {"decided_at": "2199-01-01T00:00:00Z"}},
+        "/evidence/decided_at",
+        "in_future",
+    ),
     "no moment at all": (
         {"evidence": {"shown_at": "yesterday"}},
         "/evidence/shown_at",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from consent import GuardianRequiredError
 from disclosure import self_caller
 from dsar import (
     RequestInvalidError,
@@ -13,7 +14,10 @@ from dsar import (
 )
 from kernel import Caller, RequestId, new_id
 from members import MemberNotFoundError
+from policies import AgeTier
+from tests.support.requests import Desk
 
+TIERS = [AgeTier.GUARDIAN_ONLY, AgeTier.MINOR_WITH_GUARDIAN]
 pytestmark = pytest.mark.anyio
 
 
@@ -139,3 +143,69 @@ async def test_one_member_cannot_flood_the_queue(world, member_id):
     with pytest.raises(RequestStateError) as refused:
         await open_one(world, member_id)
     assert refused.value.reason == "too_many_open"
+
+
+# --- minors ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(world):
+    return Desk(world)
+
+
+async def make_minor(world, member_id, tier):
+    async with world.runtime.database.unit_of_work() as work:
+        await world.runtime.consent.set_age_tier(work, member_id, tier)
+
+
+ALONE = {
+    AgeTier.GUARDIAN_ONLY: {Right.OBJECTION, Right.RESTRICTION},
+    AgeTier.MINOR_WITH_GUARDIAN: set(Right) - {Right.ERASURE},
+}
+DETAILS = {
+    Right.RESTRICTION: {"ground": "unlawful"},
+    Right.RECTIFICATION: {"fields": {"given_name": "ชัย"}},
+}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("right", list(Right))
+@pytest.mark.parametrize("via", [Via.PORTAL, Via.API])
+async def test_what_a_minor_may_not_ask_alone_is_sent_to_the_guardian(
+    desk, member_id, tier, right, via
+):
+    await make_minor(desk.world, member_id, tier)
+    asking = desk.open(member_id, right, via=via, details=DETAILS.get(right))
+    if right in ALONE[tier]:
+        assert (await asking).right is right
+        return
+    with pytest.raises(GuardianRequiredError) as refused:
+        await asking
+    assert refused.value.reason == "guardian_required"
+    assert await desk.world.fetch("SELECT 1 FROM rights_request") == []
+
+
+async def test_a_guardian_who_proved_nothing_asks_for_no_minor(desk, member_id):
+    await make_minor(desk.world, member_id, AgeTier.GUARDIAN_ONLY)
+    with pytest.raises(GuardianRequiredError) as refused:
+        await desk.open(member_id, Right.ACCESS, via=Via.API, details={"guardian": new_id("grd")})
+    assert refused.value.reason == "guardian_unproven"
+
+
+async def test_a_proven_guardian_asks_and_so_does_staff_at_the_counter(desk, member_id):
+    world, guardian = desk.world, new_id("grd")
+    await make_minor(world, member_id, AgeTier.GUARDIAN_ONLY)
+    now_us = desk.now_us
+    await world.execute(
+        "INSERT INTO guardian (id, member_id, relation, kind, attempts, expires_us, proven_us,"
+        " recorded_by, created_us) VALUES (:g, :m, 'parent', 'phone', 0, 0, :n, 'sys', :n)",
+        g=guardian,
+        m=member_id,
+        n=now_us,
+    )
+    asked = await desk.open(member_id, Right.ACCESS, via=Via.API, details={"guardian": guardian})
+    assert asked.details["guardian"] == guardian
+    at_counter = await desk.open(
+        member_id, Right.ACCESS, via=Via.COUNTER, details={"checked": "id_document_seen"}
+    )
+    assert at_counter.identity_proven
