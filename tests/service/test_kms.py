@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from kernel import ConfigurationError
+from kernel import ConfigurationError, UnavailableError
 from service.commands import doctor
 from service.kms import open_ring
 from service.runtime import Runtime
-from service.settings import KmsSettings, Settings, read_settings, redacted
+from service.settings import KmsSettings, Settings, VaultSettings, read_settings, redacted
 from service.setup import set_up
 from tests.support.kms import AWS_SECRET, TOKEN, AwsKms, Transit, serving, soft_token
 from tests.support.serving import yinyom
@@ -164,6 +164,56 @@ async def test_a_root_and_an_erasable_secret_go_where_the_settings_say(tmp_path)
         (file,) = elsewhere.glob("erasable-*")
         assert file.name == f"erasable-{ring.id}-1"
         assert not list(other.keys_dir.glob("erasable-*"))
+
+
+async def test_the_doctor_refuses_a_key_in_the_folder_of_its_database(tmp_path):
+    data_dir = tmp_path / "registry"
+    settings = Settings(data_dir=data_dir, vault=VaultSettings(keys_dir=data_dir))
+    await set_up(settings)
+    runtime = await Runtime.open(settings)
+    try:
+        found = await doctor(runtime, no_progress)
+    finally:
+        await runtime.close()
+    assert not found["ok"]
+    bad = [check for check in found["checks"] if check["check"] == "key_places"]
+    assert {check["state"] for check in bad} == {"bad"}
+    assert "vault.keys_dir" in bad[0]["says"]
+
+
+async def test_the_doctor_says_that_the_kms_is_away_and_the_registry_goes_on(tmp_path):
+    server = AwsKms()
+    server.make("alias/yinyom")
+    with serving(server):
+        kms = KmsSettings(
+            provider="aws-kms",
+            aws_key="alias/yinyom",
+            aws_region="x",
+            aws_endpoint=server.url,
+            aws_access_key="A",
+            aws_secret_key=AWS_SECRET,
+            timeout_seconds=0.5,
+        )
+        settings = settings_of(tmp_path, kms)
+        await set_up(settings)
+        runtime = await Runtime.open(settings)
+    try:
+        found = await doctor(runtime, no_progress)
+        (ring,) = [check for check in found["checks"] if check["check"] == "key_ring"]
+        assert ring["state"] == "bad"
+        assert "does not answer" in ring["says"]
+        assert AWS_SECRET not in ring["says"]
+        before = runtime.vault.ring_version
+        with pytest.raises(UnavailableError):
+            await runtime.keys.rotations.rotate_kms()
+        assert runtime.vault.ring_version == before
+    finally:
+        await runtime.close()
+    with serving(server):
+        again = settings.model_copy(
+            update={"kms": kms.model_copy(update={"aws_endpoint": server.url})}
+        )
+        assert open_ring(again).version == before
 
 
 SECRETS = {

@@ -59,7 +59,12 @@ class _Server:
 
 
 class AwsKms(_Server):
-    """Encrypt, Decrypt, RotateKeyOnDemand, ListKeyRotations and DescribeKey."""
+    """What the provider asks of AWS KMS; a `slow` one takes its time to rotate, as AWS may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = False
+        self.turning: list[str] = []
 
     def respond(self, _method: str, _path: str, headers: dict[str, str], body: bytes) -> Any:
         operation = headers["X-Amz-Target"].rpartition(".")[2]
@@ -86,8 +91,19 @@ class AwsKms(_Server):
         return {"Plaintext": base64.b64encode(plain).decode(), "KeyId": name}
 
     def _RotateKeyOnDemand(self, name, _versions, _asked):  # noqa: N802
-        self.turn(name)
+        self.turning.append(name)
+        if not self.slow:
+            self.finish()
         return {"KeyId": name}
+
+    def finish(self):
+        """Let the rotations that are under way come to their end."""
+        while self.turning:
+            self.turn(self.turning.pop())
+
+    def _GetKeyRotationStatus(self, name, _versions, _asked):  # noqa: N802
+        began = {"OnDemandRotationStartDate": 1700000000} if name in self.turning else {}
+        return {"KeyRotationEnabled": False, **began}
 
     def _ListKeyRotations(self, name, versions, _asked):  # noqa: N802
         turned = [{"KeyId": name, "RotationType": "ON_DEMAND"} for _ in range(len(versions) - 1)]

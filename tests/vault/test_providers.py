@@ -485,6 +485,27 @@ def test_a_trim_that_was_interrupted_is_finished(stack):
     assert set(server.keys["yinyom"]) == {2}
 
 
+def test_a_rotation_that_aws_takes_its_time_for_is_not_begun_again(stack):
+    server = stack(AwsKms())
+    server.make("alias/yinyom")
+    server.slow = True
+    hasty = AwsKmsKeyProvider(
+        "alias/yinyom",
+        region="x",
+        endpoint=server.url,
+        access_key="A",
+        secret_key=AWS_SECRET,
+        rotation_seconds=0,
+    )
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="still rotating"):
+            hasty.rotate()
+    assert server.seen.count("RotateKeyOnDemand") == 1
+    assert hasty.health().version == "1"
+    server.finish()
+    assert hasty.health().version == "2"
+
+
 def test_another_implementation_of_aws_kms_understands_us():
     moto = pytest.importorskip("moto", reason="install the extra [test]")
     import boto3

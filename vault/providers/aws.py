@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from kernel import YinyomError
+from kernel import UnavailableError, YinyomError
 from vault.errors import UnreadableError
 from vault.providers.protocol import ProviderHealth
 from vault.providers.remote import (
@@ -37,7 +37,7 @@ _DOWN = {
     "ThrottlingException",
 }
 _SERVER_FAULT = 500
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.5
 Answer = TypeVar("Answer")
 
 
@@ -56,6 +56,7 @@ class AwsKmsKeyProvider(KeptSecret):
         access_key: str = "",
         secret_key: str = "",
         timeout_seconds: float = 10.0,
+        rotation_seconds: float = 60.0,
     ) -> None:
         import boto3
         from botocore.config import Config
@@ -64,7 +65,7 @@ class AwsKmsKeyProvider(KeptSecret):
         self._key = require(key, "kms.aws_key", "Name the key by its ARN or alias.")
         if endpoint:
             require_tls(endpoint, "kms.aws_endpoint")
-        self._timeout = timeout_seconds
+        self._rotation_seconds = rotation_seconds
         config = Config(
             connect_timeout=timeout_seconds,
             read_timeout=timeout_seconds,
@@ -106,16 +107,23 @@ class AwsKmsKeyProvider(KeptSecret):
         """Rotate the key on demand and wait until AWS says it is done.
 
         AWS allows a key a limited number of these in its life: for a leaked or aged key, not
-        for every night.
+        for every night. One that is under way already is waited for.
         """
         before = self._rotations()
-        self._ask(lambda: self._client.rotate_key_on_demand(KeyId=self._key))
-        deadline = time.monotonic() + self._timeout
-        while self._rotations() <= before:
+        status = self._ask(lambda: self._client.get_key_rotation_status(KeyId=self._key))
+        if "OnDemandRotationStartDate" not in status:
+            self._ask(lambda: self._client.rotate_key_on_demand(KeyId=self._key))
+        deadline = time.monotonic() + self._rotation_seconds
+        while (now := self._rotations()) <= before:
             if time.monotonic() > deadline:
-                raise unreachable(_KMS, "RotationStillRunning")
+                raise UnavailableError(
+                    "AWS KMS is still rotating the key",
+                    reason="kms_rotating",
+                    remedy="Nothing was changed here. Rotate again in some minutes: "
+                    "what is under way is waited for, not begun anew.",
+                )
             time.sleep(_POLL_SECONDS)
-        return str(self._rotations() + 1)
+        return str(now + 1)
 
     def destroy(self, version: str) -> bool:  # noqa: ARG002 (the protocol's shape)
         """AWS KMS destroys no single version of a key."""
