@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import consented_read, vault
+from benchmarks import consented_read, search, vault
 
-BENCHMARKS = {"consented_read": consented_read.main, "vault": vault.main}
+BENCHMARKS = {"consented_read": consented_read.main, "search": search.main, "vault": vault.main}
 
 
 def main(arguments: list[str]) -> int:

@@ -15,10 +15,11 @@ from disclosure.errors import (
 from disclosure.feed import Feed
 from disclosure.feed_repository import begin_anew
 from disclosure.happening import FEED_TYPES, WEBHOOK_TYPES
+from disclosure.name_index import NameHit, NameHits, NameIndex, Words, search_words
 from disclosure.names import NameRecord, Names
 from disclosure.reading import EpochKeeper, Reader
 from disclosure.repository import AUTH_EPOCH, POLICY_EPOCH, epochs
-from disclosure.search import NameHit, NameHits, NameIndex, NameSearch, Words, search_words
+from disclosure.search import NameSearch, Proposed
 from disclosure.self_access import (
     CopiedValue,
     HeldValue,
@@ -61,6 +62,7 @@ __all__ = [
     "Names",
     "Omission",
     "Poster",
+    "Proposed",
     "PurposeNotAllowedError",
     "Question",
     "Reader",

@@ -22,6 +22,9 @@ import orjson
 from audit import AuditLog
 from disclosure import audience_repository, repository
 from disclosure.audience_repository import Shape, Whom
+from disclosure.errors import PurposeNotAllowedError
+from disclosure.name_index import NameIndex
+from disclosure.names import BIRTH_DATE
 from disclosure.service import DisclosureService, Epochs, Question
 from kernel import (
     Caller,
@@ -37,6 +40,7 @@ from members import Members
 from policies import BasisKind, FieldKey, PolicyPack
 
 _INTRODUCED_AT_A_TIME = 500
+_BIRTHDAY_MONTH = "birthday_month"
 _EVENT_COUNT = "audience.count"
 _EVENT_EXPORT = "audience.export"
 
@@ -63,6 +67,13 @@ class Selection:
     question: Question
     brand: str | None = None
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    birthday_month: int | None = None
+
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """What narrows it down, by name, as the trail tells of it."""
+        month = () if self.birthday_month is None else (_BIRTHDAY_MONTH,)
+        return tuple(sorted((*self.words, *month)))
 
 
 class Audiences:
@@ -77,6 +88,7 @@ class Audiences:
         pack: PolicyPack,
         clock: Clock,
         rules: CountRules,
+        index: NameIndex,
     ) -> None:
         self._database = database
         self._disclosure = disclosure
@@ -85,6 +97,7 @@ class Audiences:
         self._pack = pack
         self._clock = clock
         self._rules = rules
+        self._index = index
 
     def selection(
         self, purpose: str, channel: str | None, where: Mapping[str, Any] | None = None
@@ -92,7 +105,7 @@ class Audiences:
         """Check a selection against the pack before anything is read.
 
         `where` is what `AudienceWhere` holds. A tag that tells sensitive data (PDPA s.26, GDPR
-        art. 9) selects for its own purpose only.
+        art. 9) selects for its own purpose only, and a month of birth for one that shows birthdays.
         """
         question = self._disclosure.question(purpose, channel, None)
         where = where or {}
@@ -108,9 +121,12 @@ class Audiences:
             for at, word in enumerate(found)
             if (code := self._fault(name, word, question)) is not None
         ]
+        month = where.get(_BIRTHDAY_MONTH)
+        if month is not None and BIRTH_DATE not in question.purpose.fields_for(question.channel):
+            problems.append(FieldProblem(f"/where/{_BIRTHDAY_MONTH}", "not_in_purpose"))
         if problems:
             raise InvalidRequestError(errors=problems, reason="where")
-        return Selection(question, where.get("brand"), words)
+        return Selection(question, where.get("brand"), words, month)
 
     def _fault(self, name: str, word: str, question: Question) -> str | None:
         rules = self._pack.loyalty
@@ -135,7 +151,7 @@ class Audiences:
         """
         question = selection.question
         hidden = self._hidden(caller, selection)
-        if hidden and len(selection.words) > 1:
+        if hidden and len(selection.criteria) > 1:
             # Who may put members into a tag or a branch could place one among nine others whose
             # tier they know, and read off the count which tier this one has.
             raise InvalidRequestError(
@@ -143,10 +159,15 @@ class Audiences:
                 reason="where_not_disclosed",
                 errors=[FieldProblem(_place(name), "not_combinable") for name in hidden],
             )
+        shape, whom = self._shape(selection), self._whom(caller, selection)
+        born = await self._born(caller, selection)
         async with self._database.unit_of_work() as work:
-            exact = await audience_repository.count(
-                work, self._shape(selection), self._whom(caller, selection)
-            )
+            if born is None:
+                exact = await audience_repository.count(work, shape, whom)
+            else:
+                exact = 0
+                for some in _slices(born):
+                    exact += len(await audience_repository.among(work, shape, whom, some))
             told = self._rules.told(exact)
             audit_id = await self._audit.record(
                 work,
@@ -155,7 +176,7 @@ class Audiences:
                 purpose=question.purpose.key,
                 channel=question.channel,
                 decision="allow",
-                fields=tuple(sorted(selection.words)),
+                fields=selection.criteria,
                 count=told,
                 reason="below_minimum" if told is None else None,
             )
@@ -190,7 +211,9 @@ class Audiences:
                 errors=[FieldProblem(_place(name), "not_in_purpose") for name in hidden],
             )
         whom, shape = self._whom(caller, selection), self._shape(selection)
-        export = Export(self, caller, selection, under_epochs, after)
+        born = await self._born(caller, selection)
+        chosen = None if born is None else frozenset(born)
+        export = Export(self, caller, selection, under_epochs, after, chosen)
         async with self._database.unit_of_work() as work:
             await self._audit.record(
                 work,
@@ -199,7 +222,7 @@ class Audiences:
                 purpose=selection.question.purpose.key,
                 channel=selection.question.channel,
                 resource=export.resource,
-                fields=tuple(sorted(selection.words)),
+                fields=selection.criteria,
                 decision="allow",
             )
         last = ""
@@ -209,6 +232,8 @@ class Audiences:
                     work, shape, whom, after=last, most=_INTRODUCED_AT_A_TIME
                 )
                 for member_id in strangers:
+                    if chosen is not None and member_id not in chosen:
+                        continue
                     await self._members.pairwise_for(
                         work, caller.id, MemberId(member_id), now_us=self._clock.now_us()
                     )
@@ -237,7 +262,12 @@ class Audiences:
         return known
 
     async def chunk(
-        self, caller: Caller, selection: Selection, epochs: Epochs, after: str
+        self,
+        caller: Caller,
+        selection: Selection,
+        epochs: Epochs,
+        after: str,
+        chosen: frozenset[str] | None,
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Disclose the next members of an audience, and say behind whom to go on, if anywhere.
 
@@ -254,13 +284,17 @@ class Audiences:
             )
         if not named:
             return [], None
-        answer = await self._disclosure.view_many(caller, named, selection.question, epochs)
+        last = named[-1][0]
+        wanted = [known for known, member in named if chosen is None or member in chosen]
+        if not wanted:
+            return [], last
+        answer = await self._disclosure.view_many(caller, wanted, selection.question, epochs)
         lines = [
             {"id": one["id"], "data": one["data"], "omitted": one["omitted"]}
             for one in answer["results"]
             if "denied" not in one
         ]
-        return lines, named[-1]
+        return lines, last
 
     async def finish(
         self, caller: Caller, selection: Selection, resource: str, *, count: int, cut: str | None
@@ -279,6 +313,31 @@ class Audiences:
                 reason=cut,
                 count=count,
             )
+
+    async def _born(self, caller: Caller, selection: Selection) -> Sequence[MemberId] | None:
+        """Give who was born in the month asked for; None when none is.
+
+        Whoever is shown no birthday for the purpose may not choose by one either: the choice
+        would tell the month of everybody in it.
+        """
+        month = selection.birthday_month
+        if month is None:
+            return None
+        question = selection.question
+        if BIRTH_DATE in self._disclosure.shown(caller, question):
+            return await self._index.born_in(caller.brand, month)
+        async with self._database.unit_of_work() as work:
+            audit_id = await self._audit.record(
+                work,
+                caller,
+                _EVENT_COUNT,
+                purpose=question.purpose.key,
+                channel=question.channel,
+                fields=selection.criteria,
+                decision="deny",
+                reason="role_not_allowed",
+            )
+        raise PurposeNotAllowedError(reason="role_not_allowed", audit_id=audit_id)
 
     # --- helpers ----------------------------------------------------------------------
 
@@ -344,6 +403,7 @@ class Export:
         selection: Selection,
         under_epochs: UnderEpochs,
         after: str,
+        chosen: frozenset[str] | None,
     ) -> None:
         self.resource = f"export:{new_id('exp')}"
         self._audiences = audiences
@@ -351,6 +411,7 @@ class Export:
         self._selection = selection
         self._under_epochs = under_epochs
         self._after = after
+        self._chosen = chosen
         self._count = 0
         self._ended = False
 
@@ -382,7 +443,7 @@ class Export:
         """Give the next lines; None, with the reason on record, when there may be no more."""
 
         async def act(caller: Caller, epochs: Epochs) -> Any:
-            return await self._audiences.chunk(caller, self._selection, epochs, after)
+            return await self._audiences.chunk(caller, self._selection, epochs, after, self._chosen)
 
         try:
             lines, last = await self._under_epochs(act)

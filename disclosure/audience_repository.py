@@ -175,7 +175,8 @@ def _among(shape: Shape) -> Statement:
 @cache
 def _page(shape: Shape) -> Statement:
     """A page of an audience, in the order of the client's own ids: no two clients share it."""
-    selected, at = _parts(shape, known=True)
+    member_id = registry_source()[1][0]
+    selected, at = _parts(shape, pairwise_source()[1][0], member_id, known=True)
     return Statement(
         selected.where(at["pairwise_id"] > _after).order_by(at["pairwise_id"]).limit(_most)
     )
@@ -227,10 +228,10 @@ async def among(
 
 async def page(
     session: ReadSession, shape: Shape, whom: Whom, *, after: str, most: int
-) -> list[str]:
-    """Give the client's ids of members of an audience, from the one after `after`."""
+) -> list[tuple[str, str]]:
+    """Give the client's ids of members of an audience, from the one after `after`, and theirs."""
     rows = await session.all(_page(shape), **whom.parameters(), after=after, most=most)
-    return [row["pairwise_id"] for row in rows]
+    return [(row["pairwise_id"], row["member_id"]) for row in rows]
 
 
 async def known_members(

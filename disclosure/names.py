@@ -12,6 +12,7 @@ import msgpack
 
 from audit import AuditEvent, AuditLog
 from disclosure import search_repository
+from disclosure.name_index import PART
 from kernel import Caller, Database, MemberId, ReadSession, Row
 from members import MEMBER_TABLE, search_form
 from policies import FieldKey, FieldKind, PolicyPack, Storage
@@ -19,7 +20,6 @@ from vault import ORDINARY, UnreadableError, Vault, key_from_row
 
 PURPOSE = "member_search"
 """Why the registry reads here: a member must be found to be served and to be answered."""
-PART = "\x01"
 BIRTH_DATE = FieldKey("birth_date")
 _FAMILY_NAME = "family_name"
 _MONTH = slice(5, 7)

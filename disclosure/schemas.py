@@ -140,6 +140,7 @@ class AudienceWhere(RequestBody):
     branch: _Branches | None = None
     tier: _Words | None = Field(None, examples=[["gold"]])
     activity_class: _Words | None = None
+    birthday_month: Annotated[int, Field(ge=1, le=12)] | None = None
     tags: TagsWhere | None = None
 
 

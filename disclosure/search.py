@@ -5,89 +5,31 @@ the purpose's reach, passes `decide` with the gate held, has an event of their o
 only if the name that was opened then still fits. Who may not be told of leaves no gap.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from audit import AuditLog
 from disclosure.audience import Audiences
 from disclosure.cursors import SealedCursors
 from disclosure.errors import PurposeNotAllowedError, TooManySearchesError
-from disclosure.names import PART, name_fields, record_form
+from disclosure.name_index import NameHit, NameIndex, Words
+from disclosure.names import name_fields, record_form
 from disclosure.service import DisclosureService, Epochs, Question
 from kernel import (
     Caller,
     Clock,
     Database,
-    FieldProblem,
-    InvalidRequestError,
     MemberId,
     UnitOfWork,
-    id_bytes,
     id_from_bytes,
 )
-from members import search_form
 from policies import FieldKey, PolicyPack
 from vault import Vault
 
 EVENT = "member.search"
-_SHORTEST = 2
-_MOST_WORDS = 5
 _ROUNDS = 5
 _CURSOR_BYTES = 17
-# One character of these is a name or half of one.
-_HAN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What is looked for: alternatives, each of words that must all be there; never printed."""
-
-    alternatives: tuple[tuple[str, ...], ...] = field(repr=False)
-
-    def fit(self, form: str) -> bool:
-        """Say whether a record holds every word of an alternative."""
-        return any(all(word in form for word in words) for words in self.alternatives)
-
-
-@dataclass(frozen=True, slots=True)
-class NameHit:
-    """Somebody the index proposes, and how well the name fits (0 is best)."""
-
-    rank: int
-    member_id: MemberId
-
-    @property
-    def position(self) -> bytes:
-        """Its place in the order of hits."""
-        return bytes([self.rank]) + id_bytes(self.member_id)
-
-
-@dataclass(frozen=True, slots=True)
-class NameHits:
-    """Hits in their order; whether more follow, and whether too many fit to be ranked."""
-
-    hits: tuple[NameHit, ...]
-    more: bool
-    cut: bool
-
-
-class NameIndex(Protocol):
-    """Holds names and birth months in memory; the service has it.
-
-    Both raise `SearchUnavailableError` while it holds nothing or not all.
-    """
-
-    async def find(
-        self, brand: str, words: Words, parts: int, *, after: NameHit | None, most: int
-    ) -> NameHits:
-        """Find members of a brand; `parts` is a bit for each name field that may be looked into."""
-        ...
-
-    async def born_in(self, brand: str, month: int) -> Sequence[MemberId]:
-        """Give the members of a brand who have their birthday in a month."""
-        ...
 
 
 class Budget(Protocol):
@@ -98,31 +40,14 @@ class Budget(Protocol):
         ...
 
 
-def search_words(text: str, *, pointer: str = "/name_contains") -> Words:
-    """Read what somebody typed; `InvalidRequestError` when it says too little to search for.
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """Members whose names fit, for staff; `refine` as in `search`."""
 
-    Words are looked for each on its own, in any order. A Chinese name is written in one piece:
-    its first characters may be the family's name and the rest the given one.
-    """
-    words = sorted((w for w in map(search_form, text.split()) if w), key=len, reverse=True)
-    if not words or (len(words[0]) < _SHORTEST and not _HAN.search(words[0])):
-        raise InvalidRequestError(
-            "type at least two letters, or one Chinese character",
-            reason="too_short",
-            errors=[FieldProblem(pointer, "too_short")],
-        )
-    if len(words) > _MOST_WORDS:
-        raise InvalidRequestError(
-            "type at most five words",
-            reason="too_many_words",
-            errors=[FieldProblem(pointer, "too_many_words")],
-        )
-    alternatives = [tuple(dict.fromkeys(words))]
-    if len(words) == 1 and all(_HAN.match(one) for one in words[0]):
-        name = words[0]
-        cuts = range(1, min(len(name), 3))
-        alternatives += [(name[:at] + PART + name[at:],) for at in cuts]
-    return Words(tuple(alternatives))
+    members: tuple[MemberId, ...]
+    next_cursor: str | None
+    refine: bool
+    audit_id: str
 
 
 class NameSearch:
@@ -203,6 +128,43 @@ class NameSearch:
             else None,
             "audit_id": audit_id,
         }
+
+    async def propose(
+        self,
+        caller: Caller,
+        purpose: str | None,
+        searched: Sequence[str],
+        words: Words,
+        *,
+        cursor: str | None,
+        most: int,
+    ) -> Proposed:
+        """Find members of a brand for staff, who are shown each by a decision of its own.
+
+        Raises as `search` does; nothing but ids is given.
+        """
+        after = None if cursor is None else self._position(caller, cursor)
+        self._take(caller)
+        found = await self._index.find(
+            caller.brand, words, self._parts(searched), after=after, most=most
+        )
+        async with self._database.unit_of_work() as work:
+            audit_id = await self._audit.record(
+                work,
+                caller,
+                EVENT,
+                purpose=purpose,
+                fields=tuple(sorted(searched)),
+                decision="allow",
+                count=len(found.hits),
+            )
+        follows = found.more and found.hits
+        return Proposed(
+            tuple(hit.member_id for hit in found.hits),
+            self._cursors.seal(caller.id, found.hits[-1].position) if follows else None,
+            found.cut,
+            audit_id,
+        )
 
     async def _views(
         self,

@@ -8,9 +8,10 @@ from pydantic import Field
 from audit import AuditLog
 from disclosure.errors import PurposeNotAllowedError
 from disclosure.feed import PURPOSE_PREFIX
+from disclosure.name_index import search_words
 from disclosure.reading import Reader
 from disclosure.schemas import BasisAnswer
-from disclosure.search import EVENT, NameSearch, search_words
+from disclosure.search import EVENT, NameSearch
 from disclosure.service import DisclosureService, Epochs
 from kernel import Caller, Database
 from kernel.schemas import Answer, IdText, Key, RequestBody, TypedText, problems

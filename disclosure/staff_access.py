@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from audit import AuditLog
 from disclosure.decision import Refusal
 from disclosure.errors import PurposeNotAllowedError
+from disclosure.name_index import Words
+from disclosure.names import name_fields
+from disclosure.search import EVENT as SEARCH
+from disclosure.search import NameSearch, Proposed
 from disclosure.self_access import Road, SelfAccess, SelfView
 from disclosure.service import Epochs
 from kernel import Caller, Database, MemberId, NotFoundError
@@ -48,6 +52,7 @@ class StaffAccess:
         access: AccessSnapshot,
         members: Members,
         outlines: SelfAccess,
+        search: NameSearch,
     ) -> None:
         self._database = database
         self._vault = vault
@@ -56,6 +61,8 @@ class StaffAccess:
         self._access = access
         self._members = members
         self._outlines = outlines
+        self._search = search
+        self._names = name_fields(pack)
 
     async def find(self, caller: Caller, kind: str, value: str, declared: Formats) -> StaffFound:
         """Find members of the caller's brand by an identifier; an event either way.
@@ -91,6 +98,36 @@ class StaffAccess:
             )
         return StaffFound(tuple(found), audit_id)
 
+    async def find_by_name(
+        self, caller: Caller, words: Words, *, cursor: str | None, most: int
+    ) -> Proposed:
+        """Find members of the caller's brand by a piece of a name the role sees outlines of.
+
+        Restricted members are in no memory to be searched: they are found by an identifier.
+
+        Raises:
+            PurposeNotAllowedError: The role may not search, or sees no names.
+            SearchUnavailableError: Names are not in memory now.
+            TooManySearchesError: Too many searches within the hour.
+        """
+        road = await self._road(caller, SEARCH, access="search")
+        searched = [
+            key
+            for key in self._names
+            if self._access.allows(
+                caller.role,
+                caller.brand,
+                self._pack.fields[key].category,
+                VIEW_MASKED,
+                road.purpose,
+            )
+        ]
+        if not searched:
+            raise await self._refused(caller, SEARCH)
+        return await self._search.propose(
+            caller, road.purpose, searched, words, cursor=cursor, most=most
+        )
+
     async def outline(self, caller: Caller, member_id: MemberId, epochs: Epochs) -> SelfView:
         """Show what is held about a member, masked; the event is on record before.
 
@@ -100,14 +137,17 @@ class StaffAccess:
             caller, member_id, epochs, await self._road(caller, VIEW_BY_STAFF)
         )
 
-    async def _road(self, caller: Caller, action: str) -> Road:
+    async def _road(self, caller: Caller, action: str, *, access: str = "lookup") -> Road:
         road = _ROADS.get(caller.role)
         if road is not None and self._access.allows(
-            caller.role, caller.brand, "member", "lookup", road.purpose
+            caller.role, caller.brand, "member", access, road.purpose
         ):
             return road
+        raise await self._refused(caller, action)
+
+    async def _refused(self, caller: Caller, action: str) -> PurposeNotAllowedError:
         async with self._database.unit_of_work() as work:
             audit_id = await self._audit.record(
                 work, caller, action, decision="deny", reason=Refusal.ROLE_NOT_ALLOWED.value
             )
-        raise PurposeNotAllowedError(reason=Refusal.ROLE_NOT_ALLOWED.value, audit_id=audit_id)
+        return PurposeNotAllowedError(reason=Refusal.ROLE_NOT_ALLOWED.value, audit_id=audit_id)

@@ -24,6 +24,7 @@ from service.key_places import key_places, shared_places
 from service.members_commands import MEMBERS_COMMANDS
 from service.rights_commands import RIGHTS_COMMANDS
 from service.runtime import Runtime
+from service.search.opinion import search_opinion
 from service.settings import NAME_PATTERN
 from service.staff_commands import STAFF_COMMANDS
 from service.tasks import system_caller
@@ -230,6 +231,7 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         _check("policy_pack", "ok", runtime.pack.digest),
         _check("schema", "ok", "up to date"),
     ]
+    checks.append(_check("search", *await search_opinion(runtime)))
     backups = await runtime.backups.status()
     checks.append(_check("backup", "warn" if backups["state"] != "ok" else "ok", backups["says"]))
     shared = shared_places(key_places(settings, backups.get("store")))

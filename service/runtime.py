@@ -239,8 +239,9 @@ class Runtime:
         seed = vault.signing_seed("receipt-signing")
         signing = ReceiptSigner(seed, controller.name or vault.tenant, audit.vkey)
         receipts = Receipts(signing, pack, audit, consent, controller)
-        contacts = MemberContacts(pack, members.contact_points, clock)
-        guardians = Guardians(vault, audit, rights, consent, contacts)
+        guardians = Guardians(
+            vault, audit, rights, consent, MemberContacts(pack, members.contact_points, clock)
+        )
         _reach_people(courier, sender, clock, claims, guardians)
         _tell_apps(courier, worker, feed, webhooks)
         sequencer = Sequencer(
@@ -270,6 +271,7 @@ class Runtime:
         _drop_baseless_tags(courier, loyalty, clock)
         witnesses = Witnesses(settings.audit, database, clock)
         _come_round(worker, loyalty, claims, backups, witnesses)
+        index = SearchClient(settings.data_dir, enabled=settings.search.enabled)
         audiences = Audiences(
             database,
             disclosure,
@@ -278,6 +280,7 @@ class Runtime:
             pack,
             clock,
             CountRules(settings.audiences.minimum, settings.audiences.step),
+            index,
         )
         search, search_keeper = wire_search(
             settings,
@@ -289,7 +292,7 @@ class Runtime:
             consent,
             disclosure,
             audiences,
-            SearchClient(settings.data_dir, enabled=settings.search.enabled),
+            index,
             courier,
         )
         await gatekeeper.refresh()

@@ -12,6 +12,7 @@ from service.cli.backup import backup_app
 from service.cli.consents import consents_app
 from service.cli.dsar import dsar_app
 from service.cli.members import members_dedupe
+from service.cli.search import search_worker
 from service.cli.shell import (
     DONE,
     FAILED_CHECK,
@@ -137,6 +138,9 @@ def serve(
         )
     except YinyomError as error:
         fail(error, as_json=False)
+
+
+app.command("search-worker")(search_worker)
 
 
 @app.command()

@@ -7,9 +7,19 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from disclosure import SelfAccess, SelfView, StaffAccess, StaleEpochError
+from disclosure import (
+    PurposeNotAllowedError,
+    RestrictedError,
+    SearchUnavailableError,
+    SelfAccess,
+    SelfView,
+    StaffAccess,
+    StaleEpochError,
+    TooManySearchesError,
+    search_words,
+)
 from dsar import CHECKS
-from kernel import MemberId, UnavailableError, to_date
+from kernel import InvalidRequestError, MemberId, NotFoundError, UnavailableError, to_date
 from members import MemberDataError, formats
 from policies import IndexKind, MaskRule, loyalty_words
 from service.console.desk import Console, Desk
@@ -20,6 +30,8 @@ _PLACE = "members"
 REGIONS = ("TH", "TW", "HK", "JP", "MY", "SG", "GB", "US")
 _MOST_SHOWN = 5
 _LONGEST = 320
+_LONGEST_NAME = 100
+_MOST_NAMED = 10
 _REFRESHES = 3
 
 
@@ -43,6 +55,7 @@ def staff_access(console: Console) -> StaffAccess:
         runtime.access,
         runtime.members,
         outlines,
+        runtime.search,
     )
 
 
@@ -61,6 +74,10 @@ def routes(console: Console) -> APIRouter:
             "audit_id": "",
             "kind": "",
             "region": "",
+            "trouble": None,
+            "name": "",
+            "next_cursor": None,
+            "refine": False,
         }
         return console.show(
             request,
@@ -72,6 +89,7 @@ def routes(console: Console) -> APIRouter:
             regions=REGIONS,
             may_search=console.may(desk, "audit", "read"),
             may_request=console.may(desk, "rights_request", "open"),
+            may_search_names=console.may(desk, "member", "search"),
             rights=counter_choices(),
             checks=sorted(CHECKS),
             opened=note.removeprefix(OPENED_AT_COUNTER) if is_note else None,
@@ -108,7 +126,46 @@ def routes(console: Console) -> APIRouter:
             **typed,
         )
 
+    @lookup.post("/members/names")
+    async def find_by_name(request: Request) -> Response:
+        desk, fields = await console.act(request, _PLACE)
+        name = fields.get("name", "").strip()[:_LONGEST_NAME]
+        try:
+            found = await access.find_by_name(
+                desk.caller,
+                search_words(name, pointer="/name"),
+                cursor=fields.get("cursor") or None,
+                most=_MOST_NAMED,
+            )
+        except (InvalidRequestError, SearchUnavailableError, TooManySearchesError) as error:
+            reason = error.reason or "cursor"
+            return page(request, desk, status=error.status, trouble=reason, name=name)
+        members = [
+            shown(console, desk, one, view)
+            for one in found.members
+            if (view := await outline_if_open(console, access, desk, one)) is not None
+        ]
+        return page(
+            request,
+            desk,
+            members=members,
+            audit_id=found.audit_id,
+            name=name,
+            next_cursor=found.next_cursor,
+            refine=found.refine,
+        )
+
     return lookup
+
+
+async def outline_if_open(
+    console: Console, access: StaffAccess, desk: Desk, member_id: MemberId
+) -> SelfView | None:
+    """Show a member whom a search proposed; None when they may not be shown any more."""
+    try:
+        return await outline(console, access, desk, member_id)
+    except (NotFoundError, RestrictedError, PurposeNotAllowedError):
+        return None
 
 
 async def outline(

@@ -26,8 +26,8 @@ class Places:
 
     @property
     def size(self) -> int:
-        """How many bytes the table takes."""
-        return len(self._table) * self._table.itemsize
+        """How many bytes the table takes, or will when it has taken one more."""
+        return (self._next_size() if self._is_crowded() else len(self._table)) * 4
 
     def get(self, member: bytes) -> int | None:
         """Give the place of a member, or None."""
@@ -40,7 +40,7 @@ class Places:
         if slot is not None:
             self._table[slot] = place
             return
-        if 3 * (self._taken + 1) > 2 * len(self._table):
+        if self._is_crowded():
             self._rebuild()
         self._add(member, place)
         self._count += 1
@@ -54,6 +54,15 @@ class Places:
         self._table[slot] = _GONE
         self._count -= 1
         return place
+
+    def _is_crowded(self) -> bool:
+        return 3 * (self._taken + 1) > 2 * len(self._table)
+
+    def _next_size(self) -> int:
+        size = _SMALLEST
+        while size < 2 * (self._count + 1):
+            size <<= 1
+        return size
 
     def _slot(self, member: bytes) -> int | None:
         mask = len(self._table) - 1
@@ -74,10 +83,7 @@ class Places:
 
     def _rebuild(self) -> None:
         old = self._table
-        size = _SMALLEST
-        while size < 2 * (self._count + 1):
-            size <<= 1
-        self._table = array("I", [_EMPTY]) * size
+        self._table = array("I", [_EMPTY]) * self._next_size()
         self._taken = 0
         for place in old:
             if place < _GONE:

@@ -27,7 +27,7 @@ from service.sockets import SEARCH_SOCKET, listen_for_owner
 LOCK_FILE = "search.lock"
 TAKEN = 5
 """Exit code: another process holds the names of this data directory."""
-_MEBIBYTE = 1 << 20
+MEBIBYTE = 1 << 20
 _MOST_PEERS = 32
 _SEND_SECONDS = 5.0
 _WALK_SECONDS = 60.0
@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-mb", type=int, required=True)
     parser.add_argument("--parent", type=int)
     given = parser.parse_args(arguments)
-    return hold_names(given.data_dir, given.max_mb * _MEBIBYTE, parent=given.parent)
+    return hold_names(given.data_dir, given.max_mb * MEBIBYTE, parent=given.parent)
 
 
 if __name__ == "__main__":

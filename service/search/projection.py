@@ -19,6 +19,7 @@ MOST_ROWS = 1 << 16
 MOST_MATCHES = 4_000
 """More matches than this are not ranked: whoever typed so little must type more."""
 ID_BYTES = 16
+_ROW_BYTES = 4 + ID_BYTES + 8 + 1 + 1  # start, id, stamp, month, mark
 EXACT, BEGINNING, INSIDE = range(3)
 
 Words = Sequence[bytearray]
@@ -60,10 +61,6 @@ class _Segment:
         self.stamps = array("Q")
         self.months = bytearray()
         self.marks = bytearray()
-
-    @property
-    def size(self) -> int:
-        return SEGMENT_BYTES + len(self.starts) * (4 + ID_BYTES + 8 + 1 + 1)
 
     def has_room(self, length: int) -> bool:
         return self.used + length < SEGMENT_BYTES and len(self.starts) < MOST_ROWS
@@ -145,6 +142,8 @@ class Projection:
         self._open: dict[bytes, int] = {}
         self._places = Places(self._id_at)
         self._mark = 1
+        self._lying = 0
+        self._rows = 0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -152,7 +151,7 @@ class Projection:
     @property
     def size(self) -> int:
         """How many bytes it takes, but for what Python itself needs."""
-        return self._places.size + sum(s.size for s in self._segments if s is not None)
+        return self._places.size + self._lying * SEGMENT_BYTES + self._rows * _ROW_BYTES
 
     # --- what it holds ----------------------------------------------------------------
 
@@ -189,6 +188,7 @@ class Projection:
         self._segments.clear()
         self._open.clear()
         self._places = Places(self._id_at)
+        self._lying = self._rows = 0
 
     # --- walks ------------------------------------------------------------------------
 
@@ -280,13 +280,16 @@ class Projection:
     ) -> None:
         number = self._open.get(brand)
         segment = None if number is None else self._segment(number)
-        if number is None or segment is None or not segment.has_room(len(form) + 1):
-            if self.size + SEGMENT_BYTES > self._most_bytes:
-                raise FullError
+        is_new = number is None or segment is None or not segment.has_room(len(form) + 1)
+        if self.size + _ROW_BYTES + is_new * SEGMENT_BYTES > self._most_bytes:
+            raise FullError
+        if number is None or segment is None or is_new:
             segment = _Segment(brand)
             number = self._new_number()
             self._segments[number] = segment
             self._open[brand] = number
+            self._lying += 1
+        self._rows += 1
         row = segment.add(member, stamp, month, mark, form)
         self._places.put(member, number * MOST_ROWS + row)
 
@@ -313,6 +316,8 @@ class Projection:
         letters.release()
         _overwrite(segment)
         self._segments[number] = None
+        self._lying -= 1
+        self._rows -= len(segment.starts)
 
     def _segment(self, number: int) -> _Segment:
         segment = self._segments[number]
