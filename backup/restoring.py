@@ -73,7 +73,7 @@ class Staging(Protocol):
         """Make a new KMS root for the restored key ring."""
         ...
 
-    def keep(self, ring: KeyRing, recipients: Recipients) -> None:
+    async def keep(self, database: Database, vault: Vault, recipients: Recipients) -> None:
         """Keep what `init` keeps beside a key ring: its backup to the recipients."""
         ...
 
@@ -152,8 +152,10 @@ class Restore:
             database = await staging.make()
             key_ring = ring.write(staging.key_ring, staging.provider())
             self._check_ring(key_ring)
-            staging.keep(key_ring, Recipients(chosen.manifest.recipients))
-            restored = await self._fill(database, ring, key_ring, ledger, progress)
+            bits, pads = self._bucket_bits, self._pack.pads
+            vault = Vault(key_ring, bucket_bits=bits, pads=pads)
+            restored = await self._fill(database, ring, key_ring, vault, ledger, progress)
+            await staging.keep(database, vault, Recipients(chosen.manifest.recipients))
             await staging.put(database)
         except BaseException:
             await staging.drop(database)
@@ -171,11 +173,11 @@ class Restore:
         database: Database,
         ring: RingBackup,
         key_ring: KeyRing,
+        vault: Vault,
         ledger: ShippedLedger,
         progress: Progress,
     ) -> Restored:
         manifest = self._chosen.manifest
-        vault = Vault(key_ring, bucket_bits=self._bucket_bits, pads=self._pack.pads)
         signer = Signer.from_seed(manifest.origin, key_ring.secret("audit-signing"))
         if signer.vkey != manifest.log_key:
             raise BadSignatureError("the key ring in the store does not sign this log")

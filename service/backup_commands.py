@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from backup import Recipients
-from kernel import InvalidRequestError, fact
-from service.facts import FACT_KIT
 from service.key_places import key_folders
 from service.runtime import Runtime
 from service.tasks import system_caller
@@ -18,12 +16,7 @@ async def backup_init(
 ) -> dict[str, Any]:
     """Agree on a store; without recipients, on the recovery kit's."""
     if not recipients:
-        async with runtime.database.read() as session:
-            recipients = (await fact(session, FACT_KIT) or "").split()
-    if not recipients:
-        raise InvalidRequestError(
-            "this registry does not know its recovery kit", remedy="Give --recipient age1…"
-        )
+        recipients = runtime.ring_backups.kits.recipients()
     settings = runtime.settings
     return await runtime.backups.init(
         system_caller("cli"),
@@ -35,7 +28,9 @@ async def backup_init(
 
 async def backup_create(runtime: Runtime, progress: Progress) -> dict[str, Any]:
     """Make a backup now."""
-    return await runtime.backups.create(system_caller("cli"), progress)
+    made = await runtime.backups.create(system_caller("cli"), progress)
+    await runtime.ring_backups.refresh()
+    return made
 
 
 async def backup_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:

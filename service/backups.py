@@ -28,13 +28,21 @@ from backup import (
     open_store,
     read_shelf,
 )
-from kernel import Clock, ConfigurationError, Database
-from service.files import KEY_RING_FILE, RING_BACKUP_FILE
+from kernel import Clock, ConfigurationError, Database, SystemClock
+from service.files import KEY_RING_FILE, RECOVERY_KITS_FILE, RING_BACKUP_FOLDER
 from service.kms import new_key_provider
 from service.lock import DataDirLock
 from service.schema import HEAD, migrate
 from service.settings import DatabaseSettings, KmsSettings, Settings, VaultSettings
-from vault import KeyProvider, KeyRing, PassingKeyProvider, Vault, write_private
+from vault import (
+    KeyProvider,
+    KeyRing,
+    PassingKeyProvider,
+    RecoveryKits,
+    RingBackups,
+    RingFolder,
+    Vault,
+)
 
 _STAGING_SCHEMA = "yinyom_restoring"
 _PINNED = "# Backup key: "
@@ -167,10 +175,13 @@ class _Keys:
         """Give the KMS of the settings, with a root in it."""
         return new_key_provider(self._kms, self.key_ring.parent)
 
-    def keep(self, ring: KeyRing, recipients: Recipients) -> None:
-        """Write the ring backup that the same recovery kit opens."""
-        sealed = recipients.seal(ring.material())
-        write_private(self.key_ring.with_name(RING_BACKUP_FILE), sealed)
+    async def keep(self, database: Database, vault: Vault, recipients: Recipients) -> None:
+        """Make the ring backup that the same recovery kit opens."""
+        keys, clock = self.key_ring.parent, SystemClock()
+        kits = RecoveryKits(keys / RECOVERY_KITS_FILE)
+        kits.add(recipients.texts, clock.now_us())
+        folder = RingFolder(keys / RING_BACKUP_FOLDER)
+        await RingBackups(database, vault, folder, kits, clock, keep_us=0).refresh()
 
 
 class SqliteStaging(_Keys):

@@ -18,7 +18,6 @@ from members import PROFILES, ImportReport, Profile
 from service.audit_commands import AUDIT_COMMANDS
 from service.backup_commands import BACKUP_COMMANDS
 from service.consent_commands import CONSENT_COMMANDS
-from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
 from service.health import readiness
 from service.key_places import key_places, shared_places
 from service.members_commands import MEMBERS_COMMANDS
@@ -29,6 +28,7 @@ from service.settings import NAME_PATTERN
 from service.staff_commands import STAFF_COMMANDS
 from service.tasks import system_caller
 from service.vault_commands import VAULT_COMMANDS
+from service.vault_doctor import check, vault_checks
 
 Progress = Callable[[int, int], None]
 Command = Callable[..., Awaitable[dict[str, Any]]]
@@ -212,41 +212,27 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         for name, state in ready["checks"].items()
         if name != "sequencer" or runtime.sequencer.running
     ]
-    kit = settings.data_dir / RECOVERY_KIT_FILE
-    backup = settings.keys_dir / RING_BACKUP_FILE
     checks += [
-        await _key_ring(runtime),
-        _check(
-            "recovery_kit",
-            "warn" if kit.exists() else "ok",
-            "still in the data directory: move it to a safe place off this machine"
-            if kit.exists()
-            else "not on this machine",
-        ),
-        _check(
-            "ring_backup",
-            "ok" if backup.exists() else "bad",
-            "present" if backup.exists() else "missing: run init again",
-        ),
-        _check("policy_pack", "ok", runtime.pack.digest),
-        _check("schema", "ok", "up to date"),
+        *await vault_checks(runtime),
+        check("policy_pack", "ok", runtime.pack.digest),
+        check("schema", "ok", "up to date"),
     ]
     checks.append(_check("search", *await search_opinion(runtime)))
     backups = await runtime.backups.status()
-    checks.append(_check("backup", "warn" if backups["state"] != "ok" else "ok", backups["says"]))
+    checks.append(check("backup", "warn" if backups["state"] != "ok" else "ok", backups["says"]))
     shared = shared_places(key_places(settings, backups.get("store")))
-    checks += [_check("key_places", place.state, place.says) for place in shared]
+    checks += [check("key_places", place.state, place.says) for place in shared]
     report, misleading = await verify_stored_log(runtime.database, runtime.audit)
     sound = report.ok and not misleading
     checks.append(
-        _check("log", "ok" if sound else "bad", f"{report.size} events" if sound else "damaged")
+        check("log", "ok" if sound else "bad", f"{report.size} events" if sound else "damaged")
     )
     if runtime.witnesses:
         await runtime.witnesses.ask()
-        checks.append(_check("witnesses", *await runtime.witnesses.opinion()))
+        checks.append(check("witnesses", *await runtime.witnesses.opinion()))
     if settings.on_postgres:
         checks.append(
-            _check(
+            check(
                 "database_role",
                 "warn",
                 "the run-time role may own the tables; the trail's guards are then a speed bump",
@@ -262,16 +248,6 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
             for p, c, s, n in consents
         ],
     }
-
-
-async def _key_ring(runtime: Runtime) -> dict[str, str]:
-    health = await asyncio.to_thread(runtime.vault.kms_health)
-    says = f"version {runtime.vault.ring_version}; KMS: {health.says}"
-    return _check("key_ring", "ok" if health.ok else "bad", says)
-
-
-def _check(name: str, state: str, says: str) -> dict[str, str]:
-    return {"check": name, "state": state, "says": says}
 
 
 COMMANDS: Mapping[str, Command] = {

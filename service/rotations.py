@@ -11,46 +11,20 @@ from collections.abc import Sequence
 import structlog
 
 from audit import AuditLog
-from kernel import Clock, ConfigurationError, Database, UnitOfWork, YinyomError, fact
-from service.facts import FACT_KIT
-from service.files import RING_BACKUP_FILE
+from kernel import Clock, Database, UnitOfWork, YinyomError
+from service.ring_backups import wire_ring_backups
 from service.settings import Settings
 from service.tasks import HOUR_US, system_caller
 from vault import (
-    ReopenedRing,
     Rotation,
     Rotations,
     Sealing,
     SecretKeeper,
     Vault,
-    refresh_ring_backup,
     rotation_status,
 )
 
 _FOLLOW_SECONDS = 2.0
-
-
-class RingBackupFile:
-    """The ring backup beside the keys, sealed to the recovery kit alone."""
-
-    def __init__(self, settings: Settings, database: Database, vault: Vault) -> None:
-        self._path = settings.keys_dir / RING_BACKUP_FILE
-        self._database = database
-        self._vault = vault
-
-    async def refresh(self, since: int) -> ReopenedRing:
-        """Replace it by one of the ring roots from `since` on, and open that again."""
-        async with self._database.read() as session:
-            recipients = (await fact(session, FACT_KIT) or "").split()
-        if not recipients:
-            raise ConfigurationError(
-                "no recovery kit is known, so the ring cannot be backed up before a seal",
-                remedy="Run `yinyom init` with the recovery kit in the data directory.",
-            )
-        ring = self._vault.buckets.ring
-        return await asyncio.to_thread(
-            refresh_ring_backup, self._path, ring, recipients, since=since
-        )
 
 
 class RingFollower:
@@ -103,9 +77,11 @@ class KeyCare:
         self._database = database
         self._clock = clock
         self._every_us = settings.vault.seal_every_hours * HOUR_US
-        keeping = RingBackupFile(settings, database, vault)
         self.rotations = Rotations(database, vault.buckets, keepers, self._record, clock)
-        self.sealing = Sealing(database, vault.buckets, keepers, keeping, self._record, clock)
+        self.ring_backups = wire_ring_backups(settings, database, vault, clock)
+        self.sealing = Sealing(
+            database, vault.buckets, keepers, self.ring_backups, self._record, clock
+        )
         self.follower = RingFollower(database, vault)
 
     async def seal_when_due(self) -> Rotation | None:

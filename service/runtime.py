@@ -65,6 +65,7 @@ from service.outbox import (
     OutboxFile,
 )
 from service.rights import Surroundings, wire_rights, work_on_rights
+from service.ring_backups import keep_ring_backups
 from service.rotations import KeyCare
 from service.schema import check_schema
 from service.search.client import SearchClient
@@ -75,7 +76,7 @@ from service.staff import Approvals, Staff, TwoPersons
 from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
 from service.webhook_poster import WebhookPoster
 from service.witnesses import MINUTE_US, Witnesses
-from vault import KeyRing, Vault
+from vault import KeyRing, RingBackups, Vault
 
 BACKUP = "backup"
 CHANGE_RETENTION = "change_retention"
@@ -116,6 +117,7 @@ class Runtime:
     sequencer: Sequencer
     backups: Backups
     shipping: LedgerShipping
+    ring_backups: RingBackups
     consent: ConsentService
     guardians: Guardians
     receipts: ReceiptSigner
@@ -309,6 +311,7 @@ class Runtime:
             sequencer=sequencer,
             backups=backups,
             shipping=shipping,
+            ring_backups=keys.ring_backups,
             consent=consent,
             guardians=guardians,
             receipts=receipts.signer,
@@ -344,6 +347,7 @@ class Runtime:
             worker=worker,
             lock=lock,
         )
+        keep_ring_backups(worker, settings, keys.ring_backups)
         follow_members(runtime)
         return runtime
 

@@ -25,11 +25,18 @@ class DatabaseSettings(Section):
 
 
 class VaultSettings(Section):
-    """Where the key ring lives and how finely member keys are bucketed."""
+    """Where the key ring lives, how finely member keys are bucketed, how its backup is kept fresh.
+
+    A ring backup is made whole every so many hours, added to every so many seconds, and kept for
+    so many days after the next one: a kit opens nobody who was erased longer ago than that.
+    """
 
     keys_dir: Path | None = None
     bucket_bits: int = Field(0, ge=0, le=16)
     seal_every_hours: int = Field(0, ge=0, le=24 * 30)
+    ring_backup_hours: int = Field(24, ge=1, le=168)
+    ring_backup_seconds: int = Field(60, ge=5, le=86_400)
+    ring_backup_days: int = Field(7, ge=0, le=15)
 
 
 class KmsSettings(Section):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import AuditLog, RightsLedger, Signer
-from backup import Recipients
 from consent import ConsentService
 from disclosure import AUTH_EPOCH, POLICY_EPOCH
 from kernel import (
@@ -20,11 +19,12 @@ from kernel import (
     set_fact,
 )
 from policies import PackError, PolicyPack, check_succession, load_pack
-from service.backups import kit_recipients, kit_remark
-from service.facts import FACT_KIT, FACT_ORIGIN, FACT_POLICY, FACT_RING, FACT_TENANT
-from service.files import RECOVERY_KIT_FILE, RING_BACKUP_FILE
+from service.backups import kit_remark
+from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING, FACT_TENANT
+from service.files import RECOVERY_KIT_FILE
 from service.kms import make_ring, open_ring
 from service.lock import DataDirLock
+from service.ring_backups import recovery_kits, wire_ring_backups
 from service.runtime import open_database
 from service.schema import migrate
 from service.settings import Settings
@@ -32,7 +32,6 @@ from service.tasks import system_caller
 from vault import (
     KeyRing,
     Vault,
-    open_ring_backup,
     write_recovery_kit,
 )
 
@@ -62,16 +61,18 @@ async def set_up(settings: Settings, *, clock: Clock | None = None) -> Setup:
         pack = load_pack(settings.policies.pack_dir)
         ring = make_ring(settings)
         kit = settings.data_dir / RECOVERY_KIT_FILE
-        backup = settings.keys_dir / RING_BACKUP_FILE
-        kit_is_new = not backup.exists()
+        kits = recovery_kits(settings)
+        # One that was never tried was shown to nobody; a restored registry has its kit elsewhere.
+        tried = any(known.proven_us is not None for known in kits.all())
+        kit_is_new = not tried and (kit.exists() or not kits.all())
         if kit_is_new:
-            write_recovery_kit(kit, backup, ring, kit_remark(ring))
-        elif kit.exists():
-            open_ring_backup(kit, backup)
+            made = write_recovery_kit(kit, ring.tenant, ring.id, kit_remark(ring))
+            kits.add(made, clock.now_us())
         await migrate(settings)
         signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
         await _record(settings, ring, pack, AuditLog(signer, clock, pack.digest))
-        await _remember(settings, kit_recipients(kit))
+        # Last: an interrupted run must meet the kit that nobody was told of once more.
+        await _prove(settings, ring, kit, clock)
     finally:
         lock.release()
     return Setup(
@@ -145,13 +146,19 @@ async def _record(settings: Settings, ring: KeyRing, pack: PolicyPack, audit: Au
         await database.close()
 
 
-async def _remember(settings: Settings, recipients: Recipients | None) -> None:
-    """Keep the public half of the kit, so that backups can be sealed to it when it has gone."""
-    if recipients is None:
-        return
+async def _prove(settings: Settings, ring: KeyRing, kit: Path, clock: Clock) -> None:
+    """Make a ring backup unless there is one, and open it with the kit, read from its file."""
     database = open_database(settings)
     try:
-        async with database.unit_of_work() as work:
-            await set_fact(work, FACT_KIT, " ".join(recipients.texts))
+        vault = Vault(ring, bucket_bits=settings.vault.bucket_bits)
+        backups = wire_ring_backups(settings, database, vault, clock)
+        if (await backups.state()).newest is None:
+            await backups.refresh()
+        if _is_here(kit):
+            await backups.prove(kit)
     finally:
         await database.close()
+
+
+def _is_here(kit: Path) -> bool:
+    return kit.exists()

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from audit import LogDamagedError, verify_stored_log
-from kernel import InvalidRequestError, to_datetime
+from kernel import InvalidRequestError, rfc3339, to_datetime
 from members import Rows, count_members
 from policies import load_pack
+from service.backups import kit_remark
 from service.runtime import Runtime
 from service.tasks import system_caller
 from service.vault_lint import lint, tag_rate
-from vault import INDEXED_KINDS, bucket_count, key_counts, rotation_status
+from vault import INDEXED_KINDS, bucket_count, key_counts, rotation_status, write_recovery_kit
 
 Progress = Callable[[int, int], None]
 
@@ -150,6 +151,79 @@ async def vault_lint(runtime: Runtime, _progress: Progress, *, pack: str | None)
     return await asyncio.to_thread(lambda: lint(declared, indexes, histograms, members, tag_rate()))
 
 
+async def vault_kits(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Give the recovery kits that are known, and how the ring backup stands."""
+    state = await runtime.ring_backups.state()
+    return {
+        "kits": [
+            {
+                "recipient": kit.recipient,
+                "added": rfc3339(kit.added_us),
+                "proven": None if kit.proven_us is None else rfc3339(kit.proven_us),
+            }
+            for kit in runtime.ring_backups.kits.all()
+        ],
+        "ring_backup": None if state.newest is None else state.newest.number,
+        "made": None if state.newest is None else rfc3339(state.newest.made_us),
+        "keys": 0 if state.newest is None else state.newest.keys,
+        "waiting": state.waiting,
+    }
+
+
+async def vault_kit_check(runtime: Runtime, _progress: Progress, *, kit: str) -> dict[str, Any]:
+    """Open the newest ring backup with a kit, and hold keys of it against the living ones."""
+    proof = await runtime.ring_backups.prove(Path(kit))
+    async with runtime.database.unit_of_work() as work:
+        await runtime.audit.record(
+            work, system_caller("cli"), "vault.kit_check", count=proof.keys, decision="allow"
+        )
+    return {
+        "ring_backup": proof.number,
+        "made": rfc3339(proof.made_us),
+        "keys": proof.keys,
+        "canaries": proof.canaries,
+        "waiting": proof.waiting,
+        "recipients": list(proof.recipients),
+    }
+
+
+async def vault_kit_issue(
+    runtime: Runtime, _progress: Progress, *, add: list[str], drop: list[str], new: str | None
+) -> dict[str, Any]:
+    """Change who opens ring backups: a new kit in a file, further public keys, fewer of them.
+
+    A whole new ring backup is made to those who are left, and a new kit is tried on it at once.
+    """
+    backups, now_us = runtime.ring_backups, runtime.clock.now_us()
+    ring = runtime.vault.buckets.ring
+    if new is not None:
+        made = write_recovery_kit(Path(new), ring.tenant, ring.id, kit_remark(ring))
+        add = [*add, *made]
+    left = [kit.recipient for kit in backups.kits.all() if kit.recipient not in drop]
+    if not [*left, *add]:
+        raise InvalidRequestError("somebody must be able to open a ring backup", reason="no_kit")
+    backups.kits.add(add, now_us)
+    backups.kits.only([*left, *add])
+    await backups.refresh()
+    if new is not None:
+        await backups.prove(Path(new))
+    async with runtime.database.unit_of_work() as work:
+        await runtime.audit.record(
+            work,
+            system_caller("cli"),
+            "vault.kit_issue",
+            count=len([*left, *add]),
+            decision="allow",
+        )
+    return await vault_kits(runtime, _progress)
+
+
+async def vault_kit_refresh(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Make a whole new ring backup now."""
+    await runtime.ring_backups.refresh()
+    return await vault_kits(runtime, _progress)
+
+
 VAULT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "vault.status": vault_status,
     "vault.rotate_kms": vault_rotate_kms,
@@ -159,4 +233,8 @@ VAULT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "vault.reindex": vault_reindex,
     "vault.lint": vault_lint,
     "vault.verify": vault_verify,
+    "vault.kits": vault_kits,
+    "vault.kit_check": vault_kit_check,
+    "vault.kit_issue": vault_kit_issue,
+    "vault.kit_refresh": vault_kit_refresh,
 }

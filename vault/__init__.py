@@ -17,6 +17,7 @@ from vault.index import (
 )
 from vault.index_repository import StoredTag
 from vault.keyring import KeyRing, create_key_ring, open_key_ring
+from vault.kits import Kit, RecoveryKits, identities_of, write_recovery_kit
 from vault.leakage import (
     SPACES,
     beacon_bits,
@@ -40,7 +41,6 @@ from vault.providers import (
     ProviderHealth,
     VaultTransitKeyProvider,
 )
-from vault.recovery import open_ring_backup, refresh_ring_backup, write_recovery_kit
 from vault.repository import (
     WrappedKey,
     bucket_count,
@@ -51,11 +51,13 @@ from vault.repository import (
 )
 from vault.rewrapping import Progress
 from vault.ring_backup import RingBackup, RingKey, read_ring
+from vault.ring_backups import Proof, RingBackups, RingBackupState
+from vault.ring_folder import RingFolder, RingSet
 from vault.rotation import Move, Rotations, SecretKeeper
 from vault.rotation_log import Rotation
 from vault.rotation_status import RotationStatus, rotation_status
 from vault.sealed import Sealed
-from vault.sealing import ReopenedRing, Sealing
+from vault.sealing import Sealing
 from vault.service import ARCHIVE, ORDINARY, SealedRow, Vault
 from vault.ticket import AccessTicket
 
@@ -78,16 +80,22 @@ __all__ = [
     "KeyProvider",
     "KeyRing",
     "KeyRingError",
+    "Kit",
     "Move",
     "OwnerKey",
     "PassingKeyProvider",
     "PassphraseKeyProvider",
     "Pkcs11KeyProvider",
     "Progress",
+    "Proof",
     "ProviderHealth",
-    "ReopenedRing",
+    "RecoveryKits",
     "RingBackup",
+    "RingBackupState",
+    "RingBackups",
+    "RingFolder",
     "RingKey",
+    "RingSet",
     "Rotation",
     "RotationStatus",
     "Rotations",
@@ -107,16 +115,15 @@ __all__ = [
     "destroy_expired_keys",
     "enumeration_seconds",
     "flat",
+    "identities_of",
     "key_counts",
     "key_from_row",
     "key_source",
     "open_key_ring",
-    "open_ring_backup",
     "read_private",
     "read_ring",
     "recovery_from_histogram",
     "recovery_from_shares",
-    "refresh_ring_backup",
     "rotation_status",
     "seasonal",
     "write_private",

@@ -1,10 +1,12 @@
 """SQL of key rows as ring backups, recovery and verification read and write them."""
 
-from sqlalchemy import Text, bindparam, select
+from collections.abc import Iterable
 
-from kernel import ReadSession, Statement
+from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, func, insert, select
+
+from kernel import ReadSession, Row, Statement, UnitOfWork, new_random_id
 from vault.repository import WrappedKey
-from vault.tables import vault_key
+from vault.tables import vault_key, vault_unbacked
 
 _KEYS_BETWEEN = Statement(
     select(
@@ -25,14 +27,71 @@ _KEYS_BETWEEN = Statement(
 async def keys_between(session: ReadSession, after: str, until: str, kind: str) -> list[WrappedKey]:
     """Give the keys of a kind of all owners in a range of ids."""
     rows = await session.all(_KEYS_BETWEEN, after=after, until=until, kind=kind)
-    return [
-        WrappedKey(
-            r["owner_id"],
-            r["kind"],
-            r["version"],
-            r["bucket"],
-            r["bucket_version"],
-            bytes(r["wrapped"]),
-        )
-        for r in rows
-    ]
+    return [_key(row) for row in rows]
+
+
+_EVERY = 2**62
+_NOTE = Statement(
+    insert(vault_unbacked).values(id=bindparam("note"), owner_id=bindparam("owner_id"))
+)
+_UNBACKED = Statement(
+    select(vault_unbacked.c.id, vault_unbacked.c.owner_id)
+    .order_by(vault_unbacked.c.id)
+    .limit(bindparam("most", type_=BigInteger))
+)
+_WAITING = Statement(select(func.count(vault_unbacked.c.owner_id.distinct()).label("owners")))
+_BACKED = Statement(delete(vault_unbacked).where(vault_unbacked.c.id == bindparam("note")))
+_DATED_KEYS = Statement(select(vault_key).where(vault_key.c.owner_id == bindparam("owner_id")))
+_DATED_KEY = Statement(
+    select(vault_key).where(
+        vault_key.c.owner_id == bindparam("owner_id", type_=Text),
+        vault_key.c.kind == bindparam("kind", type_=Text),
+        vault_key.c.version == bindparam("version", type_=Integer),
+    )
+)
+
+
+async def note_unbacked(work: UnitOfWork, owner_id: str) -> None:
+    """Note that an owner has a key that is in no ring backup."""
+    await work.run(_NOTE, note=new_random_id("ubk"), owner_id=owner_id)
+
+
+async def unbacked(session: ReadSession, most: int = _EVERY) -> list[tuple[str, str]]:
+    """Give (note, owner) of keys that are in no ring backup."""
+    return [(row["id"], row["owner_id"]) for row in await session.all(_UNBACKED, most=most)]
+
+
+async def waiting_owners(session: ReadSession) -> int:
+    """Count owners who have a key that is in no ring backup."""
+    row = await session.first(_WAITING)
+    return 0 if row is None else int(row["owners"])
+
+
+async def are_backed(work: UnitOfWork, notes: Iterable[str]) -> None:
+    """Forget notes: what they speak of is in a ring backup, or gone."""
+    await work.run_many(_BACKED, [{"note": note} for note in notes])
+
+
+async def dated_keys(session: ReadSession, owner_id: str) -> list[tuple[WrappedKey, int | None]]:
+    """Give the keys of an owner, each with the moment (µs) at which it must be destroyed."""
+    rows = await session.all(_DATED_KEYS, owner_id=owner_id)
+    return [(_key(row), row["destroy_after_us"]) for row in rows]
+
+
+async def living_key(
+    session: ReadSession, owner_id: str, kind: str, version: int
+) -> WrappedKey | None:
+    """Give one key where it rests now."""
+    row = await session.first(_DATED_KEY, owner_id=owner_id, kind=kind, version=version)
+    return None if row is None else _key(row)
+
+
+def _key(row: Row) -> WrappedKey:
+    return WrappedKey(
+        row["owner_id"],
+        row["kind"],
+        row["version"],
+        row["bucket"],
+        row["bucket_version"],
+        bytes(row["wrapped"]),
+    )

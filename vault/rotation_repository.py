@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from kernel import ReadSession, Statement, UnavailableError, UnitOfWork
 from kernel.db import Insert
-from vault.repository import KnownRing, StoredBucket, WrappedKey, know_ring, stored_bucket
+from vault.repository import KnownRing, StoredBucket, know_ring, stored_bucket
 from vault.tables import vault_bucket, vault_destroyed, vault_key, vault_rekey, vault_ring
 
 
@@ -390,49 +390,3 @@ async def roots_in_use(session: ReadSession) -> list[tuple[int, int]]:
 
 
 # --- trying a backup ------------------------------------------------------------------
-
-_canary = select(
-    vault_key.c.owner_id,
-    vault_key.c.kind,
-    vault_key.c.version,
-    vault_key.c.bucket,
-    vault_key.c.bucket_version,
-    vault_key.c.wrapped,
-    vault_bucket.c.ring_version,
-    vault_bucket.c.wrapped.label("bucket_wrapped"),
-).select_from(
-    vault_key.join(
-        vault_bucket,
-        and_(
-            vault_bucket.c.bucket == vault_key.c.bucket,
-            vault_bucket.c.version == vault_key.c.bucket_version,
-        ),
-    )
-)
-_MOST = bindparam("most", type_=BigInteger)
-_OLDEST_KEYS = Statement(_canary.order_by(vault_key.c.owner_id).limit(_MOST))
-_NEWEST_KEYS = Statement(_canary.order_by(vault_key.c.owner_id.desc()).limit(_MOST))
-
-
-async def canaries(session: ReadSession, most: int) -> list[tuple[StoredBucket, WrappedKey]]:
-    """Give keys of the oldest and of the newest owners, each with the bucket key that wraps it."""
-    rows = [
-        *await session.all(_OLDEST_KEYS, most=most),
-        *await session.all(_NEWEST_KEYS, most=most),
-    ]
-    return [
-        (
-            StoredBucket(
-                r["bucket"], r["bucket_version"], r["ring_version"], bytes(r["bucket_wrapped"])
-            ),
-            WrappedKey(
-                r["owner_id"],
-                r["kind"],
-                r["version"],
-                r["bucket"],
-                r["bucket_version"],
-                bytes(r["wrapped"]),
-            ),
-        )
-        for r in rows
-    ]

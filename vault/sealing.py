@@ -3,45 +3,31 @@
 Erasing deletes a wrapped key; copies of that row lie on in free pages, in write-ahead logs, in
 replicas and dumps. They are noise when the bucket key that wraps them is gone, and that is gone
 when the ring root is, and that when the key of the old key ring files is. The order is such that
-a crash anywhere loses nothing: first everything that lives stands under new keys, then the ring
-is backed up and the backup opened again and tried on keys of members, and only then does the old
-root go.
+a crash anywhere loses nothing: first everything that lives stands under new keys, then every
+living key is opened through the files as they are, backed up to the recovery kits, and the
+backup read back and opened, and only then does the old root go.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from kernel import Clock, Database, UnavailableError
 from vault import rotation_log as log
 from vault import rotation_repository as repository
 from vault.buckets import BucketKeys
-from vault.contexts import bucket_context, key_context
-from vault.errors import KeyRingError, UnreadableError
 from vault.rewrapping import Progress, Rewrapping
 from vault.rotation import Record, RingRoots, SecretKeeper
 from vault.rotation_log import Rotation
-from vault.wrapping import unwrap_into, wipe
 
-CANARIES = 10
 _ROUNDS = 100
 
 
-class ReopenedRing(Protocol):
-    """A ring as it came out of its backup."""
-
-    def unwrap(self, version: int, wrapped: bytes, context: bytes) -> bytes:
-        """Unwrap a key under a ring root version; `UnreadableError` when that one is not in it."""
-        ...
-
-
 class RingKeeping(Protocol):
-    """Keeps the backup of the key ring; the service has it."""
+    """Keeps the ring backups; `RingBackups` does."""
 
-    async def refresh(self, since: int) -> ReopenedRing:
-        """Replace the backup by one of the ring roots from `since` on, and open that again."""
+    async def refresh(self) -> object:
+        """Make a ring backup of every living key, read back and opened, or raise."""
         ...
 
 
@@ -100,7 +86,8 @@ class Sealing:
         root = rotation.newest_root
         _buckets, moved = await self._rewrapping.run(progress)
         await self._roots.move_everything(root, _silent)
-        await self._try(await self._keeping.refresh(root))
+        self._buckets.reopen()  # nothing in RAM may stand in for what the files say
+        await self._keeping.refresh()
         await self._roots.drop(root, _silent)
         await asyncio.to_thread(self._buckets.ring.seal_outer)
         async with self._database.unit_of_work() as work:
@@ -112,25 +99,6 @@ class Sealing:
                 raise UnavailableError("the seal cannot be told", reason="rotating")
             await self._record(work, ended)
             return ended
-
-    async def _try(self, ring: ReopenedRing) -> None:
-        """Open keys of members with the ring that came out of its backup, or refuse to go on."""
-        tenant = self._buckets.ring.tenant
-        async with self._database.read() as session:
-            canaries = await repository.canaries(session, CANARIES)
-        try:
-            for bucket, key in canaries:
-                context = bucket_context(tenant, bucket.bucket, bucket.version)
-                cipher = AESGCM(ring.unwrap(bucket.ring_version, bucket.wrapped, context))
-                place = key_context(
-                    tenant, key.owner_id, key.kind, key.version, key.bucket, key.bucket_version
-                )
-                wipe(unwrap_into(cipher, key.wrapped, place))
-        except UnreadableError as error:
-            raise KeyRingError(
-                "the new ring backup does not open the members' keys; nothing was destroyed",
-                remedy="Look at `yinyom vault doctor`, then seal again.",
-            ) from error
 
 
 def _silent(_done: int, _total: int) -> None:

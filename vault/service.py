@@ -5,6 +5,7 @@ Bucket keys are (see `vault.buckets`).
 """
 
 import hashlib
+import hmac
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
@@ -22,7 +23,7 @@ from vault.errors import UnreadableError
 from vault.keyring import KeyRing
 from vault.owner_key import PSEUDONYM, OwnerKey
 from vault.providers import ProviderHealth
-from vault.recovery_repository import keys_between
+from vault.recovery_repository import dated_keys, keys_between, living_key, note_unbacked
 from vault.repository import WrappedKey
 from vault.ring_backup import KEYS_A_PAGE, RingKey, first_page, key_page
 from vault.sealed import Sealed, Value
@@ -118,6 +119,8 @@ class Vault:
             wrapped = WrappedKey(owner_id, kind, 1, bucket, version, wrap(kek, key, context))
             await repository.add_key(work, wrapped, None)
             made[kind] = OwnerKey(owner_id, kind, 1, key)
+        if made:
+            await note_unbacked(work, owner_id)
         return made
 
     async def keys_of(self, session: ReadSession, owner_id: str) -> dict[str, OwnerKey]:
@@ -176,25 +179,45 @@ class Vault:
         that lives at this moment, unwrapped: no ring root is needed to bring them back, and no
         ring root, destroyed or stolen, opens a page.
         """
-        yield seal(first_page(self.buckets.ring))
+        async for page, _ in self.sealed_pages(session, seal):
+            yield page
+
+    async def sealed_pages(
+        self, session: ReadSession, seal: Callable[[bytes], bytes]
+    ) -> AsyncIterator[tuple[bytes, int]]:
+        """Give the pages of `sealed_ring`, each with the number of its keys."""
+        yield seal(first_page(self.buckets.ring)), 0
         after = ("", "", 0)
         while keys := await repository.every_key(session, after, KEYS_A_PAGE):
-            page: list[RingKey] = []
-            for wrapped, destroy_after_us in keys:
-                key = self._unwrapped(await self.ensure_bucket(session, wrapped))
-                page.append(
-                    RingKey(
-                        wrapped.owner_id,
-                        wrapped.kind,
-                        wrapped.version,
-                        bytes(key),
-                        destroy_after_us,
-                    )
-                )
-                wipe(key)
-            yield seal(key_page(page))
+            page = [await self._ring_key(session, *key) for key in keys]
+            yield seal(key_page(page)), len(page)
             last = keys[-1][0]
             after = (last.owner_id, last.kind, last.version)
+
+    async def key_page_of(self, session: ReadSession, owners: Iterable[str]) -> tuple[bytes, int]:
+        """Give a page of all keys of some owners, to be sealed at once, and how many there are."""
+        page = [
+            await self._ring_key(session, *key)
+            for owner in owners
+            for key in await dated_keys(session, owner)
+        ]
+        return key_page(page), len(page)
+
+    async def holds(self, session: ReadSession, key: RingKey) -> bool | None:
+        """Say whether a key of a ring backup is the living one; None when none lives."""
+        stored = await living_key(session, key.owner_id, key.kind, key.version)
+        if stored is None:
+            return None
+        living = await self._ring_key(session, stored, None)
+        return hmac.compare_digest(living.key, key.key)
+
+    async def _ring_key(
+        self, session: ReadSession, wrapped: WrappedKey, destroy_after_us: int | None
+    ) -> RingKey:
+        buffer = self._unwrapped(await self.ensure_bucket(session, wrapped))
+        key = bytes(buffer)
+        wipe(buffer)
+        return RingKey(wrapped.owner_id, wrapped.kind, wrapped.version, key, destroy_after_us)
 
     async def adopt_keys(self, work: UnitOfWork, keys: Iterable[RingKey]) -> int:
         """Wrap keys of a ring backup under this ring's own bucket keys; gives how many."""

@@ -77,6 +77,15 @@ Index(
     sqlite_where=vault_rotation.c.ended_us.is_(None),
 )
 
+# Owners who were given a key that is in no ring backup yet; a row each time.
+vault_unbacked = Table(
+    "vault_unbacked",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner_id", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 vault_tag = Table(
     "vault_tag",
     metadata,

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from service.cli.recovery_kit import vault_recovery_kit
 from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, say, show, table
 from service.cli.vault_lint import vault_lint
 
 vault_app = typer.Typer(help="Keys.", no_args_is_help=True)
 vault_app.command("lint")(vault_lint)
+vault_app.command("recovery-kit")(vault_recovery_kit)
 
 
 @vault_app.command("status")

@@ -9,14 +9,15 @@ import time
 import pytest
 
 import service.setup
+import vault.kits
 import vault.providers.versions
-import vault.recovery
 import vault.ring_file
+import vault.ring_folder
 from service.runtime import Runtime
 from service.settings import Settings
 from service.setup import set_up
 from tests.support.serving import COMMAND, environment, yinyom
-from vault import open_ring_backup
+from vault import RingFolder, identities_of
 
 
 class PowerCutError(BaseException):
@@ -25,7 +26,7 @@ class PowerCutError(BaseException):
 
 def cut_before_write(monkeypatch, number: int) -> None:
     """Cut the power before the n-th secret file is written."""
-    real, written = vault.recovery.write_private, []
+    real, written = vault.kits.write_private, []
 
     def write(path, data, *, replace=False):
         if len(written) == number:
@@ -33,16 +34,15 @@ def cut_before_write(monkeypatch, number: int) -> None:
         written.append(path.name)
         real(path, data, replace=replace)
 
-    for module in (vault.providers.versions, vault.ring_file, vault.recovery):
+    for module in (vault.providers.versions, vault.ring_file, vault.kits, vault.ring_folder):
         monkeypatch.setattr(module, "write_private", write)
 
 
 def whole(settings: Settings) -> None:
     """What was made fits together: the registry opens, the kit opens the backup of its ring."""
     data_dir = settings.data_dir
-    material = open_ring_backup(
-        data_dir / "recovery-kit.txt", settings.keys_dir / "ring-backup.age"
-    )
+    folder = RingFolder(settings.keys_dir / "ring-backup")
+    backed_up = folder.open(folder.newest(), identities_of(data_dir / "recovery-kit.txt"))
 
     async def open_it() -> str:
         runtime = await Runtime.open(settings)
@@ -51,14 +51,15 @@ def whole(settings: Settings) -> None:
         finally:
             await runtime.close()
 
-    assert asyncio.run(open_it()).encode() in material
-    for file in (data_dir / "recovery-kit.txt", *settings.keys_dir.iterdir()):
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+    assert asyncio.run(open_it()) == backed_up.id
+    for file in (data_dir / "recovery-kit.txt", *settings.keys_dir.rglob("*")):
+        mode = 0o700 if file.is_dir() else 0o600
+        assert stat.S_IMODE(file.stat().st_mode) == mode, file.name
     for folder in (data_dir, settings.keys_dir):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder.name
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(7))
 def test_a_cut_before_any_secret_file_is_mended_by_the_next_init(tmp_path, monkeypatch, number):
     settings = Settings(data_dir=tmp_path / "data")
     with monkeypatch.context() as patched:

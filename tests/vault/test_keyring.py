@@ -3,9 +3,7 @@
 import itertools
 import json
 import os
-import re
 
-import pyrage
 import pytest
 
 from kernel import ConfigurationError
@@ -15,10 +13,8 @@ from vault import (
     UnreadableError,
     create_key_ring,
     open_key_ring,
-    open_ring_backup,
     read_private,
     write_private,
-    write_recovery_kit,
 )
 from vault.keyring import SECRETS
 
@@ -245,69 +241,3 @@ def test_a_private_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     write_private(path, b"new", replace=True)
     assert read_private(path, "the secret") == b"new"
     assert [file.name for file in tmp_path.iterdir()] == ["secret"]
-
-
-# --- the recovery kit -----------------------------------------------------------------
-
-
-def test_the_kit_opens_the_backup_and_the_backup_is_the_whole_ring(files, ring):
-    *_, backup, kit = files
-    write_recovery_kit(kit, backup, ring)
-    assert open_ring_backup(kit, backup) == ring.material()
-    assert {file.stat().st_mode & 0o777 for file in (backup, kit)} == {0o600}
-    document = json.loads(ring.material())
-    assert document.keys() == {"format", "id", "tenant", "roots", "secrets"}
-    assert document["secrets"].keys() == set(SECRETS)
-
-
-def test_another_kit_does_not(files, ring, tmp_path):
-    *_, backup, kit = files
-    write_recovery_kit(kit, backup, ring)
-    other_kit, other_backup = tmp_path / "other-kit", tmp_path / "other-backup"
-    write_recovery_kit(other_kit, other_backup, ring)
-    refused(lambda: open_ring_backup(other_kit, backup), "does not open")
-    refused(lambda: open_ring_backup(kit, other_backup), "does not open")
-
-
-def test_any_tool_that_reads_age_opens_the_backup_with_the_line_in_the_kit(files, ring):
-    *_, backup, kit = files
-    write_recovery_kit(kit, backup, ring)
-    (line,) = re.findall("^AGE-SECRET-KEY-1[0-9A-Z]+$", kit.read_text(), re.MULTILINE)
-    identity = pyrage.x25519.Identity.from_str(line)
-    assert pyrage.decrypt(backup.read_bytes(), [identity]) == ring.material()
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"# only a comment\n", b"AGE-SECRET-KEY-1QQQ\n", b"\xff\xfe\x00", b"hello"]
-)
-def test_a_kit_that_is_none_is_refused(files, ring, text):
-    *_, backup, kit = files
-    write_recovery_kit(kit, backup, ring)
-    kit.write_bytes(text)
-    refused(lambda: open_ring_backup(kit, backup))
-
-
-def test_a_damaged_or_missing_backup_is_refused(files, ring):
-    *_, backup, kit = files
-    write_recovery_kit(kit, backup, ring)
-    whole = backup.read_bytes()
-    for damaged in (b"", whole[:-1], whole[:40], whole + b"x", b"x" + whole):
-        backup.write_bytes(damaged)
-        refused(lambda: open_ring_backup(kit, backup), "does not open")
-    backup.unlink()
-    refused(lambda: open_ring_backup(kit, backup))
-
-
-def test_a_kit_that_others_may_read_is_refused(files, ring):
-    *_, backup, kit = files
-    write_recovery_kit(kit, backup, ring)
-    kit.chmod(0o644)
-    refused(lambda: open_ring_backup(kit, backup), "other users")
-
-
-def test_a_kit_that_does_not_open_what_it_was_made_for_is_never_handed_out(
-    files, ring, monkeypatch
-):
-    *_, backup, kit = files
-    monkeypatch.setattr("vault.recovery.open_ring_backup", lambda *_: b"something else")
-    refused(lambda: write_recovery_kit(kit, backup, ring))
