@@ -1,13 +1,10 @@
-"""Where ring backups and the list of recovery kits lie, and how often they come round."""
+"""Where ring backups and the list of recovery kits lie."""
 
 from kernel import Clock, Database
 from service.files import RECOVERY_KITS_FILE, RING_BACKUP_FOLDER
 from service.settings import Settings
-from service.tasks import DAY_US, HOUR_US, Worker
+from service.tasks import DAY_US
 from vault import RecoveryKits, RingBackups, RingFolder, Vault
-
-RING_BACKUP = "ring_backup"
-_SECOND_US = 1_000_000
 
 
 def recovery_kits(settings: Settings) -> RecoveryKits:
@@ -31,14 +28,4 @@ def wire_ring_backups(
         recovery_kits(settings),
         clock,
         keep_us=settings.vault.ring_backup_days * DAY_US,
-    )
-
-
-def keep_ring_backups(worker: Worker, settings: Settings, backups: RingBackups) -> None:
-    """Let the worker add to the ring backup, and make it whole again from time to time."""
-    every_us = settings.vault.ring_backup_hours * HOUR_US
-    worker.on(
-        RING_BACKUP,
-        lambda _: backups.come_round(every_us),
-        every_us=settings.vault.ring_backup_seconds * _SECOND_US,
     )

@@ -14,7 +14,7 @@ from audit import AuditLog
 from kernel import Clock, Database, UnitOfWork, YinyomError
 from service.ring_backups import wire_ring_backups
 from service.settings import Settings
-from service.tasks import HOUR_US, system_caller
+from service.tasks import HOUR_US, Worker, system_caller
 from vault import (
     Rotation,
     Rotations,
@@ -25,6 +25,9 @@ from vault import (
 )
 
 _FOLLOW_SECONDS = 2.0
+_SECOND_US = 1_000_000
+RING_BACKUP = "ring_backup"
+SEAL = "seal"
 
 
 class RingFollower:
@@ -108,3 +111,14 @@ class KeyCare:
             count=done.erasures if done.kind == "seal" else done.moved or None,
             decision="allow",
         )
+
+
+def keep_keys(worker: Worker, settings: Settings, keys: KeyCare) -> None:
+    """Let the worker seal, add to the ring backup, and make it whole again from time to time."""
+    vault = settings.vault
+    worker.on(SEAL, lambda _: keys.seal_when_due(), every_us=HOUR_US)
+    worker.on(
+        RING_BACKUP,
+        lambda _: keys.ring_backups.come_round(vault.ring_backup_hours * HOUR_US),
+        every_us=vault.ring_backup_seconds * _SECOND_US,
+    )

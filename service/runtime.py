@@ -65,8 +65,7 @@ from service.outbox import (
     OutboxFile,
 )
 from service.rights import Surroundings, wire_rights, work_on_rights
-from service.ring_backups import keep_ring_backups
-from service.rotations import KeyCare
+from service.rotations import KeyCare, keep_keys
 from service.schema import check_schema
 from service.search.client import SearchClient
 from service.search.keeper import SearchKeeper
@@ -82,7 +81,6 @@ BACKUP = "backup"
 CHANGE_RETENTION = "change_retention"
 DELIVERY_RETENTION = "delivery_retention"
 CLAIMS = "claims"
-SEAL = "seal"
 
 
 def open_database(settings: Settings) -> Database:
@@ -233,7 +231,6 @@ class Runtime:
             database, vault, audit, pack, consent, clients, poster, clock, targets, retries
         )
         keys = KeyCare(settings, database, vault, audit, clock, (webhooks,))
-        worker.on(SEAL, lambda _: keys.seal_when_due(), every_us=HOUR_US)
         courier = OutboxCourier(
             database, clock, CodeDelivery(members.contact_points, sender, clock)
         )
@@ -347,7 +344,7 @@ class Runtime:
             worker=worker,
             lock=lock,
         )
-        keep_ring_backups(worker, settings, keys.ring_backups)
+        keep_keys(worker, settings, keys)
         follow_members(runtime)
         return runtime
 
