@@ -217,7 +217,7 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         check("policy_pack", "ok", runtime.pack.digest),
         check("schema", "ok", "up to date"),
     ]
-    checks.append(_check("search", *await search_opinion(runtime)))
+    checks.append(check("search", *await search_opinion(runtime)))
     backups = await runtime.backups.status()
     checks.append(check("backup", "warn" if backups["state"] != "ok" else "ok", backups["says"]))
     shared = shared_places(key_places(settings, backups.get("store")))
