@@ -25,13 +25,14 @@ from audit.rights import (
     link_of,
     read_entry,
 )
-from audit.search import EventFilter, FoundEvents
+from audit.search import EVERY_BRAND, EventFilter, FoundEvents, brand_of, is_open_to, is_seen_by
 from audit.sequencer import LogDamagedError, Sequencer
 from audit.service import AuditLog
 from audit.stored import export_log, verify_stored_log
 from audit.witness import Witness, WitnessApp
 
 __all__ = [
+    "EVERY_BRAND",
     "GENESIS",
     "Announcer",
     "Asked",
@@ -62,9 +63,12 @@ __all__ = [
     "WitnessVerdict",
     "append_while_held",
     "ask_witness",
+    "brand_of",
     "check_document",
     "cosigned_checkpoint",
     "export_log",
+    "is_open_to",
+    "is_seen_by",
     "link_of",
     "log_bodies",
     "log_head",

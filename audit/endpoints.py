@@ -9,6 +9,7 @@ from pydantic import Field
 from audit import repository
 from audit.cosigning import cosigned_checkpoint
 from audit.errors import TileError
+from audit.search import EventFilter, brand_of, is_open_to
 from audit.service import AuditLog
 from audit.tiles import ENTRIES, WIDTH, TilePath, encode_entries
 from kernel import Database, NotFoundError, ReadSession
@@ -117,10 +118,10 @@ def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRo
         async with database.unit_of_work() as work:
             await audit.record(work, caller, "audit.search", decision="allow")
         async with database.read() as session:
-            found = await audit.latest(session, before=before, most=_PAGE + 1)
-        page = found[:_PAGE]
-        more = encode_cursor(page[-1]["id"]) if len(found) > _PAGE else None
-        return JSONBytes({"events": page, "next_cursor": more})
+            wanted = EventFilter(brand=brand_of(caller.brand))
+            found = await audit.search(session, wanted, before=before, most=_PAGE)
+        more = found.next_before and encode_cursor(found.next_before)
+        return JSONBytes({"events": list(found.events), "next_cursor": more})
 
     @routes.get(
         "/v1/audit/events/{event}/proof",
@@ -131,6 +132,8 @@ def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRo
     async def proof(request: Request, event: _EventId) -> JSONBytes:
         caller = await gatekeeper.require(request, "audit", "read")
         async with database.read() as session:
+            if not is_open_to(await audit.event(session, event), brand_of(caller.brand)):
+                raise NotFoundError("no such event", reason="event_unknown")
             found = await audit.proof(session, event)
         async with database.unit_of_work() as work:
             await audit.record(work, caller, "audit.prove", decision="allow", resource=event)

@@ -80,6 +80,7 @@ class AuditEvent:
     before: Mapping[str, str] | None = None
     after: Mapping[str, str] | None = None
     detail_ref: str | None = None
+    brand: str | None = None
 
 
 _OPTIONAL_TEXTS = (
@@ -92,6 +93,7 @@ _OPTIONAL_TEXTS = (
     "policy",
     "request_id",
     "detail_ref",
+    "brand",
 )
 
 
@@ -239,7 +241,7 @@ def _check_frame(event: AuditEvent) -> None:
 
 
 def _check_words(event: AuditEvent) -> None:
-    for name in ("action", "purpose", "channel", "legal_basis", "reason"):
+    for name in ("action", "purpose", "channel", "legal_basis", "reason", "brand"):
         word = getattr(event, name)
         _require(word is None or _is_word(word), name)
     resource = event.resource

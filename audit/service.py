@@ -26,7 +26,7 @@ from audit.event import (
 )
 from audit.note import Signer, sign_note
 from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
-from audit.search import EventFilter, FoundEvents, search_events
+from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events
 from audit.search_repository import AT_ONCE, events_of_many
 from kernel import (
     AuditEventId,
@@ -123,6 +123,7 @@ class AuditLog:
             count=count,
             before=before,
             after=after,
+            brand=None if caller.brand == EVERY_BRAND else caller.brand,
         )
 
     @staticmethod

@@ -29,6 +29,7 @@ from consent.receipts import ReceiptFormat, Receipts, Written
 from consent.replay import replay_right, replay_suppression
 from consent.report import ConsentReport, DayCount, StatusCount, consent_report
 from consent.repository import (
+    answers_source,
     consent_counts,
     gate_held,
     gate_source,
@@ -69,6 +70,7 @@ __all__ = [
     "Status",
     "StatusCount",
     "Written",
+    "answers_source",
     "consent_counts",
     "consent_report",
     "decide_basis",

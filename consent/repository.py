@@ -266,6 +266,14 @@ _LAST_MOMENT = Statement(
     )
 )
 _EVENT = Statement(select(consent_event).where(consent_event.c.id == bindparam("event_id")))
+
+
+def answers_source() -> tuple[FromClause, ColumnElement[str], Sequence[ColumnElement[Any]]]:
+    """Offer every answer of every member: the table, whose it is, and what it says."""
+    columns = [consent_state.c.purpose, consent_state.c.channel, consent_state.c.status]
+    return consent_state, consent_state.c.member_id, columns
+
+
 _COUNTS = Statement(
     select(
         consent_state.c.purpose,

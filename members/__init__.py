@@ -21,6 +21,7 @@ from members.imports import ImportReport, Imports
 from members.merging import Merged, Merges
 from members.normalise import DATE_ERAS, Formats, search_form
 from members.notes import NOTES_WANTED, Findings, Notes
+from members.numbers_repository import consent_counts_of
 from members.participants import Erased, EraseParticipant, Forgotten, MergeParticipant
 from members.parting import Parted, Partings
 from members.quarantine import NOT_MATCHABLE
@@ -106,6 +107,7 @@ __all__ = [
     "Scanned",
     "Uploads",
     "Verified",
+    "consent_counts_of",
     "count_members",
     "escaped",
     "find_members",

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
+from audit import EVERY_BRAND
 from consent import Status, consent_counts
+from members import consent_counts_of
 from policies import PurposeKey
 from service.console.desk import Console, Desk
 from service.console.svg import BarChart, bars
@@ -49,7 +51,12 @@ def routes(console: Console) -> APIRouter:
     async def numbers(request: Request) -> Response:
         desk = await console.enter(request, _PLACE)
         async with console.runtime.database.read() as session:
-            counted = await consent_counts(session)
+            brand = desk.account.brand
+            counted = (
+                await consent_counts(session)
+                if brand == EVERY_BRAND
+                else await consent_counts_of(session, brand)
+            )
         answers = _answers(console, desk, counted)
         return console.show(
             request,

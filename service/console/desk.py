@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
+from audit import EVERY_BRAND
 from kernel import Caller, NotAllowedError, NotAuthenticatedError, YinyomError, new_id
 from kernel.i18n import LANGUAGE_NAMES, Catalogue, Language, negotiate
 from service.console.places import GROUPS, PLACES, may_open
@@ -52,6 +53,10 @@ class Desk:
     visit: StaffVisit
     language: Language
     zone: tzinfo
+
+    def sees(self, brand: str) -> bool:
+        """Say whether something of a brand is this account's to see; what is of every brand is."""
+        return self.account.brand == EVERY_BRAND or brand in {self.account.brand, EVERY_BRAND}
 
     def when(self, at_us: int) -> Moment:
         """Write a moment for this reader."""

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from audit import AuditError
+from audit import AuditError, brand_of, is_open_to
+from kernel import NotFoundError
 from service.console.desk import Console, Desk
 from service.console.rows import actors_of, event_row, flat_members
 
@@ -20,7 +21,9 @@ def routes(console: Console) -> APIRouter:
     async def event_page(request: Request, desk: Desk, event_id: str, checked: Any) -> Response:
         async with runtime.database.read() as session:
             body = await runtime.audit.event(session, event_id)
-            actors = await actors_of(console, session)
+            if not is_open_to(body, brand_of(desk.account.brand)):
+                raise NotFoundError("no such event", reason="event_unknown")
+            actors = await actors_of(console, desk, session)
             try:
                 proof = await runtime.audit.prove(session, event_id)
             except AuditError:

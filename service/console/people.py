@@ -29,6 +29,7 @@ def routes(console: Console) -> APIRouter:
                 "places": console.places_of(one),
             }
             for one in found
+            if desk.sees(one.brand)
         ]
         return console.show(request, "staff", desk, current=_PLACE, accounts=accounts)
 

@@ -7,10 +7,18 @@ from kernel import ReadSession, from_rfc3339
 from service.console.desk import HOME, Console, Desk
 
 
-async def actors_of(console: Console, session: ReadSession) -> dict[str, str]:
-    """Name everybody who may stand in the trail as an actor."""
-    clients = {one["client_id"]: one["name"] for one in await console.runtime.clients.list()}
-    staff = {one.id: one.name for one in await console.runtime.staff.accounts(session)}
+async def actors_of(console: Console, desk: Desk, session: ReadSession) -> dict[str, str]:
+    """Name everybody of the reader's brand who may stand in the trail as an actor."""
+    clients = {
+        one["client_id"]: one["name"]
+        for one in await console.runtime.clients.list()
+        if desk.sees(one["brand"])
+    }
+    staff = {
+        one.id: one.name
+        for one in await console.runtime.staff.accounts(session)
+        if desk.sees(one.brand)
+    }
     return {**clients, **staff}
 
 

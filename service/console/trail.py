@@ -6,12 +6,13 @@ only by who may look members up; the member is named in the body of a form, neve
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from audit import EventFilter, FoundEvents, verify_stored_log
+from audit import EventFilter, FoundEvents, brand_of, verify_stored_log
 from kernel import MemberId, NotFoundError, is_id
 from kernel.http import decode_id_cursor, encode_cursor
 from service.console.desk import Console, Desk
@@ -55,6 +56,7 @@ def routes(console: Console) -> APIRouter:
         if wanted is None:
             empty = FoundEvents((), None)
             return await page(request, desk, empty, status=422, is_faulty=True)
+        wanted = replace(wanted, brand=brand_of(desk.account.brand))
         found = await look(desk, wanted, decode_id_cursor("evt", before))
         query = {name: text for name, text in typed.items() if text}
         return await page(request, desk, found, typed=typed, query=query)
@@ -88,7 +90,7 @@ def routes(console: Console) -> APIRouter:
         request: Request, desk: Desk, found: FoundEvents, *, status: int = 200, **context: Any
     ) -> Response:
         async with runtime.database.read() as session:
-            actors = await actors_of(console, session)
+            actors = await actors_of(console, desk, session)
         defaults: dict[str, Any] = {
             "typed": {},
             "query": {},
