@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kernel import UnavailableError
 from vault.errors import KeyRingError
 
 _PRIVATE_FILE = 0o600
@@ -57,18 +58,21 @@ def read_private(path: Path, what: str) -> bytes:
 
 def write_private(path: Path, data: bytes | bytearray, *, replace: bool = False) -> None:
     """Write a secret file durably and atomically, readable by its owner alone."""
-    path.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
     if path.exists() and not replace:
         raise KeyRingError(f"{path.name} exists already and is not overwritten")
     draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync_folder(path.parent)
+    try:
+        path.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        draft.unlink(missing_ok=True)
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _not_done(path, "written", error) from error
 
 
 def destroy_private(path: Path) -> None:
@@ -79,13 +83,15 @@ def destroy_private(path: Path) -> None:
     """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            file.write(os.urandom(os.fstat(file.fileno()).st_size))
+            os.fsync(file.fileno())
+        path.unlink()
+        _sync_folder(path.parent)
     except FileNotFoundError:
         return
-    with os.fdopen(handle, "wb", buffering=0) as file:
-        file.write(os.urandom(os.fstat(file.fileno()).st_size))
-        os.fsync(file.fileno())
-    path.unlink()
-    _sync_folder(path.parent)
+    except OSError as error:
+        raise _not_done(path, "destroyed", error) from error
 
 
 @contextmanager
@@ -116,6 +122,16 @@ def locked(folder: Path) -> Iterator[None]:
             _HELD.places.discard(place)
     finally:
         os.close(handle)
+
+
+def _not_done(path: Path, what: str, error: OSError) -> UnavailableError:
+    why = os.strerror(error.errno) if error.errno else type(error).__name__
+    return UnavailableError(
+        f"{path.name} could not be {what} ({why})",
+        reason="key_files",
+        remedy=f"The key ring is whole. Free some space, or make {path.parent.name}/ writable "
+        "for the user that runs Yinyom, and try again.",
+    )
 
 
 def _sync_folder(path: Path) -> None:

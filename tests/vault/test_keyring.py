@@ -1,12 +1,13 @@
 """The key ring: it opens whole, under its own root, from files nobody else can read, or not."""
 
+import errno
 import itertools
 import json
 import os
 
 import pytest
 
-from kernel import ConfigurationError
+from kernel import ConfigurationError, UnavailableError
 from vault import (
     FileKeyProvider,
     KeyRingError,
@@ -233,9 +234,11 @@ def test_nothing_that_exists_is_overwritten(files, ring):
 def test_a_private_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "secret"
     write_private(path, b"old")
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk")))
-    with pytest.raises(OSError, match="disk"):
+    full = OSError(errno.ENOSPC, "disk")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(full))
+    with pytest.raises(UnavailableError, match="No space left") as caught:
         write_private(path, b"new", replace=True)
+    assert "Free some space" in caught.value.remedy
     monkeypatch.undo()
     assert read_private(path, "the secret") == b"old"
     write_private(path, b"new", replace=True)

@@ -352,7 +352,7 @@ async def test_a_merge_from_before_a_re_index_is_undone_into_the_present_version
 async def test_a_registry_whose_index_secret_is_lost_is_findable_again_after_a_re_index(quiet, crm):
     member = await quiet.member_id(await crm.register(phone=PHONE))
     await renew(quiet)
-    quiet.runtime.vault._ring.drop_secret("index/2")
+    quiet.runtime.vault.buckets.ring.drop_secret("index/2")
     quiet.runtime.vault.tags._made.clear()
     await renew(quiet)
     assert await owners(quiet) == [member]

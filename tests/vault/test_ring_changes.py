@@ -1,5 +1,6 @@
 """Changes of the key ring: one call to the KMS opens it, and no crash or race loses a root."""
 
+import errno
 import json
 import os
 import shutil
@@ -287,6 +288,23 @@ def test_an_overwritten_root_leaves_no_byte_of_itself(keys, monkeypatch):
     assert names(keys) == {"kms-root.2", "key-ring.json"}
 
 
+def test_a_secret_that_cannot_be_overwritten_is_an_error_and_the_ring_opens(ring, keys, kind):
+    (old,) = [
+        keys / name
+        for name in names(keys)
+        if name == "kms-root" * kind.destroys or name.startswith("erasable-")
+    ]
+    kept = old.read_bytes()
+    old.unlink()
+    old.symlink_to(keys / "moved")  # what a destruction refuses to follow
+    write_private(keys / "moved", kept)
+    with pytest.raises(UnavailableError, match="could not be destroyed"):
+        ring.seal_outer()
+    assert (keys / "moved").read_bytes() == kept
+    old.unlink()
+    assert opened(keys, kind).secrets() == ring.secrets()
+
+
 def test_a_ring_that_cannot_destroy_the_old_root_says_so_and_opens(keys):
     provider = CountingProvider(FileKeyProvider.create(keys / "kms-root"))
     ring = create_key_ring(keys / "key-ring.json", provider, "main")
@@ -382,6 +400,28 @@ def test_a_kill_before_any_step_leaves_the_old_ring_or_the_new_one(
             roots = [n for n in names(keys) if n.startswith("kms-root") and ".new" not in n]
             assert len(roots) == 1
     assert step > 3  # the matrix had steps to kill at
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_disk_that_is_full_leaves_the_old_ring_in_the_file_and_in_ram(
+    ring, keys, kind, name, monkeypatch
+):
+    ring.add_root()
+    ring.add_secret("index/9")
+    before = ring.versions, ring.secrets()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(UnavailableError):
+            CHANGES[name](ring)
+    assert (ring.versions, ring.secrets()) == before
+    again = opened(keys, kind)
+    assert (again.versions, again.secrets()) == before
+    CHANGES[name](ring)
+    assert opened(keys, kind).secrets() == ring.secrets()
 
 
 def test_a_kill_while_a_ring_is_made_leaves_none_or_a_whole_one(keys, kind, tmp_path):
