@@ -59,6 +59,7 @@ from vault.rotation_status import RotationStatus, rotation_status
 from vault.sealed import Sealed
 from vault.sealing import Sealing
 from vault.service import ARCHIVE, ORDINARY, SealedRow, Vault
+from vault.tags import Tags
 from vault.ticket import AccessTicket
 
 __all__ = [
@@ -104,6 +105,7 @@ __all__ = [
     "Sealing",
     "SecretKeeper",
     "StoredTag",
+    "Tags",
     "UnreadableError",
     "Vault",
     "VaultTransitKeyProvider",
