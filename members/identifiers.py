@@ -33,6 +33,12 @@ def identifiers(pack: PolicyPack, values: Mapping[str, str]) -> list[tuple[str, 
     ]
 
 
+def hardened_kinds(pack: PolicyPack) -> frozenset[str]:
+    """Give the kinds whose index the catalogue wants hardened from its next version on."""
+    fields = pack.fields.values()
+    return frozenset(one.index.value for one in fields if one.hardened and one.index is not None)
+
+
 async def keep_sign_in(work: UnitOfWork, vault: Vault, member_id: MemberId) -> None:
     """Let the points that sign a member in do so by the newest tag of their value.
 

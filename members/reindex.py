@@ -21,7 +21,7 @@ from kernel import (
     UnitOfWork,
 )
 from members import repository
-from members.identifiers import identifiers, index_kind, keep_sign_in
+from members.identifiers import hardened_kinds, identifiers, index_kind, keep_sign_in
 from members.normalise import newest_form
 from members.opening import open_fields
 from members.repository import MemberRow
@@ -71,7 +71,7 @@ class Reindex:
         """Tag every member who is neither erased nor merged; gives how many can be found again."""
         async with self._database.unit_of_work() as work:
             forms = {kind: newest_form(kind) for kind in INDEXED_KINDS}
-            await self._vault.tags.start(work, forms)
+            await self._vault.tags.start(work, forms, hardened_kinds(self._pack))
         slots: set[str] = set()
         async for page in self._pages():
             for row in page:
@@ -160,7 +160,8 @@ class Reindex:
     async def _begin(self, indexes: Indexes, kinds: Iterable[str]) -> None:
         """Make the key first, then let every change write the version that it is for."""
         tags = self._vault.tags
-        planned = indexes.next(kinds, {kind: newest_form(kind) for kind in INDEXED_KINDS})
+        forms = {kind: newest_form(kind) for kind in INDEXED_KINDS}
+        planned = indexes.next(kinds, forms, hardened_kinds(self._pack))
         await asyncio.to_thread(tags.make_secret, planned[0])
         async with self._database.unit_of_work() as work:
             await tags.begin(work, planned)

@@ -25,6 +25,7 @@ from policies.model import (
     CatalogueField,
     FieldKey,
     FieldKind,
+    IndexKind,
     Jurisdiction,
     MaskRule,
     PolicyPack,
@@ -80,12 +81,7 @@ def _check_field(pack: PolicyPack, field: CatalogueField, fault: Fault) -> None:
         wrong("category", f'"{field.category}" is not a category', "Name it under [categories]")
     if field.retention_class not in pack.retention_classes:
         wrong("retention_class", "is not a retention class", "Name it in retention.toml")
-    if field.index is not None and field.index.value != field.kind.value:
-        problem = (
-            f'a {field.kind.value} has too little entropy or another kind than "{field.index}"'
-        )
-        wrong("index", problem, "Leave it out; only the five identifiers are indexed")
-    _check_coarse(field, wrong)
+    _check_index(field, wrong)
     if field.storage is Storage.SEALED and field.mask is MaskRule.NONE:
         wrong("mask", "shows a sealed value", "Use another mask")
     if field.pad and field.pad not in PAD_BLOCKS:
@@ -100,6 +96,17 @@ def _check_field(pack: PolicyPack, field: CatalogueField, fault: Fault) -> None:
     if not any(field.key in purpose.fields for purpose in pack.purposes.values()):
         remedy = "Add it to the purpose that needs it, or do not collect it"
         wrong("", "belongs to no purpose", remedy)
+
+
+def _check_index(field: CatalogueField, wrong: Callable[[str, str, str], None]) -> None:
+    if field.index is not None and field.index.value != field.kind.value:
+        problem = (
+            f'a {field.kind.value} has too little entropy or another kind than "{field.index}"'
+        )
+        wrong("index", problem, "Leave it out; only the five identifiers are indexed")
+    if field.hardened and field.index is not IndexKind.NATIONAL_ID:
+        wrong("hardened", "is for national ids only", "Leave it out; a look-up would take too long")
+    _check_coarse(field, wrong)
 
 
 def _check_coarse(field: CatalogueField, wrong: Callable[[str, str, str], None]) -> None:

@@ -150,6 +150,7 @@ def _field(key: str, table: Table) -> CatalogueField:
         mask=table.choice("mask", MaskRule),
         contact=table.optional_choice("contact", ContactKind),
         index=table.optional_choice("index", IndexKind),
+        hardened=table.flag("hardened") if table.has("hardened") else False,
         coarse=_coarse(table),
         title=table.local_text("title"),
     )

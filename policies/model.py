@@ -271,6 +271,7 @@ class CatalogueField:
     mask: MaskRule
     contact: ContactKind | None
     index: IndexKind | None
+    hardened: bool
     coarse: CoarseIndex | None
     title: LocalText
 

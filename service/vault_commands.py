@@ -13,7 +13,7 @@ from policies import load_pack
 from service.backups import kit_remark
 from service.runtime import Runtime
 from service.tasks import system_caller
-from service.vault_lint import lint, tag_rate
+from service.vault_lint import hardened_rate, lint, tag_rate
 from vault import INDEXED_KINDS, bucket_count, key_counts, rotation_status, write_recovery_kit
 
 Progress = Callable[[int, int], None]
@@ -148,7 +148,9 @@ async def vault_lint(runtime: Runtime, _progress: Progress, *, pack: str | None)
         members = await count_members(session)
     async with runtime.database.snapshot() as snapshot:
         histograms = await runtime.vault.tags.histograms(snapshot)
-    return await asyncio.to_thread(lambda: lint(declared, indexes, histograms, members, tag_rate()))
+    return await asyncio.to_thread(
+        lambda: lint(declared, indexes, histograms, members, tag_rate(), hardened_rate())
+    )
 
 
 async def vault_kits(runtime: Runtime, _progress: Progress) -> dict[str, Any]:

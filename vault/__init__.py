@@ -14,6 +14,7 @@ from vault.index import (
     Indexes,
     IndexState,
     IndexVersion,
+    harden,
 )
 from vault.index_repository import StoredTag
 from vault.keyring import KeyRing, create_key_ring, open_key_ring
@@ -117,6 +118,7 @@ __all__ = [
     "destroy_expired_keys",
     "enumeration_seconds",
     "flat",
+    "harden",
     "identities_of",
     "key_counts",
     "key_from_row",

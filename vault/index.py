@@ -6,12 +6,14 @@ thief sees at most that two members share a value. Only high-entropy identifiers
 names, birthdays and gender never do, because their frequencies alone would give them away.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from kernel import ConflictError
@@ -50,10 +52,11 @@ class IndexState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexVersion:
-    """One version of the index of one kind: which normal form, how far, and since when.
+    """One version of the index of one kind: which key, which normal form, and how far it is.
 
-    The version also names the key (`secret_name`). `cursor` is the last owner whose tags were
-    made by a re-index, `done` how many that are.
+    The version also names the key (`secret_name`); a `hardened` one takes the normal form
+    through Argon2id first. `cursor` is the last owner whose tags were made by a re-index,
+    `done` how many that are.
     """
 
     kind: str
@@ -62,6 +65,7 @@ class IndexVersion:
     state: IndexState = IndexState.LIVE
     cursor: str = ""
     done: int = 0
+    hardened: bool = False
 
     @property
     def secret_name(self) -> str:
@@ -116,16 +120,20 @@ class Indexes:
         """Name the key-ring secrets that some version still needs."""
         return frozenset(one.secret_name for one in self.all())
 
-    def next(self, kinds: Iterable[str], forms: Mapping[str, int]) -> list[IndexVersion]:
-        """Plan the next version of some kinds, one number for all; `forms` of which normal form.
+    def next(
+        self, kinds: Iterable[str], forms: Mapping[str, int], hardened: Collection[str] = ()
+    ) -> list[IndexVersion]:
+        """Plan the next version of some kinds, one number for all.
 
-        `ConflictError` while an earlier re-index is unfinished.
+        `forms` says of which normal form each is, `hardened` which of them are. `ConflictError`
+        while an earlier re-index is unfinished.
         """
         if self.unfinished():
             raise ConflictError("an earlier re-index is not finished", reason="reindexing")
         version = max(one.version for one in self.all()) + 1
         return [
-            IndexVersion(kind, version, forms[kind], IndexState.FILLING) for kind in sorted(kinds)
+            IndexVersion(kind, version, forms[kind], IndexState.FILLING, hardened=kind in hardened)
+            for kind in sorted(kinds)
         ]
 
 
@@ -140,6 +148,17 @@ class BlindIndex:
         mac = self._fresh[kind]()
         mac.update(normal_form.encode())
         return mac.finalize()[_TAG]
+
+
+def harden(normal_form: str, ring_id: str) -> str:
+    """Make a normal form costly to guess: Argon2id (RFC 9106), three passes over 4 MiB.
+
+    The salt is the ring's own, so that no table serves two registries. Six to ten milliseconds
+    for a value, and so for each guess of whoever holds the index key.
+    """
+    salt = hashlib.sha256(b"harden1" + length_prefixed(ring_id)).digest()[:16]
+    slow = Argon2id(salt=salt, length=32, iterations=3, lanes=1, memory_cost=4096)
+    return slow.derive(normal_form.encode()).hex()
 
 
 def _keyed(secret: bytes, kind: str, version: int) -> HMAC:

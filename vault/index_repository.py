@@ -132,6 +132,7 @@ _ADD_VERSION = Statement(
         kind=bindparam("kind"),
         version=bindparam("version"),
         form=bindparam("form"),
+        hardened=bindparam("hardened"),
         state=bindparam("state"),
         cursor=bindparam("cursor"),
         done=bindparam("done"),
@@ -275,7 +276,13 @@ async def read_indexes(session: ReadSession) -> Indexes:
         rows[0]["epoch"],
         [
             IndexVersion(
-                r["kind"], r["version"], r["form"], IndexState(r["state"]), r["cursor"], r["done"]
+                r["kind"],
+                r["version"],
+                r["form"],
+                IndexState(r["state"]),
+                r["cursor"],
+                r["done"],
+                bool(r["hardened"]),
             )
             for r in rows
             if r["kind"] is not None
@@ -323,6 +330,7 @@ def _row(one: IndexVersion) -> dict[str, Any]:
         "kind": one.kind,
         "version": one.version,
         "form": one.form,
+        "hardened": int(one.hardened),
         "state": one.state.value,
         "cursor": one.cursor,
         "done": one.done,

@@ -105,6 +105,7 @@ vault_index = Table(
     Column("kind", Text, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("form", Integer, nullable=False),
+    Column("hardened", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("cursor", Text, nullable=False),
     Column("done", BigInteger, nullable=False),

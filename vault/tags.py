@@ -5,7 +5,8 @@ a tag and inside every statement that asks for one. So a switch of versions is e
 processes at its commit, and whoever re-indexes has only to wait for transactions under way.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -28,6 +29,7 @@ from vault.index import (
     Indexes,
     IndexState,
     IndexVersion,
+    harden,
     version_of_secret,
 )
 from vault.index_repository import INDEX_EPOCH, StoredTag
@@ -56,15 +58,12 @@ class Tags:
     ) -> None:
         """Make the owner of an ordinary key findable by the identifiers that fields hold."""
         indexes = await self._present(work)
-        await repository.add_tags(
-            work,
-            key.owner_id,
-            [
-                self._stored(key, field, identifier, version)
-                for field, identifier in held
-                for version in indexes.written(identifier.kind)
-            ],
-        )
+        stored = [
+            await self._stored(key, field, identifier, version)
+            for field, identifier in held
+            for version in indexes.written(identifier.kind)
+        ]
+        await repository.add_tags(work, key.owner_id, stored)
 
     async def drop(self, work: UnitOfWork, owner_id: str, field: str) -> None:
         """Make an owner no longer findable by what one field held."""
@@ -82,7 +81,7 @@ class Tags:
         """Give the owners that carry this value, the oldest first."""
         indexes = self._indexes or await self.versions(session)
         while True:
-            tag = self._tag(indexes.live(identifier.kind), identifier)
+            tag = await self._tag(indexes.live(identifier.kind), identifier)
             epoch, owners = await repository.owners_of_tag(session, identifier.kind, tag, most=most)
             if epoch == indexes.epoch:
                 return owners
@@ -92,7 +91,7 @@ class Tags:
         """Give the tags a value may be stored under at this moment, the newest version first."""
         indexes = await self._present(session)
         written = reversed(indexes.written(identifier.kind))
-        return [self._tag(version, identifier) for version in written]
+        return [await self._tag(version, identifier) for version in written]
 
     async def of_owner(self, session: ReadSession, owner_id: str) -> list[StoredTag]:
         """Give every tag of an owner by field, of each field the newest version first."""
@@ -147,14 +146,17 @@ class Tags:
         self._indexes = await repository.read_indexes(session)
         return self._indexes
 
-    async def start(self, work: UnitOfWork, kinds: Mapping[str, int]) -> None:
+    async def start(
+        self, work: UnitOfWork, kinds: Mapping[str, int], hardened: Collection[str]
+    ) -> None:
         """Begin a registry whose tags are made anew, after a restore, at the newest key.
 
-        `kinds` maps each kind to the version of its normal form.
+        `kinds` maps each kind to the version of its normal form; `hardened` names some of them.
         """
         newest = max(filter(None, map(version_of_secret, self._ring().secrets())))
         for kind, form in kinds.items():
-            await repository.add_version(work, IndexVersion(kind, newest, form))
+            first = IndexVersion(kind, newest, form, hardened=kind in hardened)
+            await repository.add_version(work, first)
         await bump_epoch(work, INDEX_EPOCH)
 
     async def begin(self, work: UnitOfWork, planned: Sequence[IndexVersion]) -> None:
@@ -177,7 +179,7 @@ class Tags:
     ) -> None:
         """Write the tags of an owner in the versions that a re-index fills."""
         stored = [
-            self._stored(key, field, identifier, filling[identifier.kind])
+            await self._stored(key, field, identifier, filling[identifier.kind])
             for field, identifier in held
         ]
         await repository.add_tags(work, key.owner_id, stored)
@@ -236,8 +238,12 @@ class Tags:
             return known
         return await self.versions(session)
 
-    def _tag(self, version: IndexVersion, identifier: Identifier) -> bytes:
-        return self._index(version).tag(identifier.kind, identifier.form(version.form))
+    async def _tag(self, version: IndexVersion, identifier: Identifier) -> bytes:
+        form = identifier.form(version.form)
+        if version.hardened:
+            # On a thread: it takes milliseconds, on purpose.
+            form = await asyncio.to_thread(harden, form, self._ring().id)
+        return self._index(version).tag(identifier.kind, form)
 
     def _index(self, version: IndexVersion) -> BlindIndex:
         made = self._made.get(version.version)
@@ -260,7 +266,7 @@ class Tags:
                 "`yinyom vault reindex`.",
             ) from None
 
-    def _stored(
+    async def _stored(
         self, key: OwnerKey, field: str, identifier: Identifier, version: IndexVersion
     ) -> StoredTag:
         context = self._context(key.owner_id, field, identifier.kind)
@@ -268,7 +274,7 @@ class Tags:
         return StoredTag(
             field,
             identifier.kind,
-            self._tag(version, identifier),
+            await self._tag(version, identifier),
             version.version,
             bytes((key.version,)) + sealed,
         )

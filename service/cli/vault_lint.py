@@ -33,7 +33,7 @@ def vault_lint(
     def text() -> None:
         rows = [
             [
-                f"{one['kind']} v{one['version']}",
+                f"{one['kind']} v{one['version']}" + " hardened" * one["hardened"],
                 str(one["owners"]),
                 str(one["tags"]),
                 _percent(one["recovery"]),

@@ -58,6 +58,32 @@ async def test_who_was_erased_after_the_backup_stays_erased(stored_settings, kep
         assert [event["action"] for event in await world.events("member.erase")] == ["member.erase"]
 
 
+async def test_what_is_restored_after_a_re_index_is_findable_under_the_newest_key(
+    stored_settings, kept, restore
+):
+    """The restored ring has the newest index secret alone; data go back, keys never do."""
+    async with open_world(stored_settings) as world:
+        crm = await world.app()
+        member = await crm.register(phone="081-234-5678", consents={"marketing": "sms"})
+        await crm.verify(member)
+        await crm.post(f"/v1/members/{member.id}/objections", {"purpose": "marketing"})
+        await begin(world, kept)
+        await create(world)
+        kinds = ["phone", "email", "line_uid", "national_id", "card_no"]
+        await world.runtime.reindex.renew(world.operator, kinds)
+        await create(world)
+    made, _ = await restore(stored_settings, kept)
+    async with open_world(made) as world:
+        assert "index" not in world.runtime.vault.buckets.ring.secrets()
+        tags = await world.fetch("SELECT DISTINCT index_version AS v FROM vault_tag")
+        assert [row["v"] for row in tags] == [2]
+        again = type(crm)(world, world.http, {"client_id": crm.id, "client_secret": crm.secret})
+        await again.sign_in()
+        assert (await lookup(again, "081-234-5678")).json() == {"id": member.id}
+        refused = await again.view(member, "marketing", "sms")
+        assert refused.json()["reason"] == "objected"
+
+
 async def test_who_withdrew_after_the_backup_is_denied_after_the_restore(
     stored_settings, kept, restore
 ):

@@ -275,6 +275,12 @@ BROKEN_TOML = {
         "fields.toml",
         "fields.given_name.index",
     ),
+    "a hardened index of what is looked up often": (
+        "fields.toml",
+        "[fields.phone]\nhardened = true",
+        "fields.toml",
+        "fields.phone.hardened",
+    ),
     "a coarse index that does not suit its field": (
         "fields.toml",
         '[fields.birth_date]\ncoarse_index = "last4"',

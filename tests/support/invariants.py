@@ -106,7 +106,7 @@ async def _assert_opens(world: World, row: dict[str, Any], *, findable: bool) ->
         indexes = await vault.tags.versions(session)
     for version in indexes.all():
         expected = {
-            (field, one.kind, version.version): vault.tags._tag(version, one)
+            (field, one.kind, version.version): await vault.tags._tag(version, one)
             for field, one in identifiers(world.runtime.pack, opened)
             if one.kind == version.kind
         }

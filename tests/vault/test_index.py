@@ -7,7 +7,7 @@ from members.identifiers import identifier
 from service.kms import open_ring
 from tests.support.world import open_world
 from vault import INDEXED_KINDS, Identifier, Indexes, IndexState, IndexVersion, KeyRingError
-from vault.index import BlindIndex, secret_name, version_of_secret
+from vault.index import BlindIndex, harden, secret_name, version_of_secret
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +73,14 @@ async def test_the_database_holds_no_tag_that_a_guess_without_the_ring_could_mee
     others = {name: value for name, value in ring.secrets().items() if name != "index"}
     for value in others.values():
         assert stored.isdisjoint({BlindIndex(value).tag("phone", "+66811111111")})
+
+
+def test_a_hardened_form_is_the_ring_s_own():
+    one = harden("1101700230708", "ring_a")
+    assert len(one) == 64
+    assert one == harden("1101700230708", "ring_a")
+    assert one != harden("1101700230708", "ring_b")
+    assert one != harden("1101700230709", "ring_a")
 
 
 # --- the suppression list -------------------------------------------------------------

@@ -16,6 +16,7 @@ from vault import (
     INDEXED_KINDS,
     SPACES,
     Indexes,
+    IndexVersion,
     beacon_bits,
     coincidences,
     enumeration_seconds,
@@ -154,7 +155,7 @@ def pack_with(tmp_path, text):
 
 
 def report_of(tmp_path, text):
-    return lint(pack_with(tmp_path, text), Indexes(0, []), {}, 1_000, 1e6)
+    return lint(pack_with(tmp_path, text), Indexes(0, []), {}, 1_000, 1e6, 100.0)
 
 
 async def test_the_catalogue_as_it_comes_declares_nothing_that_leaks(settings):
@@ -205,6 +206,25 @@ def test_a_leak_that_was_accepted_is_told_and_passes_and_is_not_stored(tmp_path)
     told = report["coarse"][0]
     assert (told["accept_leakage"], told["partitions"], told["stored"]) == (why, 16, False)
     assert 0 < told["recovery"] < told["recovery_at_a_million"] < 0.6
+
+
+def test_a_hardened_index_is_told_by_the_rate_of_hardened_tags_and_wanted_until_it_is_there(
+    tmp_path,
+):
+    pack = pack_with(tmp_path, "[fields.national_id]\nhardened = true")
+    before = lint(pack, Indexes(0, []), {}, 1_000, 1e6, 100.0)
+    assert before["ok"] is False
+    assert "vault reindex --kind national_id" in before["findings"][0]["remedy"]
+    there = IndexVersion("national_id", 2, hardened=True)
+    after = lint(pack, Indexes(1, [there]), {}, 1_000, 1e6, 100.0)
+    assert after["ok"] is True
+    seconds = {
+        one["version"]: one["enumeration_seconds"]
+        for report in (before, after)
+        for one in report["indexes"]
+        if one["kind"] == "national_id"
+    }
+    assert seconds == {1: pytest.approx(520), 2: pytest.approx(5_200_000)}
 
 
 def test_endings_of_numbers_are_flat_and_leak_next_to_nothing_by_frequency(tmp_path):

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from members.repository import propose_pair
 from service.kms import open_ring
 from tests.support.invariants import assert_sound
 from tests.support.world import open_world
-from vault import IndexState
+from vault import BlindIndex, IndexState, harden
 from vault.tags import Tags
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +166,37 @@ async def test_a_new_normal_form_comes_with_a_new_version_and_never_before(quiet
     ).tag("phone", f"tel:{FORM}")
     tags = await quiet.fetch("SELECT tag FROM vault_tag WHERE kind = 'phone'")
     assert {bytes(row["tag"]) for row in tags} == {wanted}
+
+
+async def test_a_hardened_index_finds_the_same_and_is_made_by_a_re_index_alone(
+    settings, tmp_path, monkeypatch
+):
+    number = "1101700230708"
+    async with open_world(settings, background=False) as world:
+        crm = await world.app()
+        member = await world.member_id(await crm.register(national_id=number))
+        pack = world.runtime.pack
+        wanted = {**pack.fields}
+        wanted["national_id"] = replace(wanted["national_id"], hardened=True)
+        hardened = replace(pack, fields=wanted)
+        monkeypatch.setattr(world.runtime.reindex, "_pack", hardened)
+        assert await owners(world, number, "national_id") == [member]
+        assert (await renew(world, "national_id", "phone")).version == 2
+        assert await owners(world, number, "national_id") == [member]
+        other = await world.member_id(await crm.register(national_id=number))
+        assert await owners(world, number, "national_id") == sorted([member, other])
+        rows = await world.fetch("SELECT kind, hardened FROM vault_index")
+        assert {row["kind"]: row["hardened"] for row in rows} == {"national_id": 1, "phone": 0}
+        ring = open_ring(world.settings)
+        tags = await world.fetch("SELECT tag FROM vault_tag WHERE kind = 'national_id'")
+        index = BlindIndex(ring.secret("index/2"), 2)
+        assert {bytes(row["tag"]) for row in tags} == {
+            index.tag("national_id", harden(number, ring.id))
+        }
+        await assert_sound(world)
+        monkeypatch.setattr(world.runtime.reindex, "_pack", pack)
+        await renew(world, "national_id")
+        assert await owners(world, number, "national_id") == sorted([member, other])
 
 
 # --- every moment ---------------------------------------------------------------------
