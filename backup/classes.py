@@ -41,7 +41,7 @@ _NAMES: Mapping[TableClass, str] = {
     TableClass.NEVER: """
         vault_tag vault_index vault_ring vault_unbacked vault_destroyed vault_rekey vault_rotation
         access_token portal_session staff_session approval contact_code idempotency job
-        import_upload import_part import_mark rights_export contact_claim
+        import_upload import_part import_mark member_budget rights_export contact_claim
         backup_progress backup_set audit_cosignature
     """,
 }

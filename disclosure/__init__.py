@@ -1,8 +1,10 @@
 """Disclosure: decide, put on record, then open. The one door through which plaintext leaves."""
 
 from disclosure.audience import Audiences, CountRules
+from disclosure.budget import MemberBudget
 from disclosure.decision import Allowed, Denied, Omission, Refusal, Snapshot, decide
 from disclosure.errors import (
+    BudgetSpentError,
     GateMovedError,
     MemberUnknownError,
     PurposeNotAllowedError,
@@ -43,6 +45,7 @@ __all__ = [
     "Allowed",
     "Answer",
     "Audiences",
+    "BudgetSpentError",
     "ClientDirectory",
     "CopiedValue",
     "CountRules",
@@ -53,6 +56,7 @@ __all__ = [
     "Feed",
     "GateMovedError",
     "HeldValue",
+    "MemberBudget",
     "MemberUnknownError",
     "NameHit",
     "NameHits",

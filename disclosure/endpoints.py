@@ -87,7 +87,7 @@ def router(
     @routes.get(
         "/members/{member}/view",
         response_model=ViewAnswer,
-        responses=problems(401, 403, 404, 422, 423, 503),
+        responses=problems(401, 403, 404, 422, 423, 429, 503),
         openapi_extra={"parameters": _VIEW_PARAMETERS},
         summary="Read a member for a purpose",
     )
@@ -97,7 +97,7 @@ def router(
     @routes.get(
         "/members/{member:id}",
         response_model=ViewAnswer,
-        responses=problems(401, 403, 404, 422, 423, 503),
+        responses=problems(401, 403, 404, 422, 423, 429, 503),
         openapi_extra={"parameters": _VIEW_PARAMETERS},
         summary="See the outline of a member, masked",
         tags=["Registry"],

@@ -66,6 +66,23 @@ class TooManySearchesError(YinyomError):
     remedy = "Search again later, or look members up by an identifier."
 
 
+class BudgetSpentError(YinyomError):
+    """This client has read as many distinct members today as it may."""
+
+    slug = "member-budget-spent"
+    status = 429
+    title = "The daily budget of distinct members is spent"
+    remedy = "Members that were read today can be read again; others tomorrow (UTC)."
+
+    def __init__(self, limit: int, seconds: int, audit_id: str) -> None:
+        super().__init__(reason="budget_spent", audit_id=audit_id)
+        self.headers = {
+            "Retry-After": str(seconds),
+            "RateLimit-Policy": f'"members";q={limit};w=86400',
+            "RateLimit": f'"members";r=0;t={seconds}',
+        }
+
+
 class GateMovedError(YinyomError):
     """The member changed again and again while a read was being decided."""
 

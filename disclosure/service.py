@@ -14,6 +14,7 @@ import msgpack
 from audit import AuditEvent, AuditLog
 from consent import BasisRefusal, GateState, NoLawfulBasisError, Status
 from disclosure import repository
+from disclosure.budget import MemberBudget
 from disclosure.decision import Allowed, Decision, Denied, Refusal, Snapshot, decide
 from disclosure.errors import (
     GateMovedError,
@@ -108,7 +109,9 @@ class DisclosureService:
         audit: AuditLog,
         pack: PolicyPack,
         access: AccessSnapshot,
+        budget: MemberBudget,
     ) -> None:
+        self._budget = budget
         self._database = database
         self._vault = vault
         self._audit = audit
@@ -168,6 +171,7 @@ class DisclosureService:
         self, caller: Caller, pairwise: str, question: Question, epochs: Epochs
     ) -> dict[str, Any]:
         """Disclose one member to a client, or raise the refusal; either way it is on record."""
+        await self._budget.admit(caller, (pairwise,))
         judged = await self._judge(caller, pairwise, question, epochs, "member.view")
         self._raise_if_denied(judged)
         opened = await self._open([judged])
@@ -206,6 +210,7 @@ class DisclosureService:
         if not 0 < len(pairwise) <= repository.MOST_IN_BATCH:
             raise InvalidRequestError("name between 1 and 100 members", reason="member_count")
         wanted = list(dict.fromkeys(pairwise))
+        await self._budget.admit(caller, wanted)
         judged: dict[str, _Judged] = {}
         events: list[AuditEvent] = []
         missing: dict[str, str] = {}

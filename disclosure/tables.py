@@ -8,6 +8,15 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, T
 
 from kernel import metadata
 
+# Whom a client asked for on a day (days since the epoch, UTC): keyed digests, for that day only.
+member_budget = Table(
+    "member_budget",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("mark", LargeBinary, primary_key=True),
+)
+
 change_head = Table(
     "change_head",
     metadata,

@@ -30,6 +30,7 @@ import service.docs_page
 import service.governance
 import service.health
 import service.portal
+from disclosure import BudgetSpentError
 from kernel import (
     FieldProblem,
     InvalidRequestError,
@@ -228,6 +229,8 @@ async def _on_error(request: Request, error: YinyomError) -> Response:
         headers["Retry-After"] = "5"
     if error.status == 429:  # noqa: PLR2004 (an HTTP status)
         headers["Retry-After"] = "60"
+    if isinstance(error, BudgetSpentError):
+        headers |= error.headers
     answer = JSONBytes(
         problem(error, request.scope.get("yinyom.request_id")), error.status, headers
     )

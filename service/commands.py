@@ -43,11 +43,14 @@ async def clients_add(
     scopes: list[str],
     brand: str,
     person: str | None = None,
+    members_a_day: int | None = None,
 ) -> dict[str, Any]:
     """Register an internal app."""
     check_brand(brand)
     caller = system_caller("cli", brand)
-    return await runtime.clients.add(caller, name, scopes, brand=brand, person=person)
+    return await runtime.clients.add(
+        caller, name, scopes, brand=brand, person=person, members_a_day=members_a_day
+    )
 
 
 async def clients_add_agent(

@@ -77,6 +77,8 @@ class MetricsServer:
             f"yinyom_audit_waiting {waiting}",
             "# TYPE yinyom_audit_oldest_waiting_seconds gauge",
             f"yinyom_audit_oldest_waiting_seconds {max(age_us, 0) / 1_000_000:.3f}",
+            "# TYPE yinyom_member_budget_refusals_total counter",
+            f"yinyom_member_budget_refusals_total {self._runtime.budget.refused}",
             "# TYPE yinyom_rights_requests gauge",
             *(
                 f'yinyom_rights_requests{{right="{right}",state="{state}"}} {count}'

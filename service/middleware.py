@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import structlog
 
-from disclosure import Reader
+from disclosure import BudgetSpentError, Reader
 from kernel import (
     FieldProblem,
     InvalidRequestError,
@@ -246,6 +246,8 @@ async def _answer_problem(error: YinyomError, request_id: str, send: Send) -> in
     ]
     if isinstance(error, UnavailableError):
         headers.append((b"retry-after", b"5"))
+    if isinstance(error, BudgetSpentError):
+        headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
     if error.status == 401:  # noqa: PLR2004 (an HTTP status)
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

@@ -16,6 +16,7 @@ from disclosure import (
     CountRules,
     DisclosureService,
     Feed,
+    MemberBudget,
     NameSearch,
     Reader,
     Retries,
@@ -133,6 +134,7 @@ class Runtime:
     imports: Imports
     uploads: Uploads
     disclosure: DisclosureService
+    budget: MemberBudget
     reader: Reader
     rights_requests: Rights
     audiences: Audiences
@@ -220,7 +222,7 @@ class Runtime:
         staff = Staff(database, audit, clock, rights)
         age_tiers = AgeTiers(database, pack, vault, audit, consent, clock)
         housekeeping = Housekeeping(database, audit, members, age_tiers, clock, staff=staff)
-        disclosure = DisclosureService(database, vault, audit, pack, access)
+        disclosure, budget = _disclosing(settings, database, vault, audit, pack, access, clock)
         worker = Worker(database, housekeeping, clock)
         clients = Clients(database, audit, pack, clock, rights)
         feed = Feed(database, vault, audit, pack, access, consent, clock)
@@ -269,7 +271,7 @@ class Runtime:
         work_on_rights(worker, rights_requests, merges)
         _drop_baseless_tags(courier, loyalty, clock)
         witnesses = Witnesses(settings.audit, database, clock)
-        _come_round(worker, loyalty, claims, backups, witnesses)
+        _come_round(worker, loyalty, claims, backups, witnesses, budget)
         index = SearchClient(settings.data_dir, enabled=settings.search.enabled)
         audiences = Audiences(
             database,
@@ -326,6 +328,7 @@ class Runtime:
             imports=imports,
             uploads=Uploads(database, vault, audit, imports, clock),
             disclosure=disclosure,
+            budget=budget,
             reader=Reader(disclosure, gatekeeper),
             rights_requests=rights_requests,
             audiences=audiences,
@@ -369,13 +372,19 @@ class Runtime:
         await self.courier.stop()
         await self.sequencer.stop()
         await self.shipping.stop()
+        await self.budget.close()
         await self.database.close()
         if self.lock is not None:
             self.lock.release()
 
 
 def _come_round(
-    worker: Worker, loyalty: Loyalty, claims: Claims, backups: Backups, witnesses: Witnesses
+    worker: Worker,
+    loyalty: Loyalty,
+    claims: Claims,
+    backups: Backups,
+    witnesses: Witnesses,
+    budget: MemberBudget,
 ) -> None:
     """Say what is done again and again, and how often."""
     worker.on(
@@ -383,9 +392,25 @@ def _come_round(
     )
     worker.on("loyalty_review", lambda _: loyalty.review_due(), every_us=DAY_US)
     worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
+    worker.on("member_budget", lambda _: budget.sweep(), every_us=HOUR_US)
     worker.on(BACKUP, lambda _: backups.create_when_due(system_caller("worker")), every_us=HOUR_US)
     if witnesses:
         worker.on("witnesses", lambda _: witnesses.ask(), every_us=MINUTE_US)
+
+
+def _disclosing(
+    settings: Settings,
+    database: Database,
+    vault: Vault,
+    audit: AuditLog,
+    pack: PolicyPack,
+    access: AccessSnapshot,
+    clock: Clock,
+) -> tuple[DisclosureService, MemberBudget]:
+    """Make the one door, and what counts who goes through it."""
+    most = settings.budget.members_a_day
+    budget = MemberBudget(database, vault, audit, clock, Clients.members_a_day, default=most)
+    return DisclosureService(database, vault, audit, pack, access, budget), budget
 
 
 def _reach_people(

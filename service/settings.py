@@ -157,6 +157,12 @@ class AudienceSettings(Section):
     step: int = Field(5, ge=1, le=1_000)
 
 
+class BudgetSettings(Section):
+    """How many distinct members a client may read in a day (UTC), unless it has its own number."""
+
+    members_a_day: int = Field(250_000, ge=1, le=1_000_000_000)
+
+
 class SearchSettings(Section):
     """Whether names are held in memory to be searched, how much of it, and how often one may.
 
@@ -214,6 +220,7 @@ class Settings(SettingsRoot):
     backup: BackupSettings = BackupSettings()
     rights: RightsSettings = RightsSettings()
     audiences: AudienceSettings = AudienceSettings()
+    budget: BudgetSettings = BudgetSettings()
     webhooks: WebhookSettings = WebhookSettings()
     search: SearchSettings = SearchSettings()
 

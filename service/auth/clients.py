@@ -107,8 +107,11 @@ class Clients:
         *,
         brand: str,
         person: str | None = None,
+        members_a_day: int | None = None,
     ) -> dict[str, Any]:
         """Register an app; its secret is shown once, here.
+
+        `members_a_day` is how many distinct members it may read in a day, None for the setting.
 
         With `person` it is the one of the staff who has that handle, wherever two persons are
         needed; without, it is nobody and can second nothing.
@@ -121,8 +124,20 @@ class Clients:
         now_us = self._clock.now_us()
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         client_id = new_id("cli", now_us)
+        if members_a_day is not None and members_a_day < 1:
+            raise InvalidRequestError(
+                errors=[FieldProblem("/members_a_day", "too_small", "1 or more")]
+            )
         new = Client(
-            client_id, name, brand, token_hash(secret), checked.names, ACTIVE, now_us, person=person
+            client_id,
+            name,
+            brand,
+            token_hash(secret),
+            checked.names,
+            ACTIVE,
+            now_us,
+            person=person,
+            members_a_day=members_a_day,
         )
         await self._store(caller, new)
         return {"client_id": client_id, "client_secret": secret, "scopes": list(checked.names)}
@@ -200,6 +215,7 @@ class Clients:
             }
             | _agent(one)
             | ({} if one.person is None else {"person": one.person})
+            | ({} if one.members_a_day is None else {"members_a_day": one.members_a_day})
             for one in found
         ]
 
@@ -217,6 +233,12 @@ class Clients:
         """Say whether an active client of this brand has this id."""
         found = await repository.client_by_id(work, client_id)
         return found is not None and found.brand == brand and found.state == ACTIVE
+
+    @staticmethod
+    async def members_a_day(session: ReadSession, client_id: str) -> int | None:
+        """Give how many distinct members a client may read in a day, None for the setting."""
+        found = await repository.client_by_id(session, client_id)
+        return None if found is None else found.members_a_day
 
     async def scopes_of(self, session: ReadSession, client_id: str) -> frozenset[str] | None:
         """Give the scopes of an active client, or None."""

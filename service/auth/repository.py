@@ -29,6 +29,7 @@ class Client:
     created_us: int
     agent_key: bytes | None = None
     person: str | None = None
+    members_a_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ _ADD_CLIENT = Statement(
         created_us=bindparam("created_us"),
         agent_key=bindparam("agent_key"),
         person=bindparam("person"),
+        members_a_day=bindparam("members_a_day"),
     )
 )
 _ONE_CLIENT = select(client).where(client.c.id == bindparam("client_id"))
@@ -123,6 +125,7 @@ def _client(row: Row) -> Client:
         row["created_us"],
         None if row["agent_key"] is None else bytes(row["agent_key"]),
         row["person"],
+        row["members_a_day"],
     )
 
 
@@ -138,6 +141,7 @@ async def add_client(work: UnitOfWork, new: Client) -> None:
         created_us=new.created_us,
         agent_key=new.agent_key,
         person=new.person,
+        members_a_day=new.members_a_day,
     )
 
 

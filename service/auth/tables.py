@@ -17,6 +17,8 @@ client = Table(
     Column("agent_key", LargeBinary),
     # Who of the staff alone holds the secret, where it counts as somebody's own yes.
     Column("person", Text),
+    # How many distinct members it may read in a day, where that is not the setting.
+    Column("members_a_day", BigInteger),
 )
 Index(
     "uq_client_brand_name",

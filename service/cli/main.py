@@ -213,6 +213,10 @@ def clients_add(
         str | None,
         typer.Option(help="Who of the staff alone holds the secret, where two persons are needed."),
     ] = None,
+    members_a_day: Annotated[
+        int | None,
+        typer.Option(min=1, help="Distinct members it may read in a day, if not the setting."),
+    ] = None,
     brand: Brand = None,
     as_json: Json = False,
 ) -> None:
@@ -221,7 +225,7 @@ def clients_add(
         raise typer.BadParameter("give --scope for an internal app, or --drp-public-key")
     named = {"name": name, "brand": brand or settings_here(as_json=as_json).brand}
     if drp_public_key is None:
-        app = {**named, "scopes": scope, "person": person}
+        app = {**named, "scopes": scope, "person": person, "members_a_day": members_a_day}
         answer = ask("clients.add", app, as_json=as_json)
     else:
         answer = ask("clients.add_agent", {**named, "public_key": drp_public_key}, as_json=as_json)
