@@ -7,7 +7,7 @@ both versions, fills the new one page by page, lets look-ups ask it, and drops t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from audit import AuditEvent, AuditLog
@@ -130,22 +130,31 @@ class Reindex:
     # --- online -----------------------------------------------------------------------
 
     async def renew(
-        self, caller: Caller, kinds: Iterable[str], progress: Progress | None = None
+        self,
+        caller: Caller,
+        kinds: Iterable[str],
+        progress: Progress | None = None,
+        *,
+        keep: Callable[[], Awaitable[object]] | None = None,
     ) -> Renewed:
         """Bring the indexes of some kinds to a new version, or end a re-index that was cut short.
 
         Members are found, signed in and kept from messages before, during and after: every
         change writes both versions until the new one is complete, look-ups go over to it in one
         commit, and its predecessor and the predecessor's key are destroyed behind it. Each step
-        is in the database, so whoever dies in one is followed by whoever calls this again.
+        is in the database, so whoever dies in one is followed by whoever calls this again. `keep`
+        backs the new key up before anything rests under it.
 
         Raises:
             ConflictError: another process is at it.
         """
         indexes = await self._versions()
+        if self._vault.tags.lost(indexes):
+            await self._give_up(caller, indexes)
+            indexes = await self._versions()
         resumed = bool(indexes.unfinished())
         if not resumed:
-            await self._begin(indexes, kinds)
+            await self._begin(indexes, kinds, keep)
         looked_at = await self._fill(caller, progress)
         await self._end(caller, await self._drop())
         indexes = await self._versions()
@@ -157,12 +166,26 @@ class Reindex:
         async with self._database.read() as session:
             return await self._vault.tags.versions(session)
 
-    async def _begin(self, indexes: Indexes, kinds: Iterable[str]) -> None:
+    async def _give_up(self, caller: Caller, indexes: Indexes) -> None:
+        """Drop a version whose key was lost with a key ring while it was being filled."""
+        filling = [one for one in indexes.unfinished() if one.state is IndexState.FILLING]
+        async with self._database.unit_of_work() as work:
+            await self._vault.tags.give_up(work, filling)
+        await self._end(caller, await self._drop())
+
+    async def _begin(
+        self,
+        indexes: Indexes,
+        kinds: Iterable[str],
+        keep: Callable[[], Awaitable[object]] | None,
+    ) -> None:
         """Make the key first, then let every change write the version that it is for."""
         tags = self._vault.tags
         forms = {kind: newest_form(kind) for kind in INDEXED_KINDS}
         planned = indexes.next(kinds, forms, hardened_kinds(self._pack))
         await asyncio.to_thread(tags.make_secret, planned[0])
+        if keep is not None:
+            await keep()
         async with self._database.unit_of_work() as work:
             await tags.begin(work, planned)
 

@@ -26,6 +26,8 @@ async def vault_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         buckets = await bucket_count(session)
         members = await count_members(session)
         status = await rotation_status(session)
+        indexes = await runtime.vault.tags.versions(session)
+    reindexing = ["reindex"] if indexes.unfinished() else []
     return {
         "tenant": runtime.vault.tenant,
         "key_ring": runtime.vault.ring_id,
@@ -37,7 +39,11 @@ async def vault_status(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         "keys_under_old_versions": status.behind,
         "destroyed_since_seal": status.destroyed,
         "buckets_touched_since_seal": status.touched,
-        "under_way": list(status.under_way),
+        "indexes": [
+            {"kind": one.kind, "version": one.version, "state": one.state.value}
+            for one in indexes.all()
+        ],
+        "under_way": [*status.under_way, *reindexing],
         "last": {kind: _moment(one.ended_us) for kind, one in status.last.items()},
     }
 
@@ -102,7 +108,12 @@ async def vault_reindex(
         known = ", ".join(sorted(INDEXED_KINDS))
         raise InvalidRequestError(f"no such index; there are {known}", reason="kind")
     began_us = runtime.clock.now_us()
-    done = await runtime.reindex.renew(system_caller("cli"), kinds or INDEXED_KINDS, progress)
+    done = await runtime.reindex.renew(
+        system_caller("cli"),
+        kinds or INDEXED_KINDS,
+        progress,
+        keep=runtime.ring_backups.refresh,
+    )
     return {
         "kinds": list(done.kinds),
         "version": done.version,

@@ -217,6 +217,21 @@ class Tags:
                 raise ConflictError("another process re-indexes", reason="reindexing")
         await bump_epoch(work, INDEX_EPOCH)
 
+    def lost(self, indexes: Indexes) -> bool:
+        """Say whether the key of a version being filled is in no key ring any more."""
+        names = {one.secret_name for one in indexes.unfinished() if one.state is IndexState.FILLING}
+        if names - self._ring().secrets().keys():
+            self._ring().reopen()
+        return bool(names - self._ring().secrets().keys())
+
+    async def give_up(self, work: UnitOfWork, filling: Iterable[IndexVersion]) -> None:
+        """Write a version no longer that was never complete; its tags are to be deleted."""
+        for one in filling:
+            if not await repository.set_state(work, one, IndexState.OLD):
+                raise ConflictError("another process re-indexes", reason="reindexing")
+            self._made.pop(one.version, None)
+        await bump_epoch(work, INDEX_EPOCH)
+
     async def drop_some(self, work: UnitOfWork, old: IndexVersion, after: bytes) -> bytes | None:
         """Delete some tags of an old version past `after`; gives how far, None at the end."""
         return await repository.drop_tags_of_version(

@@ -30,6 +30,8 @@ def vault_status(as_json: Json = False) -> None:
         )
         for root in answer["ring_roots"]:
             say(f"ring root v{root['version']}: {root['bucket_keys']} bucket keys")
+        versions = (f"{i['kind']} v{i['version']} ({i['state']})" for i in answer["indexes"])
+        say(f"indexes: {', '.join(versions)}")
         say(f"{answer['keys_under_old_versions']} member keys under a bucket key being replaced")
         say(
             f"{answer['destroyed_since_seal']} keys destroyed in "

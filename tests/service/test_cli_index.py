@@ -33,6 +33,11 @@ def test_a_re_index_and_what_the_indexes_leak(registry, tmp_path):
     assert (done["kinds"], done["version"], done["resumed"]) == (["phone"], 2, False)
     assert answer_of(registry("vault", "reindex", "--json"))["version"] == 3
 
+    status = answer_of(registry("vault", "status", "--json"))
+    assert {(one["version"], one["state"]) for one in status["indexes"]} == {(3, "live")}
+    assert "reindex" not in status["under_way"]
+    assert "phone v3 (live)" in registry("vault", "status").said
+
     assert answer_of(registry("vault", "lint", "--json"))["ok"] is True
     pack = tmp_path / "pack"
     pack.mkdir()

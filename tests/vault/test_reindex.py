@@ -391,6 +391,37 @@ async def test_a_registry_whose_index_secret_is_lost_is_findable_again_after_a_r
     assert await versions_of_tags(quiet) == {3}
 
 
+async def test_a_key_that_is_lost_while_its_version_is_filled_is_replaced_by_another(
+    quiet, crm, monkeypatch
+):
+    member = await quiet.member_id(await crm.register(phone=PHONE))
+    await die_at(quiet, monkeypatch, "_switch")
+    lost = open_ring(quiet.settings).secret("index/2")
+    quiet.runtime.vault.buckets.ring.drop_secret("index/2")
+    quiet.runtime.vault.tags._made.clear()
+
+    done = await renew(quiet)
+
+    assert not done.resumed
+    assert await owners(quiet) == [member]
+    assert lost not in open_ring(quiet.settings).secrets().values()
+    assert len(await versions_of_tags(quiet)) == 1
+    await assert_sound(quiet)
+
+
+async def test_the_new_key_is_kept_before_anything_rests_under_it(quiet, crm):
+    await crm.register(phone=PHONE)
+
+    async def fail():
+        assert "index/2" in open_ring(quiet.settings).secrets()
+        raise ConflictError("nowhere to keep it", reason="no_kit")
+
+    with pytest.raises(ConflictError):
+        await quiet.runtime.reindex.renew(quiet.operator, ["phone"], keep=fail)
+    assert await stored(quiet) == {}
+    assert await versions_of_tags(quiet) == {1}
+
+
 # --- other processes ------------------------------------------------------------------
 
 
