@@ -291,11 +291,13 @@ async def test_who_is_erased_while_the_index_is_filled_has_no_tag_left(quiet, cr
     await assert_sound(quiet)
 
 
+@pytest.mark.parametrize("step", ["_fill_page", "_switch"])
 async def test_who_changes_a_number_while_the_index_is_filled_is_found_by_the_new_one_alone(
-    quiet, crm, monkeypatch
+    quiet, crm, monkeypatch, step
 ):
+    """Before the member's page, and after it: then the change itself wrote both versions."""
     member = await crm.register(phone=PHONE)
-    await die_at(quiet, monkeypatch, "_fill_page")
+    await die_at(quiet, monkeypatch, step)
     body = {"fields": {"phone": "089-999-9999"}, "formats": {"phone_region": "TH"}}
     assert (await crm.patch(f"/v1/members/{member.id}", body)).status_code == 200
     await renew(quiet)
@@ -442,6 +444,9 @@ async def test_another_worker_writes_and_asks_the_right_versions_at_every_moment
             assert await owners(world) == [first]
             assert await owners(world, "+66899999999") == [second]
         await renew(one)
+        # The other worker has not written since: it learns of the switch by asking.
+        assert await owners(other) == [first]
+        assert await owners(other, "+66899999999") == [second]
         third = await one.member_id(await there.register(phone="087-777-7777"))
         for world in (one, other):
             assert await owners(world) == [first]
@@ -461,15 +466,7 @@ async def test_a_registration_under_way_when_a_re_index_begins_is_not_missed(
     ):
         crm = await one.app()
         there = crm.through(other)
-        began, go_on = asyncio.Event(), asyncio.Event()
-        whole = other.runtime.vault.tags.add
-
-        async def slowly(work: UnitOfWork, key, held):
-            await whole(work, key, held)
-            began.set()
-            await go_on.wait()
-
-        monkeypatch.setattr(other.runtime.vault.tags, "add", slowly)
+        began, go_on = held_up(monkeypatch, other)
         registering = asyncio.create_task(there.register(phone=PHONE))
         await began.wait()
         renewing = asyncio.create_task(renew(one))
@@ -478,6 +475,83 @@ async def test_a_registration_under_way_when_a_re_index_begins_is_not_missed(
         assert await one.fetch("SELECT 1 FROM vault_index WHERE state = 'filling'")
         go_on.set()
         member = await one.member_id(await registering)
+        await renewing
+        assert await owners(one) == [member]
+        assert await versions_of_tags(one) == {2}
+
+
+def held_up(monkeypatch, world):
+    """Let whoever writes a tag in one worker wait, with its transaction open, until told to go."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+    whole = world.runtime.vault.tags.add
+
+    async def slowly(work: UnitOfWork, key, held):
+        await whole(work, key, held)
+        began.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(world.runtime.vault.tags, "add", slowly)
+    return began, go_on
+
+
+@pytest.mark.postgres
+async def test_a_change_under_way_beside_its_page_leaves_no_tag_of_the_number_before(
+    postgres_settings, monkeypatch
+):
+    async with (
+        open_world(postgres_settings, background=False) as one,
+        open_world(postgres_settings, background=False) as other,
+    ):
+        crm = await one.app()
+        there = crm.through(other)
+        member = await crm.register(phone=PHONE)
+        body = {"fields": {"phone": "089-999-9999"}, "formats": {"phone_region": "TH"}}
+        began, go_on = held_up(monkeypatch, other)
+        changing = []
+        whole = Reindex._fill_page
+
+        async def beside(self, event, page, filling):
+            changing.append(asyncio.create_task(there.patch(f"/v1/members/{member.id}", body)))
+            await began.wait()
+            filled = asyncio.create_task(whole(self, event, page, filling))
+            await one.until_waiting_for_a_lock()
+            go_on.set()
+            await filled
+
+        monkeypatch.setattr(Reindex, "_fill_page", beside)
+        await renew(one)
+        assert (await changing[0]).status_code == 200
+        assert await owners(one) == []
+        assert await owners(one, "+66899999999") == [await one.member_id(member)]
+        assert len(await one.fetch("SELECT 1 FROM vault_tag WHERE kind = 'phone'")) == 1
+
+
+@pytest.mark.postgres
+async def test_a_registration_under_way_at_the_switch_leaves_no_old_tag_behind(
+    postgres_settings, monkeypatch
+):
+    """It read that both versions are written, and commits when look-ups ask the new one."""
+    async with (
+        open_world(postgres_settings, background=False) as one,
+        open_world(postgres_settings, background=False) as other,
+    ):
+        crm = await one.app()
+        there = crm.through(other)
+        began, go_on = held_up(monkeypatch, other)
+        registering = []
+        whole = Reindex._switch
+
+        async def beside(self, filled):
+            registering.append(asyncio.create_task(there.register(phone=PHONE)))
+            await began.wait()
+            await whole(self, filled)
+
+        monkeypatch.setattr(Reindex, "_switch", beside)
+        renewing = asyncio.create_task(renew(one))
+        await one.until("SELECT 1 FROM vault_index WHERE state = 'old'")
+        await asyncio.sleep(0.2)
+        go_on.set()
+        member = await one.member_id(await registering[0])
         await renewing
         assert await owners(one) == [member]
         assert await versions_of_tags(one) == {2}
