@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks import vault_bulk
+from benchmarks import vault_bulk, vault_erase
 from benchmarks.report import Bound, Target, table, targets_table
 from benchmarks.rounds import say
 from benchmarks.servers import machine, workplace
@@ -205,12 +205,15 @@ async def measure(results: Results, options: argparse.Namespace, folder: Path) -
         tags(results, options.rounds)
         say(f"{options.members} members in memory")
         vault_bulk.measure(results, options.rounds, options.members, world)
+    say("erasing")
+    await vault_erase.measure(results, options.erasures, folder)
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks vault", description=__doc__)
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--members", type=int, default=1_000_000)
+    parser.add_argument("--erasures", type=int, default=300)
     options = parser.parse_args(arguments)
     results = Results()
     with workplace() as folder:

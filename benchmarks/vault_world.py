@@ -4,14 +4,18 @@ The values are a plausible record of twelve fields, 216 bytes in Thai and ASCII,
 padding that the packaged field catalogue declares.
 """
 
-import hashlib
+import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Dialect, MetaData
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from kernel import Database, id_bytes, metadata, new_id
 from policies import load_pack
@@ -92,14 +96,10 @@ async def opened_world(folder: Path) -> AsyncIterator[World]:
     """Open a fresh vault over an SQLite database of its own."""
     from kernel.sqlite import SqliteDatabase
 
-    ring = create_key_ring(
-        folder / f"ring-{hashlib.sha256(os.urandom(8)).hexdigest()[:8]}",
-        PassingKeyProvider(),
-        TENANT,
-    )
+    ring = create_key_ring(folder / "ring", PassingKeyProvider(), TENANT)
     vault = Vault(ring, pads=load_pack().pads)
     file = folder / f"{ring.id}.db"
-    create_tables(f"sqlite:///{file}")
+    make_tables(file)
     database = SqliteDatabase(file)
     try:
         async with database.unit_of_work() as work:
@@ -109,11 +109,18 @@ async def opened_world(folder: Path) -> AsyncIterator[World]:
         await database.close()
 
 
-def create_tables(url: str) -> None:
-    """Make the tables of the vault in an empty database."""
-    from sqlalchemy import create_engine
+def ddl(dialect: Dialect, tables: MetaData = metadata) -> Iterator[str]:
+    """Write the statements that make tables with their indexes."""
+    for one in tables.sorted_tables:
+        yield str(CreateTable(one).compile(dialect=dialect))
+        for index in one.indexes:
+            yield str(CreateIndex(index).compile(dialect=dialect))
 
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-    engine.dispose()
+
+def make_tables(file: Path, *more: MetaData) -> None:
+    """Make the tables of the vault, and others, in a fresh SQLite database."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        for tables in (metadata, *more):
+            for statement in ddl(sqlite.dialect(), tables):
+                connection.execute(statement)
+        connection.commit()

@@ -6,7 +6,6 @@ time on purpose: two clients who compare creation times must not find the same p
 """
 
 import os
-import re
 import time
 from functools import lru_cache
 from typing import NewType
@@ -20,9 +19,14 @@ ClientId = NewType("ClientId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_TO_PYTHON = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _LENGTH = 26
-_LETTERS = re.compile(f"[0-7][{_ALPHABET}]{{{_LENGTH - 1}}}")
+_UNDERSCORE = -_LENGTH - 1
+_LETTERS = slice(-_LENGTH, None)
+_DIGITS = b"0123456789abcdefghijklmnopqrstuv"
+# Everything but our letters becomes a character that no number has.
+_TO_PYTHON = bytes(
+    _DIGITS[_ALPHABET.index(chr(code))] if chr(code) in _ALPHABET else 0x21 for code in range(256)
+)
 _TEN_BITS = 0x3FF
 
 
@@ -53,10 +57,12 @@ def new_random_id(prefix: str) -> str:
 @lru_cache(maxsize=4096)
 def id_bytes(identifier: str) -> bytes:
     """Give the 16 bytes behind a prefixed id; `ValueError` when it is not one of ours."""
-    _, separator, letters = identifier.rpartition("_")
-    if not separator or not _LETTERS.fullmatch(letters):
-        raise ValueError("not a prefixed id")
-    return int(letters.translate(_TO_PYTHON), 32).to_bytes(16)
+    try:
+        if identifier[_UNDERSCORE] == "_":
+            return int(identifier[_LETTERS].encode().translate(_TO_PYTHON), 32).to_bytes(16)
+    except (IndexError, OverflowError, ValueError):
+        pass
+    raise ValueError("not a prefixed id")
 
 
 def id_from_bytes(prefix: str, raw: bytes) -> str:

@@ -34,6 +34,10 @@ from vault.wrapping import KEY_BYTES, unwrap_into, wipe, wrap
 ORDINARY = "ordinary"
 ARCHIVE = "archive"
 _NOTHING = bytes(KEY_BYTES)
+_NONCE = slice(None, NONCE_BYTES)
+_BODY = slice(NONCE_BYTES, None)
+_NOT_COVERED = "the access ticket does not cover these cells"
+_Way = tuple[Callable[[bytes, bytes, bytes, bytearray], int], bytes, bytes, Places]
 
 
 SealedRow = tuple[AccessTicket, WrappedKey, str, Mapping[str, bytes]]
@@ -160,15 +164,10 @@ class Vault:
         return opened
 
     def _unwrapped(self, key: WrappedKey) -> bytearray:
-        owner, kind, version, bucket, bucket_version, wrapped = key
-        held = self.buckets.cached(bucket, bucket_version)
+        held = self.buckets.cached(key.bucket, key.bucket_version)
         if held is None:
             raise UnreadableError
-        around = held.contexts.get((kind, version))
-        if around is None:
-            around = around_owner(self._tenant, kind, version, bucket, bucket_version)
-            held.contexts[kind, version] = around
-        return unwrap_into(held.cipher, wrapped, around[0] + id_bytes(owner) + around[1])
+        return unwrap_into(held.cipher, key.wrapped, key_context(self._tenant, *key[:5]))
 
     async def sealed_ring(
         self, session: ReadSession, seal: Callable[[bytes], bytes]
@@ -241,12 +240,7 @@ class Vault:
         self, key: OwnerKey, table: str, row_id: str, values: Mapping[str, str]
     ) -> dict[str, bytes]:
         """Seal values of one row by field name; those that the catalogue pads are padded."""
-        pads = {name: block for name in values if (block := self._pad(name))}
-        return seal_cells(key.cipher, self._at(table, key.version), id_bytes(row_id), values, pads)
-
-    def _pad(self, slot: str) -> int:
-        """Give the block of a field; a second contact point (`phone.2`) is padded as the first."""
-        return self._pads.get(slot) or ("." in slot and self._pads.get(slot.partition(".")[0])) or 0
+        return seal_cells(key.cipher, self._at(table, key.version), id_bytes(row_id), values)
 
     def open(
         self,
@@ -279,19 +273,48 @@ class Vault:
         must be in RAM (see `ensure_bucket`). Nothing is given when one row does not open.
         """
         opened: list[dict[str, str]] = []
-        for ticket, key, row_id, cells in rows:
-            _require(ticket, key.owner_id, cells)
-            buffer = self._unwrapped(key)
-            cipher = AESGCM(buffer)
+        ways: dict[tuple[str, int, int, int], _Way] = {}
+        buffer = bytearray(KEY_BYTES)
+        try:
+            for ticket, key, row_id, cells in rows:
+                owner = key[0]
+                if (
+                    type(ticket) is not AccessTicket
+                    or ticket[1] != owner
+                    or not ticket[2].issuperset(cells)
+                ):
+                    raise NotAllowedError(_NOT_COVERED)
+                way = ways.get(key[1:5])
+                if way is None:
+                    way = ways[key[1:5]] = self._way(table, key)
+                unwrap, before, behind, places = way
+                place, wrapped = id_bytes(owner), key[5]
+                unwrap(wrapped[_NONCE], wrapped[_BODY], before + place + behind, buffer)
+                row = place if row_id == owner else id_bytes(row_id)
+                opened.append(open_cells(AESGCM(buffer), places, row, cells))
+        except (InvalidTag, ValueError) as error:
+            raise UnreadableError from error
+        finally:
             buffer[:] = _NOTHING
-            places = self._at(table, key.version)
-            opened.append(open_cells(cipher, places, id_bytes(row_id), cells))
         return opened
+
+    def _way(self, table: str, key: WrappedKey) -> _Way:
+        """Give what all keys of one kind, version and bucket key are opened with."""
+        _, kind, version, bucket, bucket_version, _ = key
+        held = self.buckets.cached(bucket, bucket_version)
+        if held is None:
+            raise UnreadableError
+        around = held.contexts.get((kind, version))
+        if around is None:
+            around = around_owner(self._tenant, kind, version, bucket, bucket_version)
+            held.contexts[kind, version] = around
+        return held.cipher.decrypt_into, around[0], around[1], self._at(table, version)
 
     def _at(self, table: str, key_version: int) -> Places:
         places = self._places.get((table, key_version))
         if places is None:
-            places = self._places[table, key_version] = Places(key_version, self._tenant, table)
+            places = Places(key_version, self._tenant, table, self._pads)
+            self._places[table, key_version] = places
         return places
 
     def seal_archive(
@@ -380,4 +403,4 @@ def _require(ticket: AccessTicket, owner_id: str, cells: Mapping[str, bytes]) ->
         or ticket.owner_id != owner_id
         or not ticket.fields.issuperset(cells)
     ):
-        raise NotAllowedError("the access ticket does not cover these cells")
+        raise NotAllowedError(_NOT_COVERED)

@@ -20,6 +20,7 @@ CHILD = """
 import ctypes, os, resource, sys
 from service.shield import shield_process
 if os.getuid() == 0:
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
     os.setgid({nobody}); os.setuid({nobody})
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as every program begins; a changed user ends it
 hard = resource.getrlimit(resource.RLIMIT_CORE)[1]

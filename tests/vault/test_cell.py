@@ -18,8 +18,8 @@ HOME = {"tenant": "main", "table": "member", "field": "phone", "row_id": ROW}
 
 def seal(value="+66812345678", *, cipher=KEY, version=1, pads=None, **place_of):
     at = HOME | place_of
-    places = Places(version, at["tenant"], at["table"])
-    return seal_cells(cipher, places, at["row_id"], {at["field"]: value}, pads)[at["field"]]
+    places = Places(version, at["tenant"], at["table"], pads)
+    return seal_cells(cipher, places, at["row_id"], {at["field"]: value})[at["field"]]
 
 
 def open_it(cell, *, cipher=KEY, version=1, **place_of):
@@ -180,8 +180,8 @@ texts = st.text(max_size=60)
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c.2", "d"]), texts), st.integers(1, 255), texts)
 def test_whatever_is_sealed_together_opens_apart(values, version, tenant):
-    places = Places(version, tenant, "member")
-    cells = seal_cells(KEY, places, ROW, values, {"b": 16, "d": 32})
+    places = Places(version, tenant, "member", {"b": 16, "c": 32})
+    cells = seal_cells(KEY, places, ROW, values)
     assert cells.keys() == values.keys()
     assert open_cells(KEY, places, ROW, cells) == values
 
@@ -229,3 +229,23 @@ def test_a_cell_that_says_padded_and_holds_no_padding_is_refused():
         nonce = bytes(12)
         cell = b"\x81\x01" + nonce + KEY.encrypt(nonce, content, places.of["phone"] + ROW)
         refused(cell)
+
+
+def test_a_second_contact_point_is_padded_like_the_first():
+    places = Places(1, "main", "member", {"phone": 32})
+    cells = seal_cells(KEY, places, ROW, {"phone": "1", "phone.2": "123", "email": "1"})
+    assert {field: len(cell) for field, cell in cells.items()} == {
+        "phone": OVERHEAD_BYTES + 32,
+        "phone.2": OVERHEAD_BYTES + 32,
+        "email": OVERHEAD_BYTES + 1,
+    }
+
+
+def test_what_is_kept_of_fields_has_an_end():
+    places = Places(1, "main", "member", PADS)
+    for at in range(10_000):
+        cells = seal_cells(KEY, places, ROW, {f"f{at}": "x", "phone": "1"})
+        if at % 1_000 == 0:
+            assert open_cells(KEY, places, ROW, cells) == {f"f{at}": "x", "phone": "1"}
+    assert len(places.of) <= 4_098
+    assert len(places.blocks) == 1
