@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks import vault_bulk, vault_erase
+from benchmarks import vault_bulk, vault_erase, vault_rotation
 from benchmarks.report import Bound, Target, table, targets_table
 from benchmarks.rounds import say
 from benchmarks.servers import machine, workplace
@@ -205,6 +205,8 @@ async def measure(results: Results, options: argparse.Namespace, folder: Path) -
         tags(results, options.rounds)
         say(f"{options.members} members in memory")
         vault_bulk.measure(results, options.rounds, options.members, world)
+        say("rotations")
+        await vault_rotation.measure(results, options.members, world, folder)
     say("erasing")
     await vault_erase.measure(results, options.erasures, folder)
 

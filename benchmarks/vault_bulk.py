@@ -4,13 +4,20 @@ What an export does between the database and the socket. The open step is held a
 cipher calls it cannot do without: unwrap a key, set the cipher up, decrypt three cells.
 """
 
-from typing import TYPE_CHECKING
+import gc
+import multiprocessing
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
 
+import msgpack
 import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from benchmarks.report import number, table
 from benchmarks.turns import Turns
 from benchmarks.vault_world import EXPORTED, FIELDS, TABLE, Member, World, cell_context
+from vault import AccessTicket, WrappedKey
 
 if TYPE_CHECKING:
     from benchmarks.vault import Results
@@ -64,5 +71,69 @@ def _open_step(results: "Results", rounds: int, world: World, sample: list[Membe
     results.at_most("open step of an export / raw cipher calls", ratio, 1.3)
 
 
+Packed = tuple[str, WrappedKey, bytes]
+
+
 def _two_processes(results: "Results", members: int, world: World, values: dict[str, str]) -> None:
-    pass
+    """Open and write all members from memory, by one process and by two, in turn."""
+    rows = [_packed(world, values) for _ in range(members)]
+    gc.collect()
+    gc.freeze()  # children share these pages and must not touch them for a count
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(WALL_ROUNDS):
+        for processes, spent in found.items():
+            spent.append(_wall(world, rows, processes))
+    gc.unfreeze()
+    lines = [
+        [str(processes), number(statistics.median(spent)), number(members / min(spent) / 1000)]
+        for processes, spent in found.items()
+    ]
+    header = ["processes", "s on the wall, median", "thousand members/s, best"]
+    title = f"{members} members, 3 fields each, opened and written as JSON in memory"
+    results.tables.append((title, table(header, lines)))
+    pairs = zip(found[1], found[2], strict=True)
+    gain = statistics.median(one / two for one, two in pairs)
+    results.at_least(f"open + JSON of {members} members: 2 processes / 1", gain, 1.7)
+
+
+def _packed(world: World, values: dict[str, str]) -> Packed:
+    member = world.member(values)
+    return member.id, member.key, msgpack.packb(dict(member.cells))
+
+
+def _wall(world: World, rows: list[Packed], processes: int) -> float:
+    """Give the seconds from the common start to the last end."""
+    context = multiprocessing.get_context("fork")
+    start, ends = context.Barrier(processes + 1), context.SimpleQueue()
+    share = -(-len(rows) // processes)
+    children = [
+        context.Process(
+            target=_work, args=(world, rows[at * share : (at + 1) * share], start, ends)
+        )
+        for at in range(processes)
+    ]
+    for child in children:
+        child.start()
+    start.wait()
+    begun = time.perf_counter()
+    written = sum(ends.get() for _ in children)
+    spent = time.perf_counter() - begun
+    for child in children:
+        child.join()
+    if written < len(rows) * len(EXPORTED):
+        raise AssertionError("not every member was written")
+    return spent
+
+
+def _work(world: World, rows: list[Packed], start: Any, ends: Any) -> None:
+    gc.disable()
+    start.wait()
+    fields, written = frozenset(EXPORTED), 0
+    for at in range(0, len(rows), PAGE):
+        page = [
+            (AccessTicket("evt_x", owner, fields), key, owner, msgpack.unpackb(cells))
+            for owner, key, cells in rows[at : at + PAGE]
+        ]
+        opened = world.vault.open_many(TABLE, page)
+        written += len(b"\n".join([orjson.dumps(one) for one in opened]))
+    ends.put(written)
