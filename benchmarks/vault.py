@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks import vault_bulk, vault_erase, vault_rotation
+from benchmarks import search, vault_bulk, vault_erase, vault_rotation
 from benchmarks.report import Bound, Target, table, targets_table
 from benchmarks.rounds import say
 from benchmarks.servers import machine, workplace
@@ -23,7 +23,7 @@ from benchmarks.vault_peers import peers
 from benchmarks.vault_world import FIELDS, TABLE, World, cell_context, opened_world
 from kernel import id_bytes
 from vault import ORDINARY, OwnerKey
-from vault.cell import Places, open_cells, open_one, seal_cells
+from vault.cell import Places, open_many, open_one, seal_many
 from vault.index import BlindIndex
 from vault.wrapping import wrap
 
@@ -56,7 +56,7 @@ def raw_decrypt(cipher: AESGCM, nonce: bytes, body: bytes, context: bytes) -> by
 def cells(results: Results, rounds: int) -> None:
     """One cell of 32 bytes: ours against the raw call in a function of the same shape."""
     cipher, places, row = AESGCM(os.urandom(32)), Places(1, "main", TABLE), os.urandom(16)
-    cell = seal_cells(cipher, places, row, {"phone": "x" * 32})["phone"]
+    cell = seal_many(cipher, places, row, {"phone": "x" * 32})["phone"]
     nonce, body, context = cell[2:14], cell[14:], places.of["phone"] + row
 
     def bare() -> None:
@@ -110,7 +110,7 @@ def records(results: Results, rounds: int, world: World) -> None:
             decrypt(nonce, body, context)
 
     def in_hand() -> object:
-        return open_cells(cipher, places, row, member.cells)
+        return open_many(cipher, places, row, member.cells)
 
     rows = [(member.ticket, member.key, member.id, member.cells)]
 
@@ -207,6 +207,11 @@ async def measure(results: Results, options: argparse.Namespace, folder: Path) -
         vault_bulk.measure(results, options.rounds, options.members, world)
         say("rotations")
         await vault_rotation.measure(results, options.members, world, folder)
+    say("searching names")
+    targets, rows = search.measure_search(options.members)
+    results.targets += targets
+    header = ["what", "one search", "ratio to ours"]
+    results.tables.append((f"A piece of a name among {options.members}", table(header, rows)))
     say("erasing")
     await vault_erase.measure(results, options.erasures, folder)
 

@@ -89,7 +89,7 @@ class Places:
                 self.blocks[field] = block
 
 
-def seal_cells(
+def seal_many(
     cipher: AESGCM, places: Places, row: bytes, values: Mapping[str, str]
 ) -> dict[str, bytes]:
     """Seal values by field name; `row` is 16 bytes. One draw of randomness for all nonces."""
@@ -118,7 +118,7 @@ def _seal(
     return sealed
 
 
-def open_cells(
+def open_many(
     cipher: AESGCM, places: Places, row: bytes, cells: Mapping[str, bytes]
 ) -> dict[str, str]:
     """Open cells of one row in their places, or raise `UnreadableError` for all of them."""
@@ -133,7 +133,7 @@ def open_cells(
                 opened[field] = _open_padded(decrypt, places.padded, field, row, cell).decode()
     except KeyError:
         places.meet(cells)
-        return open_cells(cipher, places, row, cells)
+        return open_many(cipher, places, row, cells)
     except _REFUSALS as error:
         raise UnreadableError from error
     return opened

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from kernel import NotAllowedError, ReadSession, UnitOfWork, id_bytes
 from vault import repository
 from vault.buckets import BucketKeys
-from vault.cell import NONCE_BYTES, Places, length_prefixed, open_cells, seal_cells
+from vault.cell import NONCE_BYTES, Places, length_prefixed, open_many, seal_many
 from vault.contexts import around_owner, key_context, secret_context
 from vault.errors import UnreadableError
 from vault.keyring import KeyRing
@@ -240,7 +240,7 @@ class Vault:
         self, key: OwnerKey, table: str, row_id: str, values: Mapping[str, str]
     ) -> dict[str, bytes]:
         """Seal values of one row by field name; those that the catalogue pads are padded."""
-        return seal_cells(key.cipher, self._at(table, key.version), id_bytes(row_id), values)
+        return seal_many(key.cipher, self._at(table, key.version), id_bytes(row_id), values)
 
     def open(
         self,
@@ -252,7 +252,7 @@ class Vault:
     ) -> dict[str, str]:
         """Open cells of one row; the ticket must speak of this owner and cover each field."""
         _require(ticket, key.owner_id, cells)
-        return open_cells(key.cipher, self._at(table, key.version), id_bytes(row_id), cells)
+        return open_many(key.cipher, self._at(table, key.version), id_bytes(row_id), cells)
 
     def open_value(
         self,
@@ -291,7 +291,7 @@ class Vault:
                 place, wrapped = id_bytes(owner), key[5]
                 unwrap(wrapped[_NONCE], wrapped[_BODY], before + place + behind, buffer)
                 row = place if row_id == owner else id_bytes(row_id)
-                opened.append(open_cells(AESGCM(buffer), places, row, cells))
+                opened.append(open_many(AESGCM(buffer), places, row, cells))
         except (InvalidTag, ValueError) as error:
             raise UnreadableError from error
         finally:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernel import new_id
 from vault import UnreadableError
-from vault.cell import OVERHEAD_BYTES, Places, length_prefixed, open_cells, open_one, seal_cells
+from vault.cell import OVERHEAD_BYTES, Places, length_prefixed, open_many, open_one, seal_many
 
 KEY = AESGCM(bytes(range(32)))
 ROW = bytes(range(16))
@@ -19,7 +19,7 @@ HOME = {"tenant": "main", "table": "member", "field": "phone", "row_id": ROW}
 def seal(value="+66812345678", *, cipher=KEY, version=1, pads=None, **place_of):
     at = HOME | place_of
     places = Places(version, at["tenant"], at["table"], pads)
-    return seal_cells(cipher, places, at["row_id"], {at["field"]: value})[at["field"]]
+    return seal_many(cipher, places, at["row_id"], {at["field"]: value})[at["field"]]
 
 
 def open_it(cell, *, cipher=KEY, version=1, **place_of):
@@ -29,9 +29,9 @@ def open_it(cell, *, cipher=KEY, version=1, **place_of):
         alone = open_one(cipher, places, field, at["row_id"], cell)
     except UnreadableError:
         with pytest.raises(UnreadableError):
-            open_cells(cipher, places, at["row_id"], {field: cell})
+            open_many(cipher, places, at["row_id"], {field: cell})
         raise
-    assert open_cells(cipher, places, at["row_id"], {field: cell}) == {field: alone.decode()}
+    assert open_many(cipher, places, at["row_id"], {field: cell}) == {field: alone.decode()}
     return alone.decode()
 
 
@@ -141,13 +141,13 @@ def test_what_is_sealed_but_is_no_text_is_refused():
     for at, content in ((places, b"\xff\xfe"), (places.padded, b"\xff\x80\0\0")):
         cell = at.header + nonce + KEY.encrypt(nonce, content, at.of["phone"] + ROW)
         with pytest.raises(UnreadableError):
-            open_cells(KEY, places, ROW, {"phone": cell})
+            open_many(KEY, places, ROW, {"phone": cell})
 
 
 def test_what_is_no_bytes_at_all_is_refused_like_everything_else():
     for wrong in (None, 5, "\x01\x01" + "x" * 60, [1, 1], {}, 1.5):
         with pytest.raises(UnreadableError):
-            open_cells(KEY, Places(1, "main", "member"), ROW, {"phone": wrong})
+            open_many(KEY, Places(1, "main", "member"), ROW, {"phone": wrong})
         with pytest.raises(UnreadableError):
             open_one(KEY, Places(1, "main", "member"), "phone", ROW, wrong)
 
@@ -162,7 +162,7 @@ def test_no_nonce_is_drawn_twice():
     nonces = [
         cell[2:14]
         for _ in range(200)
-        for cell in seal_cells(
+        for cell in seal_many(
             KEY, Places(1, "main", "member"), ROW, {f"f{at}": "x" for at in range(12)}
         ).values()
     ]
@@ -181,9 +181,9 @@ texts = st.text(max_size=60)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c.2", "d"]), texts), st.integers(1, 255), texts)
 def test_whatever_is_sealed_together_opens_apart(values, version, tenant):
     places = Places(version, tenant, "member", {"b": 16, "c": 32})
-    cells = seal_cells(KEY, places, ROW, values)
+    cells = seal_many(KEY, places, ROW, values)
     assert cells.keys() == values.keys()
-    assert open_cells(KEY, places, ROW, cells) == values
+    assert open_many(KEY, places, ROW, cells) == values
 
 
 def test_an_id_is_sixteen_bytes_of_a_place():
@@ -233,7 +233,7 @@ def test_a_cell_that_says_padded_and_holds_no_padding_is_refused():
 
 def test_a_second_contact_point_is_padded_like_the_first():
     places = Places(1, "main", "member", {"phone": 32})
-    cells = seal_cells(KEY, places, ROW, {"phone": "1", "phone.2": "123", "email": "1"})
+    cells = seal_many(KEY, places, ROW, {"phone": "1", "phone.2": "123", "email": "1"})
     assert {field: len(cell) for field, cell in cells.items()} == {
         "phone": OVERHEAD_BYTES + 32,
         "phone.2": OVERHEAD_BYTES + 32,
@@ -244,8 +244,8 @@ def test_a_second_contact_point_is_padded_like_the_first():
 def test_what_is_kept_of_fields_has_an_end():
     places = Places(1, "main", "member", PADS)
     for at in range(10_000):
-        cells = seal_cells(KEY, places, ROW, {f"f{at}": "x", "phone": "1"})
+        cells = seal_many(KEY, places, ROW, {f"f{at}": "x", "phone": "1"})
         if at % 1_000 == 0:
-            assert open_cells(KEY, places, ROW, cells) == {f"f{at}": "x", "phone": "1"}
+            assert open_many(KEY, places, ROW, cells) == {f"f{at}": "x", "phone": "1"}
     assert len(places.of) <= 4_098
     assert len(places.blocks) == 1

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault import UnreadableError, cell
-from vault.cell import Places, open_cells, open_one
+from vault.cell import Places, open_many, open_one
 from vault.wrapping import unwrap, unwrap_into
 
 HEADER = b"\x01\x01"
@@ -52,9 +52,9 @@ def assert_sealed_and_opened(key, nonce, context, message, body, *, name):
         text = message.decode()
     except UnicodeDecodeError:
         with pytest.raises(UnreadableError):
-            open_cells(cipher, places, b"", {"f": sealed})
+            open_many(cipher, places, b"", {"f": sealed})
     else:
-        assert open_cells(cipher, places, b"", {"f": sealed}) == {"f": text}, name
+        assert open_many(cipher, places, b"", {"f": sealed}) == {"f": text}, name
     assert unwrap(cipher, nonce + body, context) == message, name
     if len(message) == 32:
         assert unwrap_into(cipher, nonce + body, context) == message, name
@@ -68,7 +68,7 @@ def assert_refused(key, nonce, context, body, *, name):
     sealed = HEADER + nonce + body
     for attempt in (
         lambda: open_one(cipher, places, "f", b"", sealed),
-        lambda: open_cells(cipher, places, b"", {"f": sealed}),
+        lambda: open_many(cipher, places, b"", {"f": sealed}),
         lambda: unwrap(cipher, nonce + body, context),
         lambda: unwrap_into(cipher, nonce + body, context),
     ):
@@ -170,7 +170,7 @@ def test_every_flipped_bit_of_every_part_of_the_associated_data_is_refused():
     cipher, row = AESGCM(bytes(range(32))), bytes(range(16))
     for pads in ({}, {"phone": 16}):
         places = Places(7, "main", "member", pads)
-        sealed = cell.seal_cells(cipher, places, row, {"phone": "+66812345678"})["phone"]
+        sealed = cell.seal_many(cipher, places, row, {"phone": "+66812345678"})["phone"]
         place = places.padded if pads else places
         whole = place.of["phone"] + row
         assert open_one(cipher, places, "phone", row, sealed) == b"+66812345678"
@@ -182,7 +182,7 @@ def test_every_flipped_bit_of_every_part_of_the_associated_data_is_refused():
             with pytest.raises(UnreadableError):
                 open_one(cipher, places, "phone", at, sealed)
             with pytest.raises(UnreadableError):
-                open_cells(cipher, places, at, {"phone": sealed})
+                open_many(cipher, places, at, {"phone": sealed})
 
 
 def test_every_flipped_bit_of_the_context_of_a_wrapped_key_is_refused():
@@ -204,7 +204,7 @@ def test_every_flipped_bit_of_the_context_of_a_wrapped_key_is_refused():
 
 
 def test_what_seals_for_the_product_draws_its_own_nonces():
-    assert list(inspect.signature(cell.seal_cells).parameters) == [
+    assert list(inspect.signature(cell.seal_many).parameters) == [
         "cipher",
         "places",
         "row",

@@ -6,6 +6,7 @@ import pickle
 
 import msgpack
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from audit import AuditEvent
 from audit.errors import EventError
@@ -20,6 +21,7 @@ from vault import (
     UnreadableError,
     Vault,
     create_key_ring,
+    owner_key,
     repository,
 )
 from vault import service as vault_service
@@ -149,14 +151,13 @@ async def test_the_buffer_of_a_key_is_overwritten_when_its_cipher_is_made(quiet,
     await load(quiet)
     key = (await stored(quiet, owner))[ORDINARY]
     seen = []
-    genuine = vault_service.unwrap_into
 
-    def watching(kek, wrapped, context):
-        buffer = genuine(kek, wrapped, context)
-        seen.append((bytes(buffer), buffer))
-        return buffer
+    def watching(secret):
+        seen.append((bytes(secret), secret))
+        return AESGCM(secret)
 
-    monkeypatch.setattr(vault_service, "unwrap_into", watching)
+    monkeypatch.setattr(vault_service, "AESGCM", watching)
+    monkeypatch.setattr(owner_key, "AESGCM", watching)
     vault = quiet.runtime.vault
     opened = vault.unwrap(key)
     cells = vault.seal(opened, "member", owner, {"phone": "1"})
@@ -239,13 +240,13 @@ class Watched:
 
     def __init__(self, monkeypatch):
         self.opened = 0
-        genuine = vault_service.open_cells
+        genuine = vault_service.open_many
 
         def counting(*details):
             self.opened += 1
             return genuine(*details)
 
-        monkeypatch.setattr(vault_service, "open_cells", counting)
+        monkeypatch.setattr(vault_service, "open_many", counting)
 
 
 async def test_without_a_fitting_ticket_nothing_is_decrypted(quiet, monkeypatch):

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kernel import NotAllowedError, id_bytes, new_id
 from tests.support.world import open_world
 from vault import ORDINARY, AccessTicket, Sealed, UnreadableError
-from vault.cell import Places, seal_cells
+from vault.cell import Places, seal_many
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def cell_of(value="1990-02-28", *, owner=None, key=None):
     places = Places(1, "main", "member")
     row = id_bytes(owner or new_id("mem"))
-    return seal_cells(AESGCM(key or bytes(32)), places, row, {"birth_date": value})["birth_date"]
+    return seal_many(AESGCM(key or bytes(32)), places, row, {"birth_date": value})["birth_date"]
 
 
 SEALED = Sealed("birth_date", cell_of(), date.fromisoformat)

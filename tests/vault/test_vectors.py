@@ -29,7 +29,7 @@ from vault import (
     wrapping,
     write_private,
 )
-from vault.cell import Places, open_one, seal_cells
+from vault.cell import Places, open_one, seal_many
 from vault.index import BlindIndex
 from vault.owner_key import OwnerKey
 from vault.tags import Tags
@@ -63,7 +63,7 @@ def test_a_cell_written_by_another_library_opens_and_is_what_we_would_write(at, 
     places = Places(vector["key_version"], vector["tenant"], vector["table"], pads)
     assert open_one(key, places, vector["field"], row, sealed).decode() == vector["value"]
     monkeypatch.setattr(os, "urandom", lambda _: bytes.fromhex(vector["nonce"]))
-    written = seal_cells(key, places, row, {vector["field"]: vector["value"]})
+    written = seal_many(key, places, row, {vector["field"]: vector["value"]})
     assert written == {vector["field"]: sealed}
 
 
