@@ -17,7 +17,7 @@ from vault.index import (
     harden,
 )
 from vault.index_repository import StoredTag
-from vault.keyring import KeyRing, create_key_ring, open_key_ring
+from vault.keyring import KeyRing, create_key_ring, open_key_ring, renew_key_ring
 from vault.kits import Kit, RecoveryKits, identities_of, write_recovery_kit
 from vault.leakage import (
     SPACES,
@@ -31,7 +31,7 @@ from vault.leakage import (
     zipf,
 )
 from vault.owner_key import PSEUDONYM, OwnerKey
-from vault.private_files import read_private, write_private
+from vault.private_files import destroy_private, read_private, write_private
 from vault.providers import (
     AwsKmsKeyProvider,
     FileKeyProvider,
@@ -42,6 +42,8 @@ from vault.providers import (
     ProviderHealth,
     VaultTransitKeyProvider,
 )
+from vault.recovering import Recoverable, Recovered, Recovering
+from vault.recovery_repository import newest_ring_root
 from vault.repository import (
     WrappedKey,
     bucket_count,
@@ -91,6 +93,9 @@ __all__ = [
     "Progress",
     "Proof",
     "ProviderHealth",
+    "Recoverable",
+    "Recovered",
+    "Recovering",
     "RecoveryKits",
     "RingBackup",
     "RingBackupState",
@@ -116,6 +121,7 @@ __all__ = [
     "coincidences",
     "create_key_ring",
     "destroy_expired_keys",
+    "destroy_private",
     "enumeration_seconds",
     "flat",
     "harden",
@@ -123,11 +129,13 @@ __all__ = [
     "key_counts",
     "key_from_row",
     "key_source",
+    "newest_ring_root",
     "open_key_ring",
     "read_private",
     "read_ring",
     "recovery_from_histogram",
     "recovery_from_shares",
+    "renew_key_ring",
     "rotation_status",
     "seasonal",
     "write_private",

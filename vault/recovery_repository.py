@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, func, insert, select
+from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, exists, func, insert, select
 
 from kernel import ReadSession, Row, Statement, UnitOfWork, new_random_id
-from vault.repository import WrappedKey
-from vault.tables import vault_key, vault_unbacked
+from vault.repository import StoredBucket, WrappedKey, known_ring, stored_bucket
+from vault.tables import vault_bucket, vault_key, vault_unbacked
 
 _KEYS_BETWEEN = Statement(
     select(
@@ -84,6 +84,40 @@ async def living_key(
     """Give one key where it rests now."""
     row = await session.first(_DATED_KEY, owner_id=owner_id, kind=kind, version=version)
     return None if row is None else _key(row)
+
+
+_BUCKETS = Statement(select(vault_bucket).order_by(vault_bucket.c.version))
+_OLD_KEYS = Statement(
+    delete(vault_key).where(
+        ~exists().where(
+            vault_bucket.c.bucket == vault_key.c.bucket,
+            vault_bucket.c.version == vault_key.c.bucket_version,
+            vault_bucket.c.ring_version >= bindparam("root", type_=Integer),
+        )
+    )
+)
+_OLD_BUCKETS = Statement(
+    delete(vault_bucket).where(vault_bucket.c.ring_version < bindparam("root", type_=Integer))
+)
+
+
+async def newest_ring_root(session: ReadSession) -> int:
+    """Give the newest ring root that the database knows of; 0 when it knows none."""
+    known = await known_ring(session)
+    wrapped = [one.ring_version for one in (await newest_buckets(session)).values()]
+    return max([0 if known is None else known.newest, *wrapped])
+
+
+async def newest_buckets(session: ReadSession) -> dict[int, StoredBucket]:
+    """Give the newest key of every bucket."""
+    return {row["bucket"]: stored_bucket(row) for row in await session.all(_BUCKETS)}
+
+
+async def drop_under_old_roots(work: UnitOfWork, root: int) -> int:
+    """Drop bucket keys under a ring root before `root`, and member keys under those."""
+    dropped = await work.run(_OLD_KEYS, root=root)
+    await work.run(_OLD_BUCKETS, root=root)
+    return dropped
 
 
 def _key(row: Row) -> WrappedKey:

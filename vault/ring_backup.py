@@ -49,6 +49,14 @@ class RingBackup:
         """Give every key, in order of its owner."""
         return iter(self._keys)
 
+    def secret(self, name: str) -> bytes:
+        """Give a secret of the ring, such as `ledger-tag`."""
+        return self._secrets[name]
+
+    def secrets(self) -> dict[str, bytes]:
+        """Give every secret of the ring by name, for a key ring of the same identity."""
+        return dict(self._secrets)
+
     def write(
         self, path: Path, provider: KeyProvider, *, erasable_dir: Path | None = None
     ) -> KeyRing:

@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.shell import DONE, WRONG, Json, ask, say, show, table
+from service.cli.shell import (
+    DONE,
+    WRONG,
+    Json,
+    ask,
+    progress_bar,
+    run,
+    say,
+    settings_here,
+    show,
+    table,
+)
 
 Check = Annotated[
     Path | None, typer.Option("--check", help="Open the newest ring backup with this kit.")
@@ -19,6 +30,16 @@ Drop = Annotated[
     list[str] | None,
     typer.Option("--drop-recipient", help="One that opens the next ones no more; repeatable."),
 ]
+Recover = Annotated[
+    Path | None,
+    typer.Option("--recover", help="The KMS root is lost: bring members back with this kit."),
+]
+RingBackup = Annotated[
+    Path | None, typer.Option("--ring-backup", help="A folder ring-backup/ from elsewhere.")
+]
+AcceptLoss = Annotated[
+    bool, typer.Option("--accept-loss", help="Go on without members who are in no ring backup.")
+]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Make a whole ring backup now.")]
 
 
@@ -28,10 +49,15 @@ def vault_recovery_kit(
     add_recipient: Add = None,
     drop_recipient: Drop = None,
     refresh: Refresh = False,
+    recover: Recover = None,
+    ring_backup: RingBackup = None,
+    accept_loss: AcceptLoss = False,
     as_json: Json = False,
 ) -> None:
-    """Show who opens ring backups; try a kit, make another, or add somebody's public key."""
-    if check is not None:
+    """Show who opens ring backups; try a kit, make another, add somebody, or recover with one."""
+    if recover is not None:
+        _recover(recover, ring_backup, accept_loss=accept_loss, as_json=as_json)
+    elif check is not None:
         _check(check, as_json=as_json)
     elif new or add_recipient or drop_recipient:
         arguments = {
@@ -45,6 +71,36 @@ def vault_recovery_kit(
     else:
         command = "vault.kit_refresh" if refresh else "vault.kits"
         _show(ask(command, {}, as_json=as_json), as_json=as_json)
+
+
+def _recover(kit: Path, ring_backup: Path | None, *, accept_loss: bool, as_json: bool) -> None:
+    """Run the recovery here: no server can have this registry open."""
+    from service.recovering import recover
+
+    settings = settings_here(as_json=as_json)
+    with progress_bar("recover", as_json=as_json) as progress:
+        answer = run(
+            lambda: recover(
+                settings,
+                kit.expanduser().absolute(),
+                ring_folder_at=ring_backup,
+                accept_loss=accept_loss,
+                progress=progress,
+            ),
+            as_json=as_json,
+        )
+
+    def text() -> None:
+        say(f"{answer['keys']} keys are back, under ring root {answer['ring_version']}", DONE)
+        if answer["lost"]:
+            say(f"{answer['lost']} keys of {answer['members_lost']} members are lost", WRONG)
+        if answer["erased"]:
+            say(f"  {answer['erased']} keys of erased members were not brought back")
+        if answer["webhooks"]:
+            say(f"  {answer['webhooks']} webhooks lost their keys: apps register theirs again")
+        say("  next: `yinyom vault doctor`, then `yinyom vault verify`, then start the server")
+
+    show(answer, as_json=as_json, text=text)
 
 
 def _check(kit: Path, *, as_json: bool) -> None:
