@@ -43,6 +43,7 @@ async def vault_checks(runtime: Runtime) -> list[dict[str, str]]:
         _kit_here(runtime.settings),
         _modes(runtime.settings),
         _cores(),
+        *_recipients(runtime, status),
         _drill(status, now_us),
     ]
 
@@ -189,6 +190,19 @@ def _cores() -> dict[str, str]:
             "this process may leave its memory in a core file: set LimitCORE=0 in its service",
         )
     return check("core_dumps", "ok", "off")
+
+
+def _recipients(runtime: Runtime, status: dict[str, Any]) -> list[dict[str, str]]:
+    """Compare whom backups are sealed to with the kits, which no writer of the database sets."""
+    if not status.get("configured"):
+        return []
+    known = {kit.recipient for kit in runtime.ring_backups.kits.all()}
+    strangers = [one for one in status["recipients"] if one not in known]
+    if strangers:
+        says = f"backups open to {', '.join(strangers)} too, which is no recovery kit known here"
+        ask = "`yinyom vault recovery-kit --add-recipient` if it is yours; else look who wrote it"
+        return [check("backup_recipients", "warn", f"{says}: {ask}")]
+    return [check("backup_recipients", "ok", "the recovery kits, and nobody else")]
 
 
 def _drill(status: dict[str, Any], now_us: int) -> dict[str, str]:

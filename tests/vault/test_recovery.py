@@ -10,6 +10,7 @@ from kernel import ConfigurationError
 from service.commands import doctor
 from service.setup import set_up
 from service.vault_commands import vault_kit_check, vault_kit_issue, vault_kits
+from tests.support.stores import begin
 from tests.support.world import DAY_US, JumpingClock, open_world
 from vault import KeyRingError, RecoveryKits, read_ring, write_recovery_kit
 
@@ -323,6 +324,21 @@ async def test_the_doctor_says_who_is_in_no_ring_backup_and_how_old_it_is(settin
         old = (await checks(world))["ring_backup"]
         assert old["state"] == "bad"
         assert "72 h old" in old["says"]
+
+
+async def test_the_doctor_warns_of_backups_that_open_to_no_kit(sqlite_settings, folder_store):
+    async with open_world(sqlite_settings) as world:
+        await begin(world, folder_store)
+        assert (await checks(world))["backup_recipients"]["state"] == "ok"
+        stranger = str(pyrage.x25519.Identity.generate().to_public())
+        await world.execute(
+            "UPDATE registry_fact SET value = value || ' ' || :stranger "
+            "WHERE name = 'backup_recipients'",
+            stranger=stranger,
+        )
+        found = (await checks(world))["backup_recipients"]
+        assert found["state"] == "warn"
+        assert stranger in found["says"]
 
 
 async def test_the_doctor_names_a_key_file_that_others_may_read(sqlite_settings):
