@@ -12,12 +12,23 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, Integer, MetaData, Table, bindparam, delete, insert
+import msgpack
+from sqlalchemy import (
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+)
 from sqlalchemy.dialects import postgresql
 
 from benchmarks.report import number, table
 from benchmarks.servers import Postgres, UnavailableError
-from benchmarks.vault_world import TENANT, ddl, make_tables
+from benchmarks.vault_world import TABLE, TENANT, ddl, make_tables
 from kernel import Database, Statement, new_id
 from vault import (
     ORDINARY,
@@ -36,6 +47,13 @@ KEPT_UNTIL_US = 4_000_000_000_000_000
 WARM_UP = 10
 MOST_POINTS = 10
 _bare = Table("bare_row", MetaData(), Column("id", Integer, primary_key=True))
+_cells = Table(
+    "cells_row",
+    _bare.metadata,
+    Column("owner", Text, primary_key=True),
+    Column("cells", LargeBinary, nullable=False),
+)
+_ADD_CELLS = Statement(insert(_cells).values(owner=bindparam("owner"), cells=bindparam("cells")))
 _ADD = Statement(insert(_bare).values(id=bindparam("id")))
 _DELETE = Statement(delete(_bare).where(_bare.c.id == bindparam("id")))
 
@@ -74,6 +92,7 @@ async def _one_engine(
     try:
         small = [await _owner(vault, database, 1) for _ in range(times + WARM_UP)]
         large = [await _owner(vault, database, 100) for _ in range(times + WARM_UP)]
+        findable = [await _owner(vault, database, 1, MOST_POINTS) for _ in range(times + WARM_UP)]
         async with database.unit_of_work() as work:
             await work.run_many(_ADD, [{"id": at} for at in range(times + WARM_UP)])
 
@@ -89,6 +108,7 @@ async def _one_engine(
             "bare DELETE of one row": bare,
             "vault.erase(), 1 field": lambda at: erase(small[at]),
             "vault.erase(), 100 fields": lambda at: erase(large[at]),
+            "vault.erase(), 10 contact points": lambda at: erase(findable[at]),
         }
         await _visible_at_once(vault, database, erase)
         found: dict[str, list[float]] = {name: [] for name in contenders}
@@ -116,14 +136,17 @@ def _ratio(spent: list[float], base: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(spent, base, strict=True))
 
 
-async def _owner(vault: Vault, database: Database, fields: int) -> str:
-    """Make an owner with keys, and as many tags as so many fields may give."""
+async def _owner(vault: Vault, database: Database, fields: int, points: int = 1) -> str:
+    """Make an owner with keys, a row of so many sealed fields, and so many findable ones."""
     owner = new_id("mem")
     async with database.unit_of_work() as work:
         keys = await vault.make_keys(work, owner, (ORDINARY, PSEUDONYM))
+        values = {f"field_{at}": "x" * 18 for at in range(fields)}
+        cells = msgpack.packb(vault.seal(keys[ORDINARY], TABLE, owner, values))
+        await work.run(_ADD_CELLS, owner=owner, cells=cells)
         held = [
             (f"phone.{at}", Identifier("phone", lambda _: os.urandom(6).hex()))
-            for at in range(min(fields, MOST_POINTS))
+            for at in range(points)
         ]
         await vault.tags.add(work, keys[ORDINARY], held)
     return owner

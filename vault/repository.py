@@ -15,7 +15,6 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
-    update,
 )
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql.elements import ColumnElement
@@ -110,20 +109,7 @@ _EVERY_KEY = Statement(
     .order_by(vault_key.c.owner_id, vault_key.c.kind, vault_key.c.version)
     .limit(bindparam("most", type_=BigInteger))
 )
-_DESTROY = Statement(
-    delete(vault_key)
-    .where(vault_key.c.owner_id == bindparam("owner_id"), vault_key.c.kind == bindparam("kind"))
-    .returning(vault_key.c.bucket)
-)
 _TOUCH = Statement(insert(vault_destroyed).values(id=bindparam("id"), bucket=bindparam("bucket")))
-_SET_DESTROY_AFTER = Statement(
-    update(vault_key)
-    .where(
-        vault_key.c.owner_id == bindparam("for_owner"),
-        vault_key.c.kind == bindparam("for_kind"),
-    )
-    .values(destroy_after_us=bindparam("new_date_us"))
-)
 _DESTROY_EXPIRED = Statement(
     delete(vault_key)
     .where(vault_key.c.destroy_after_us <= bindparam("now_us"))
@@ -328,13 +314,6 @@ async def every_key(
     ]
 
 
-async def destroy_keys(work: UnitOfWork, owner_id: str, kind: str) -> int:
-    """Destroy every version of one kind of key of an owner."""
-    rows = await work.all(_DESTROY, owner_id=owner_id, kind=kind)
-    await _touch(work, (r["bucket"] for r in rows))
-    return len(rows)
-
-
 async def _touch(work: UnitOfWork, buckets: Iterable[int]) -> None:
     """Note for the next seal that keys of these buckets were destroyed: a row each, never shared.
 
@@ -342,11 +321,6 @@ async def _touch(work: UnitOfWork, buckets: Iterable[int]) -> None:
     """
     rows = [{"id": new_random_id("des"), "bucket": bucket} for bucket in set(buckets)]
     await work.run_many(_TOUCH, rows)
-
-
-async def set_destroy_after(work: UnitOfWork, owner_id: str, kind: str, moment_us: int) -> None:
-    """Say when a key of an owner must be destroyed."""
-    await work.run(_SET_DESTROY_AFTER, for_owner=owner_id, for_kind=kind, new_date_us=moment_us)
 
 
 async def destroy_expired_keys(work: UnitOfWork, now_us: int) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from vault import repository
 from vault.buckets import BucketKeys
 from vault.cell import NONCE_BYTES, Places, length_prefixed, open_many, seal_many
 from vault.contexts import around_owner, key_context, secret_context
+from vault.erasing_repository import erase
 from vault.errors import UnreadableError
 from vault.keyring import KeyRing
 from vault.owner_key import PSEUDONYM, OwnerKey
@@ -378,14 +379,7 @@ class Vault:
         `keep` names the kinds of key that a law or the trail still needs, each with the
         moment (µs) at which the worker destroys it.
         """
-        destroyed = 0
-        for kind in {key.kind for key in await repository.keys_of(work, owner_id)}:
-            if kind in keep:
-                await repository.set_destroy_after(work, owner_id, kind, keep[kind])
-            else:
-                destroyed += await repository.destroy_keys(work, owner_id, kind)
-        await self.tags.drop_all(work, owner_id)
-        return destroyed
+        return await erase(work, owner_id, keep)
 
     def forget_bucket_keys(self) -> None:
         """Drop every bucket key from RAM; the next use reads and unwraps it anew."""

@@ -20,7 +20,10 @@ CHILD = """
 import ctypes, os, resource, sys
 from service.shield import shield_process
 if os.getuid() == 0:
-    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+    except ValueError:
+        pass  # whoever runs the tests gave the right to raise it away
     os.setgid({nobody}); os.setuid({nobody})
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as every program begins; a changed user ends it
 hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
