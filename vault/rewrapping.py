@@ -50,6 +50,7 @@ class Rewrapping:
         total, done = sum(one.keys for one in todo), 0
 
         def moved(keys: int) -> None:
+            """Count keys that are committed under their new bucket key."""
             nonlocal done
             done += keys
             progress(done, max(done, total))

@@ -210,6 +210,7 @@ def audit_witness(
     from service.witnessing import open_witness, witness_forever
 
     async def begin() -> tuple["WitnessApp", str]:
+        """Open the folder; making its key is work for the loop like any command's."""
         return open_witness(folder, name, log)
 
     app, vkey = run(begin, as_json=as_json)

@@ -229,6 +229,7 @@ class SearchKeeper:
             return None
 
         def note() -> None:
+            """Tell the keeper, once the change is committed, that this member is to be read."""
             self._changed[member_id] = None
             self._wake.set()
 
