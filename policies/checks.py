@@ -51,7 +51,6 @@ def cross_check(pack: PolicyPack, into: list[Finding]) -> None:
 
     for field in pack.fields.values():
         _check_field(pack, field, fault)
-    _check_groups(pack, fault)
     for channel in pack.channels.values():
         if channel.contact_field is None:
             continue
@@ -91,8 +90,6 @@ def _check_field(pack: PolicyPack, field: CatalogueField, fault: Fault) -> None:
             wrong("pad", "pads a plain field", "Leave it out; only cells are padded")
         if field.sensitive or field.contact or field.index or field.kind in _NOT_PLAIN_KINDS:
             wrong("storage", "leaves personal data in the clear", "Seal it")
-        if field.group is not None:
-            wrong("group", "groups a plain field", "Leave it out; only cells are grouped")
     if not any(field.key in purpose.fields for purpose in pack.purposes.values()):
         remedy = "Add it to the purpose that needs it, or do not collect it"
         wrong("", "belongs to no purpose", remedy)
@@ -125,29 +122,6 @@ def _check_coarse(field: CatalogueField, wrong: Callable[[str, str, str], None])
         wrong("partitions", "is out of range", f"Use 1 to {MOST_PARTITIONS}")
     if coarse.accept_leakage is not None and len(coarse.accept_leakage.split()) < _FEWEST_WORDS:
         wrong("accept_leakage", "gives no reason", "Say in a sentence why the leak is accepted")
-
-
-def _check_groups(pack: PolicyPack, fault: Fault) -> None:
-    groups: dict[str, list[CatalogueField]] = {}
-    for field in pack.fields.values():
-        if field.group is not None:
-            groups.setdefault(field.group, []).append(field)
-    for members in groups.values():
-        for field in members[1:]:
-            if _readers(pack, field) != _readers(pack, members[0]):
-                problem = f"does not share purposes, category and retention with {members[0].key}"
-                remedy = "Give it a group, or no group, of its own"
-                fault("fields.toml", f"fields.{field.key}.group", problem, remedy)
-
-
-def _readers(pack: PolicyPack, field: CatalogueField) -> tuple[object, ...]:
-    seen = frozenset(
-        (purpose.key, channel)
-        for purpose in pack.purposes.values()
-        for channel, fields in purpose.disclosable.items()
-        if field.key in fields
-    )
-    return field.category, field.retention_class, seen
 
 
 def _check_purpose(pack: PolicyPack, purpose: Purpose, fault: Fault) -> None:

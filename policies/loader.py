@@ -145,7 +145,6 @@ def _field(key: str, table: Table) -> CatalogueField:
         sensitive=table.flag("sensitive"),
         storage=table.choice("storage", Storage),
         retention_class=RetentionClassKey(table.text("retention_class")),
-        group=table.optional_text("group"),
         pad=table.number("pad") if table.has("pad") else 0,
         mask=table.choice("mask", MaskRule),
         contact=table.optional_choice("contact", ContactKind),

@@ -255,9 +255,9 @@ class RetentionClass:
 class CatalogueField:
     """One entry of the field catalogue.
 
-    `sensitive` means a special category of data (PDPA s.26, GDPR art. 9). `group` names fields
-    that may one day share a cell; today each has its own. `pad` is the block in bytes to which
-    a value is filled before it is sealed, so that its length tells nothing; 0 leaves it as it is.
+    `sensitive` means a special category of data (PDPA s.26, GDPR art. 9). `pad` is the
+    block in bytes to which a value is filled before it is sealed, so that its length tells
+    nothing; 0 leaves it as it is.
     """
 
     key: FieldKey
@@ -266,7 +266,6 @@ class CatalogueField:
     sensitive: bool
     storage: Storage
     retention_class: RetentionClassKey
-    group: str | None
     pad: int
     mask: MaskRule
     contact: ContactKind | None

@@ -214,14 +214,6 @@ def test_an_overlay_replaces_a_key_and_leaves_its_neighbours(pack, overlay):
     assert mine.purposes["marketing"] == pack.purposes["marketing"]
 
 
-def test_an_overlay_may_group_fields_that_share_every_reader(overlay):
-    group = '[fields.family_name]\ngroup = "surname"\n[fields.card_no]\ngroup = "surname"\n'
-
-    mine = load_pack(overlay({"fields.toml": group, "README.md": "Ours."}))
-
-    assert mine.fields["card_no"].group == "surname"
-
-
 def test_an_overlay_may_add_a_jurisdiction_with_its_bases(overlay):
     law = (PACKAGED / "jurisdictions/EU.toml").read_text("utf-8").replace('"EU"', '"XA"')
     bases = "".join(

@@ -311,12 +311,6 @@ BROKEN_TOML = {
         "fields.toml",
         "fields.birth_date.partitions",
     ),
-    "a group across purposes": (
-        "fields.toml",
-        '[fields.given_name]\ngroup = "name"\n[fields.family_name]\ngroup = "name"',
-        "fields.toml",
-        "fields.family_name.group",
-    ),
     "a padding of another size": (
         "fields.toml",
         "[fields.gender]\npad = 24",
@@ -329,11 +323,11 @@ BROKEN_TOML = {
         "fields.toml",
         "fields.tier.pad",
     ),
-    "a grouped plain field": (
+    "a group of fields in one cell": (
         "fields.toml",
-        '[fields.tier]\ngroup = "loyalty"',
+        '[fields.given_name]\ngroup = "name"',
         "fields.toml",
-        "fields.tier.group",
+        "fields.given_name.group",
     ),
     "field of an unknown retention class": (
         "fields.toml",
