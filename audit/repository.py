@@ -173,11 +173,13 @@ _ENTRIES = Statement(
 _SEARCH_COLUMNS = Statement(
     select(
         audit_event.c.id,
+        audit_event.c.recorded_us,
         audit_event.c.subject,
         audit_event.c.actor,
         audit_event.c.action,
         audit_event.c.purpose,
         audit_event.c.decision,
+        audit_event.c.request_id,
         audit_event.c.body,
         audit_leaf.c.leaf_index,
         audit_leaf.c.leaf_hash,

@@ -127,7 +127,7 @@ def routes(console: Console) -> APIRouter:
                 outcome="ok" if sound else "error",
                 count=report.size,
             )
-        findings = [*map(str, report.findings), *misleading]
+        findings = [str(finding) for finding in (*report.findings, *misleading)]
         said = {"ok": sound, "size": report.size, "root": report.root, "findings": findings}
         return await page(request, desk, FoundEvents((), None), report=said)
 

@@ -12,6 +12,14 @@ from audit.export import write_bundle
 from audit.merkle import leaf_hash
 from audit.note import Checkpoint, Signer, sign_checkpoint
 from audit.tiles import HASH_SIZE, TreeEdge
+from tests.support.trail import (  # noqa: F401 (fixtures)
+    stage,
+    staged,
+    staged_postgres,
+    staged_sqlite,
+    yinyom,
+)
+from tests.support.world import installed_sqlite  # noqa: F401 (a fixture)
 
 ORIGIN = "log.example/tests"
 

@@ -1,0 +1,168 @@
+"""What the tables of the log say of one another, which no bundle of it can show.
+
+A bundle is made of some tables; whoever changes another one that people read (a search column, an
+older head, a witness's line) would mislead them while every bundle verified. So each table that
+repeats or rests on another is held against it here.
+"""
+
+from collections.abc import Iterator
+
+import orjson
+
+from audit import crosscheck_repository, repository
+from audit.cosigning import cosignature_in
+from audit.errors import NoteError, TileError
+from audit.merkle import HASH_SIZE, leaf_hash
+from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
+from audit.tiles import WIDTH, TreeEdge, edge_of
+from audit.verify import Finding
+from kernel import Database, ReadSession, Row, from_rfc3339
+
+MOST_FINDINGS = 20
+_MOST_CHECKPOINTS = 5_000
+_PAGE = 4096
+_SEARCHED = (
+    "id", "recorded_us", "subject", "actor", "action", "purpose", "decision", "request_id",
+)  # fmt: skip
+
+
+async def cross_check(database: Database, log: Verifier) -> list[Finding]:
+    """Compare sizes, tiles, the newest heads and witnesses' lines; the first findings of each.
+
+    Codes: `head`, `leaf`, `checkpoint` and `tile` when tables disagree about the size, the leaves,
+    the roots or the tiles of the log, `lost` for an event that is neither in the log nor in its
+    queue, `witness` for a line under a head that the witness has not signed.
+    """
+    found = await _sizes(database)
+    found += await _checkpoints(database, log)
+    async with database.read() as session:
+        lines = await crosscheck_repository.cosignatures(session)
+    for row in lines:
+        if not _cosigned(row):
+            detail = f"the line kept under size {row['size']} is not its signature of that head"
+            found.append(Finding("witness", None, None, detail))
+    return found[:MOST_FINDINGS]
+
+
+async def compare_rows(database: Database, size: int) -> tuple[list[Finding], list[Finding]]:
+    """Compare leaves and search columns with the bodies of the log's events, row by row.
+
+    Gives what is wrong with the log (`leaf`, `gone`), and apart from it where search columns say
+    something else than the body (`columns`).
+    """
+    wrong: list[Finding] = []
+    misleading: list[Finding] = []
+    for start in range(0, size, _PAGE):
+        indexes = range(start, min(start + _PAGE, size))
+        async with database.read() as session:
+            rows = await repository.search_columns(session, indexes.start, indexes.stop)
+            tiles = await repository.read_tiles(session, 0, start // WIDTH, _PAGE // WIDTH)
+        in_tiles = {
+            n * WIDTH + at // HASH_SIZE: data[at : at + HASH_SIZE]
+            for n, data in tiles
+            for at in range(0, len(data), HASH_SIZE)
+        }
+        there = {row["leaf_index"]: row for row in rows}
+        for index in indexes:
+            row = there.get(index)
+            if row is None:
+                wrong.append(Finding("gone", index, None, "its leaf or its event is not there"))
+                continue
+            leaf = bytes(row["leaf_hash"])
+            if leaf != leaf_hash(bytes(row["body"])):
+                detail = "its leaf is not the hash of its body"
+                wrong.append(Finding("leaf", index, None, detail))
+            elif leaf != in_tiles.get(index):
+                wrong.append(Finding("leaf", index, None, "its leaf is not the one in the tile"))
+            if _said(bytes(row["body"])) != tuple(row[name] for name in _SEARCHED):
+                detail = f"search columns of {row['id']} differ from its body"
+                misleading.append(Finding("columns", index, None, detail))
+    return wrong[:MOST_FINDINGS], misleading
+
+
+async def _sizes(database: Database) -> list[Finding]:
+    """Compare the tables at one moment each."""
+    async with database.read() as session:
+        told = await repository.sizes(session)
+        lost = await repository.lost_events(session, MOST_FINDINGS)
+        levels = await crosscheck_repository.tile_levels(session)
+    found = [Finding("lost", None, None, f"{event} was never sequenced") for event in lost]
+    signed = told.checkpoint
+    if signed is not None and told.head != signed:
+        found.append(Finding("head", None, None, f"it counts {told.head} events, not {signed}"))
+    if told.leaves != told.head or told.last_leaf != told.leaves - 1:
+        detail = f"there are {told.leaves} leaves, the last is {told.last_leaf}"
+        found.append(Finding("leaf", None, None, detail))
+    return [*found, *_surplus(levels)]
+
+
+def _surplus(levels: list[Row]) -> Iterator[Finding]:
+    """Find tiles and hashes that a log of the head's size has not got."""
+    for row in levels:
+        width = row["size"] >> 8 * row["level"]
+        there = row["tiles"], row["last"], row["bytes"]
+        if there != (-(-width // WIDTH), (width - 1) // WIDTH, width * HASH_SIZE):
+            detail = f"level {row['level']} holds {row['bytes']} bytes in {row['tiles']} tiles, "
+            detail += f"the last is {row['last']}: that is not a log of {row['size']} events"
+            yield Finding("tile", None, None, detail)
+
+
+async def _checkpoints(database: Database, log: Verifier) -> list[Finding]:
+    """Hold the newest heads against the tree: each must be one that the log had."""
+    found = []
+    async with database.read() as session:
+        for row in await crosscheck_repository.newest_checkpoints(session, _MOST_CHECKPOINTS):
+            wrong = await _wrong_with(session, row, log)
+            if wrong is not None:
+                detail = f"{wrong} in the one of size {row['size']}"
+                found.append(Finding("checkpoint", None, None, detail))
+            if len(found) >= MOST_FINDINGS:
+                break
+    return found
+
+
+async def _wrong_with(session: ReadSession, row: Row, log: Verifier) -> str | None:
+    root = bytes(row["root"])
+    try:
+        text, signatures = split_note(row["note"])
+        head = Checkpoint.parse(text)
+        if any((name, key_id) == (log.name, log.key_id) for name, key_id, _ in signatures):
+            open_checkpoint(row["note"], log)
+        tiles = {
+            path[:2]: await repository.read_tile(session, path.level, path.n)
+            for path in edge_of(head.size)
+        }
+        tree = TreeEdge.from_tiles(head.size, lambda level, n: tiles[level, n])
+    except NoteError:
+        return "malformed text or wrong signature"
+    except TileError:
+        return "another size than there are tiles for"
+    if (head.size, head.root) != (row["size"], root):
+        return "a size or root column that is not what it signs,"
+    return None if tree.root() == root else "another root than the tree had"
+
+
+def _cosigned(row: Row) -> bool:
+    try:
+        witness = Verifier.from_vkey(row["witness"])
+        return cosignature_in(row["note"], row["line"], witness) is not None
+    except NoteError:
+        return False
+
+
+def _said(raw: bytes) -> tuple[object, ...] | None:
+    """Give what a body says where the search columns repeat it; None when it is no event."""
+    try:
+        body = orjson.loads(raw)
+        return (
+            body["id"],
+            from_rfc3339(body["ts"]),
+            body.get("subject", {}).get("token"),
+            body["actor"]["id"],
+            body["action"],
+            body.get("purpose"),
+            body.get("decision"),
+            body.get("request_id"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
