@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from audit.export import write_bundle
 from audit.merkle import verify_consistency, verify_inclusion
 from audit.note import Verifier, open_note
+from tests.support.serving import yinyom
 
 PROGRAM = Path(__file__).parents[1] / "interop" / "verify_tlog.go"
 GO_LIBRARIES = Path("/usr/share/gocode")
 SIZES = [0, 1, 2, 255, 256, 257, 511, 512, 513, 65_535, 65_536, 65_537, 70_000]
+MANY = 100_001
 
 
 @pytest.fixture(scope="session")
@@ -207,3 +210,51 @@ def test_a_cosignature_by_aics_tlog_is_understood(aics, make_log):
     cosigned = aics.Note(text=signed.text, signatures=(*signed.signatures, line)).serialise()
     opened = open_note(cosigned, [log.signer.verifier, witness])
     assert opened.signed_by == (log.signer.verifier, witness)
+
+
+# --- a hundred thousand events --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(make_log, tmp_path_factory):
+    """An honest export of more than a hundred thousand events."""
+    destination = tmp_path_factory.mktemp("many") / "bundle"
+    write_bundle(destination, make_log(MANY))
+    return destination
+
+
+def judged(go_judge, aics, bundle, vkey):
+    """What each of three says: Go's code, aics-tlog, and `yinyom audit verify`, a program apart."""
+    try:
+        foreign = aics_accepts(aics, bundle, vkey)
+    except ValueError:
+        foreign = False
+    ours = yinyom("audit", "verify", bundle, "--key", vkey, "--json", data_dir=bundle.parent)
+    return go_judge(bundle, vkey)[0], foreign, ours.code, ours.answer
+
+
+def test_three_verifiers_accept_a_hundred_thousand_events(go_judge, aics, many, vkey):
+    go, foreign, code, answer = judged(go_judge, aics, many, vkey)
+    assert (go, foreign, code) == (True, True, 0)
+    assert (answer["size"], answer["findings"]) == (MANY, [])
+
+
+MANY_TAMPERS = {
+    "an entry": ("tile/entries/300", 20, 76_800, "entry"),
+    "the last entry": ("tile/entries/390.p/161", 10, 99_840, "entry"),
+    "a leaf": ("tile/0/300", 32 * 7, 76_807, "tile"),
+    "the level above": ("tile/1/001.p/134", 32 * 9, 65_536 + 9 * 256, "tile"),
+    "the top": ("tile/2/000.p/1", 0, 0, "tile"),
+}
+
+
+@pytest.mark.parametrize("name", MANY_TAMPERS)
+def test_three_verifiers_refuse_a_tampered_copy_of_them(go_judge, aics, many, vkey, tmp_path, name):
+    file, at, index, check = MANY_TAMPERS[name]
+    bundle = tmp_path / "bundle"
+    shutil.copytree(many, bundle)
+    flip(bundle / file, at)
+    go, foreign, code, answer = judged(go_judge, aics, bundle, vkey)
+    assert (go, foreign, code) == (False, False, 1)
+    assert answer["first_bad_index"] == index
+    assert any(str(finding).startswith(f"{check}: event {index}") for finding in answer["findings"])
