@@ -93,12 +93,10 @@ class Rewrapping:
 
     async def _move(self, group: Group, moved: Callable[[int], None]) -> None:
         """Move the members' keys of buckets, so many in one transaction."""
-        after, full = repository.START, True
+        after, full = repository.start_of(group[0].bucket), True
         while full:
             async with self._database.unit_of_work() as work:
-                keys = await repository.keys_to_move(
-                    work, group[0].bucket, group[-1].bucket, after, self._at_once
-                )
+                keys = await repository.keys_to_move(work, after, group[-1].bucket, self._at_once)
                 if not keys:
                     return
                 newest, older = await self._ciphers(work, group)

@@ -154,7 +154,7 @@ _HOLD_NEWEST = Statement(
     .with_for_update(read=True, key_share=True, of=vault_bucket)
 )
 _STORED = Statement(select(vault_bucket).where(_in_range))
-_TO_MOVE = Statement(
+TO_MOVE = Statement(
     select(
         vault_key.c.bucket,
         vault_key.c.owner_id,
@@ -164,10 +164,10 @@ _TO_MOVE = Statement(
         vault_key.c.wrapped,
     )
     .select_from(vault_key.join(vault_rekey, _behind))
+    # No lower bound but where the page begins: SQLite would take that one, and walk each time over
+    # every key that has moved already.
     .where(
-        vault_key.c.bucket.between(
-            bindparam("first", type_=Integer), bindparam("last", type_=Integer)
-        ),
+        vault_key.c.bucket <= bindparam("last", type_=Integer),
         tuple_(vault_key.c.bucket, vault_key.c.owner_id, vault_key.c.kind, vault_key.c.version)
         > tuple_(
             bindparam("after_bucket", type_=Integer),
@@ -239,7 +239,14 @@ _DROP_OLD = Statement(
         vault_bucket.c.version <= bindparam("above", type_=Integer),
     )
 )
-START = (-1, "", "", 0)
+
+Place = tuple[int, str, str, int]
+"""Where a member's key stands among those to move: bucket, owner, kind, version."""
+
+
+def start_of(bucket: int) -> Place:
+    """Give the place before every key of a bucket."""
+    return bucket, "", "", 0
 
 
 async def hold_newest(work: UnitOfWork, first: int, last: int) -> dict[int, StoredBucket]:
@@ -253,17 +260,14 @@ async def stored(session: ReadSession, first: int, last: int) -> list[StoredBuck
     return [stored_bucket(row) for row in await session.all(_STORED, first=first, last=last)]
 
 
-async def keys_to_move(
-    work: UnitOfWork, first: int, last: int, after: tuple[int, str, str, int], most: int
-) -> Sequence[Any]:
-    """Give keys that a replaced bucket key of a range wraps, in order, held until `work` ends.
+async def keys_to_move(work: UnitOfWork, after: Place, last: int, most: int) -> Sequence[Any]:
+    """Give keys behind a place, up to a bucket, that a replaced bucket key wraps; held by `work`.
 
     Keys that somebody else holds at this moment are left out. Rows of bucket, owner, kind,
     version, bucket key version, wrapped, by position: a million of them, and names cost seconds.
     """
     return await work.all(
-        _TO_MOVE,
-        first=first,
+        TO_MOVE,
         last=last,
         after_bucket=after[0],
         after_owner=after[1],

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 
 import pytest
 
@@ -413,3 +414,15 @@ async def test_a_new_kms_root_opens_the_ring_and_the_old_one_does_not(world, key
     assert not roots() & old
     (event,) = await world.events("vault.kms")
     assert event["resource"] == "vault"
+
+
+def test_each_page_of_keys_to_move_begins_where_the_last_one_ended(sqlite_settings):
+    """Else a bucket of all the keys of an embedded registry is walked through once a page."""
+    compiled = repository.TO_MOVE.compiled("sqlite")
+    with contextlib.closing(sqlite3.connect(sqlite_settings.database_file)) as database:
+        rows = database.execute(
+            f"EXPLAIN QUERY PLAN {compiled.sql}", [0] * compiled.sql.count("?")
+        ).fetchall()
+    steps = [row[3] for row in rows]
+    assert any("(bucket,owner_id,kind,version)>" in step for step in steps), steps
+    assert not [step for step in steps if "TEMP B-TREE" in step], steps
