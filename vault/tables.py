@@ -32,7 +32,13 @@ Index(
     sqlite_where=vault_key.c.destroy_after_us.is_not(None),
 )
 
-Index("ix_vault_key_bucket", vault_key.c.bucket, vault_key.c.owner_id)
+Index(
+    "ix_vault_key_bucket",
+    vault_key.c.bucket,
+    vault_key.c.owner_id,
+    vault_key.c.kind,
+    vault_key.c.version,
+)
 
 vault_ring = Table(
     "vault_ring",

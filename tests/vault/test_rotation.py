@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import sqlite3
+import re
 
 import pytest
 
@@ -416,13 +416,17 @@ async def test_a_new_kms_root_opens_the_ring_and_the_old_one_does_not(world, key
     assert event["resource"] == "vault"
 
 
-def test_each_page_of_keys_to_move_begins_where_the_last_one_ended(sqlite_settings):
-    """Else a bucket of all the keys of an embedded registry is walked through once a page."""
-    compiled = repository.TO_MOVE.compiled("sqlite")
-    with contextlib.closing(sqlite3.connect(sqlite_settings.database_file)) as database:
-        rows = database.execute(
-            f"EXPLAIN QUERY PLAN {compiled.sql}", [0] * compiled.sql.count("?")
-        ).fetchall()
-    steps = [row[3] for row in rows]
-    assert any("(bucket,owner_id,kind,version)>" in step for step in steps), steps
-    assert not [step for step in steps if "TEMP B-TREE" in step], steps
+async def test_each_page_of_keys_to_move_begins_where_the_last_one_ended(world):
+    """Else all keys of an embedded registry, which are in one bucket, are read once a page."""
+    dialect = "postgresql" if world.settings.on_postgres else "sqlite"
+    sql = repository.TO_MOVE.compiled(dialect).sql
+    if dialect == "sqlite":
+        plan = await world.fetch(f"EXPLAIN QUERY PLAN {sql.replace('?', '0')}")
+        steps = [row["detail"] for row in plan]
+        assert any("(bucket,owner_id,kind,version)>" in step for step in steps), steps
+        assert not [step for step in steps if "TEMP B-TREE" in step], steps
+        return
+    literal = re.sub(r"\$\d+(::\w+)", r"'0'\1", sql)
+    steps = [row["QUERY PLAN"] for row in await world.fetch(f"EXPLAIN {literal}")]
+    assert any("Index Cond: ((bucket <=" in s and "version) > ROW(" in s for s in steps), steps
+    assert not [step for step in steps if "Sort" in step], steps
