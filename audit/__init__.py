@@ -28,12 +28,15 @@ from audit.rights import (
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, brand_of, is_open_to, is_seen_by
 from audit.sequencer import LogDamagedError, Sequencer
 from audit.service import AuditLog
+from audit.standing import Standing, standing_of
 from audit.stored import export_log, verify_stored_log
+from audit.views import VIEW_KEYS, OpeningHours, SavedView, saved_views
 from audit.witness import Witness, WitnessApp
 
 __all__ = [
     "EVERY_BRAND",
     "GENESIS",
+    "VIEW_KEYS",
     "Announcer",
     "Asked",
     "AuditError",
@@ -47,14 +50,17 @@ __all__ = [
     "LogDamagedError",
     "NotRecordedError",
     "NoteError",
+    "OpeningHours",
     "PlacedEntry",
     "ProofError",
     "RightsEntry",
     "RightsEntryError",
     "RightsKind",
     "RightsLedger",
+    "SavedView",
     "Sequencer",
     "Signer",
+    "Standing",
     "Verifier",
     "Witness",
     "WitnessApp",
@@ -77,8 +83,10 @@ __all__ = [
     "proof_document",
     "read_entry",
     "rebuild_log",
+    "saved_views",
     "sign_note",
     "split_note",
+    "standing_of",
     "value_digest",
     "verify_stored_log",
     "witnessed",

@@ -1,6 +1,8 @@
 """The trail over HTTP: its key and head for everybody, its tiles, its events for auditors."""
 
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -9,17 +11,31 @@ from pydantic import Field
 from audit import repository
 from audit.cosigning import cosigned_checkpoint
 from audit.errors import TileError
-from audit.search import EventFilter, brand_of, is_open_to
+from audit.search import ACTOR, DIGEST, REQUEST_ID, WORD, EventFilter, brand_of, is_open_to
 from audit.service import AuditLog
 from audit.tiles import ENTRIES, WIDTH, TilePath, encode_entries
-from kernel import Database, NotFoundError, ReadSession
+from audit.views import SavedView, ViewKey
+from kernel import (
+    Caller,
+    Database,
+    FieldProblem,
+    InvalidRequestError,
+    NotFoundError,
+    ReadSession,
+    from_rfc3339,
+)
 from kernel.http import decode_id_cursor, encode_cursor
 from kernel.schemas import Answer, problems
 from kernel.web import Gatekeeper, JSONBytes
+from vault import OwnerKey
 
 _PAGE = 100
 _HASH_BYTES = 32
+_YEAR_10000_US = 253_402_300_800 * 1_000_000
 
+FindSubject = Callable[[ReadSession, str, Caller], Awaitable[tuple[OwnerKey, int]]]
+"""Gives the pseudonym key of a client's `sub_…` and since when (µs) there may be events, or raises
+that the caller knows no such member."""
 
 _EventId = Annotated[
     str, Path(pattern="^evt_[0-9a-z]{26}$", examples=["evt_01k9z6m3q8x7v5t2r4n6p8s0w1"])
@@ -43,7 +59,17 @@ class EventsAnswer(Answer):
     next_cursor: str | None
 
 
-def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRouter:
+_Word = Annotated[str | None, Query(max_length=64, pattern=WORD)]
+_Moment = Annotated[str | None, Query(max_length=40, pattern="^[0-9TZtz:.+-]{20,40}$")]
+
+
+def router(
+    database: Database,
+    audit: AuditLog,
+    gatekeeper: Gatekeeper,
+    views: Mapping[str, SavedView],
+    find_subject: FindSubject,
+) -> APIRouter:
     """Make the routes of this room."""
     routes = APIRouter(tags=["Audit"])
 
@@ -108,17 +134,53 @@ def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRo
         "/v1/audit/events",
         response_model=EventsAnswer,
         responses=problems(401, 403, 422),
-        summary="Read the trail; reading it is an event too",
+        summary="Search the trail; a search is an event too",
+        description=(
+            "What is given narrows the search down; nothing gives the whole trail. A page may be "
+            "short or empty while `next_cursor` says that there is more to look through. `view` "
+            "is a saved question: denied reads, bulk reads, reads by hand after hours, reads "
+            "without consent (on another basis), and actors who read data of very many members "
+            "in a day."
+        ),
     )
     async def events(
-        request: Request, cursor: Annotated[str | None, Query(max_length=200)] = None
+        request: Request,
+        member: Annotated[str | None, Query(pattern="^sub_[0-9a-z]{26}$")] = None,
+        actor: Annotated[str | None, Query(max_length=64, pattern=ACTOR)] = None,
+        action: _Word = None,
+        purpose: _Word = None,
+        decision: Annotated[Literal["allow", "deny"] | None, Query()] = None,
+        field: _Word = None,
+        asked_in: Annotated[str | None, Query(alias="request_id", pattern=REQUEST_ID)] = None,
+        policy: Annotated[str | None, Query(pattern=DIGEST)] = None,
+        since: Annotated[_Moment, Query(alias="from")] = None,
+        until: Annotated[_Moment, Query(alias="to")] = None,
+        view: Annotated[ViewKey | None, Query()] = None,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "audit", "read")
         before = decode_id_cursor("evt", cursor)
+        wanted = EventFilter(
+            actor=actor,
+            action=action,
+            purpose=purpose,
+            decision=decision,
+            field=field,
+            request_id=asked_in,
+            policy=policy,
+            from_us=_moment("from", since),
+            until_us=_moment("to", until),
+            view=None if view is None else views[view],
+            brand=brand_of(caller.brand),
+        )
         async with database.unit_of_work() as work:
-            await audit.record(work, caller, "audit.search", decision="allow")
+            key = None
+            if member is not None:
+                key, since_us = await find_subject(work, member, caller)
+                tokens = audit.tokens(key, since_us=since_us)
+                wanted = replace(wanted, subjects=tokens, brand=None)
+            await audit.record_search(work, caller, wanted, subject=key)
         async with database.read() as session:
-            wanted = EventFilter(brand=brand_of(caller.brand))
             found = await audit.search(session, wanted, before=before, most=_PAGE)
         more = found.next_before and encode_cursor(found.next_before)
         return JSONBytes({"events": list(found.events), "next_cursor": more})
@@ -140,6 +202,20 @@ def router(database: Database, audit: AuditLog, gatekeeper: Gatekeeper) -> APIRo
         return JSONBytes(found)
 
     return routes
+
+
+def _moment(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment_us = from_rfc3339(text)
+    except (ValueError, OverflowError):
+        moment_us = -1
+    if not 0 <= moment_us < _YEAR_10000_US:
+        raise InvalidRequestError(
+            errors=[FieldProblem(f"/query/{name}", "moment", "an RFC 3339 moment with its offset")]
+        )
+    return moment_us
 
 
 async def _tile(session: ReadSession, wanted: TilePath) -> bytes | None:

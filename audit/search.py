@@ -1,19 +1,27 @@
 """What somebody looks for in the trail: a filter, a page of what it finds, where to go on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from audit import search_repository
 from audit.repository import AFTER_EVERY_ID
-from kernel import ReadSession, new_id
+from audit.views import Period, SavedView
+from kernel import ReadSession, id_moment_us, new_id
 
 EVERY_BRAND = "*"
+WORD = r"^[a-z][a-z0-9_.:/-]{0,63}$"
+ACTOR = r"^(self|visitor|system|sys_registry|(cli|stf)_[0-9a-z]{26}|[0-9a-f]{32})$"
+REQUEST_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{7,63}$"
+DIGEST = r"^sha256:[0-9a-f]{64}$"
 _CHUNK = 500
 _MOST_LOOKED_AT = 5_000
+_MOST_PERIODS = 100
 _SLACK_US = 1_000  # an id orders by its moment to the part of a millisecond
+_END_OF_TIME_US = 253_402_300_799 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +29,9 @@ class EventFilter:
     """Which events are wanted; what is `None` or empty does not matter.
 
     `subjects` are the monthly tokens of one member (see `AuditLog.tokens`), `field` a field
-    name, the period in µs from its first moment up to but not including its last. `brand` is not
-    asked for but stands for whoever asks: it leaves out what is not theirs to see (`is_seen_by`).
+    name, `policy` a pack's digest, the period in µs from its first moment up to but not including
+    its last. `brand` is not asked for but stands for whoever asks: it leaves out what is not
+    theirs to see (`is_seen_by`).
     """
 
     actor: str | None = None
@@ -30,23 +39,50 @@ class EventFilter:
     purpose: str | None = None
     decision: str | None = None
     field: str | None = None
+    request_id: str | None = None
+    policy: str | None = None
     subjects: tuple[str, ...] = ()
     from_us: int | None = None
     until_us: int | None = None
+    view: SavedView | None = None
     brand: str | None = None
 
     @property
-    def count(self) -> int:
-        """How many things are asked for, for the event of the search."""
-        asked = (name for name in self.__slots__ if name != "brand")
-        return sum(getattr(self, name) not in {None, ()} for name in asked)
+    def words(self) -> tuple[str, ...]:
+        """What is asked for, by name and without a value, as the event of the search tells it."""
+        asked = (name for name in _WORDS if getattr(self, name) not in {None, ()})
+        return tuple(sorted(f"filter.{_WORDS[name]}" for name in asked))
+
+    def keeps(self, body: Mapping[str, Any]) -> bool:
+        """Say whether an event fits in what no search column says."""
+        if self.field is not None and self.field not in body.get("fields", ()):
+            return False
+        if self.policy is not None and body.get("policy") != self.policy:
+            return False
+        if self.view is not None and self.view.keeps is not None and not self.view.keeps(body):
+            return False
+        return is_seen_by(body, self.brand)
+
+    @property
+    def reads_bodies(self) -> bool:
+        """Whether search columns are not enough to find what is wanted."""
+        by_view = self.view is not None and self.view.keeps is not None
+        return by_view or any(one is not None for one in (self.field, self.policy, self.brand))
+
+
+_OTHER_WORDS = {"subjects": "member", "from_us": "from", "until_us": "to"}
+_WORDS = {
+    each.name: _OTHER_WORDS.get(each.name, each.name)
+    for each in fields(EventFilter)
+    if each.name != "brand"
+}
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEvents:
     """Events, the newest first; `next_before` is where the next page begins, if there is one.
 
-    A search by field reads bodies and stops after some thousand: a page may then be short, or
+    A search that must read bodies stops after some thousand: a page may then be short, or
     empty, and there may still be more behind it.
     """
 
@@ -80,39 +116,137 @@ def is_open_to(body: Mapping[str, Any], brand: str | None) -> bool:
 
 
 async def search_events(
-    session: ReadSession, wanted: EventFilter, *, before: str | None, most: int
+    session: ReadSession, wanted: EventFilter, *, before: str | None, most: int, now_us: int
 ) -> FoundEvents:
-    """Give a page of events that fit, the newest first."""
+    """Give a page of events that fit, the newest first; `now_us` is where a view begins to look."""
     bound = before or AFTER_EVERY_ID
-    if wanted.until_us is not None:
-        bound = min(bound, new_id("evt", wanted.until_us + _SLACK_US))
-    oldest = "" if wanted.from_us is None else new_id("evt", max(0, wanted.from_us - _SLACK_US))
+    latest_us = now_us if before is None else id_moment_us(before)
+    oldest = await search_repository.oldest_event(session)
+    if oldest is None:
+        return FoundEvents((), None)
+    periods = _periods(wanted, latest_us + _SLACK_US, id_moment_us(oldest))
+    found: list[Mapping[str, Any]] = []
+    allowance = _MOST_LOOKED_AT
+    edge_us = 0
+    for period in islice(periods, _MOST_PERIODS):
+        edge_us = period[0]
+        room = most - len(found)
+        if wanted.view is not None and wanted.view.over is not None:
+            page = await _crossings(session, wanted, wanted.view, period, bound)
+        else:
+            page = await _in_period(session, wanted, period, bound, room, allowance)
+        found += page.events[:room]
+        if len(page.events) > room:
+            return FoundEvents(tuple(found), found[-1]["id"])
+        if page.next_before is not None:
+            return FoundEvents(tuple(found), page.next_before)
+        allowance -= page.looked_at
+        if allowance <= 0 or len(found) == most:
+            break
+    more = next(periods, None) is not None
+    below = new_id("evt", max(0, edge_us - 2 * _SLACK_US)) if more else None
+    return FoundEvents(tuple(found), below)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    events: tuple[Mapping[str, Any], ...]
+    next_before: str | None
+    looked_at: int
+
+
+def _periods(wanted: EventFilter, latest_us: int, oldest_us: int) -> Iterator[Period]:
+    """Give the stretches of time to look through, the latest first."""
+    first = 0 if wanted.from_us is None else wanted.from_us
+    until = _END_OF_TIME_US if wanted.until_us is None else wanted.until_us
+    if wanted.view is None or wanted.view.periods is None:
+        yield first, until
+        return
+    for begins, ends in wanted.view.periods(min(until, latest_us)):
+        if ends <= max(first, oldest_us):
+            return
+        if wanted.view.over is None:
+            yield max(begins, first), ends
+        else:  # a day counts whole, whatever part of it was asked for
+            yield begins, ends
+
+
+async def _in_period(
+    session: ReadSession,
+    wanted: EventFilter,
+    period: Period,
+    bound: str,
+    most: int,
+    allowance: int,
+) -> _Page:
+    """Look through one stretch of time."""
+    view = wanted.view
     values = {
         "actor": wanted.actor,
         "action": wanted.action,
         "purpose": wanted.purpose,
         "decision": wanted.decision,
-        "from_us": wanted.from_us,
-        "until_us": wanted.until_us,
+        "request_id": wanted.request_id,
+        "view_decision": None if view is None else view.decision,
+        "from_us": period[0] or None,
+        "until_us": None if period[1] == _END_OF_TIME_US else period[1],
     }
     used = {name: value for name, value in values.items() if value is not None}
+    actions = () if view is None else view.actions
+    oldest, bound = _id_before(period[0]), min(bound, _id_after(period[1]))
     found: list[Mapping[str, Any]] = []
     looked_at = 0
-    by_body = wanted.field is not None or wanted.brand is not None
-    chunk = _CHUNK if by_body else most + 1
-    while looked_at < _MOST_LOOKED_AT:
+    chunk = _CHUNK if wanted.reads_bodies else most + 1
+    while looked_at < allowance:
         rows = await search_repository.events_that_fit(
-            session, used, wanted.subjects, before=bound, oldest=oldest, most=chunk
+            session, used, wanted.subjects, actions, before=bound, oldest=oldest, most=chunk
         )
         looked_at += len(rows)
         for row in rows:
             body = orjson.loads(row["body"])
-            has_field = wanted.field is None or wanted.field in body.get("fields", ())
-            if has_field and is_seen_by(body, wanted.brand):
-                if len(found) == most:
-                    return FoundEvents(tuple(found), found[-1]["id"])
-                found.append(body)
+            if not wanted.keeps(body):
+                continue
+            if len(found) == most:
+                return _Page(tuple(found), found[-1]["id"], looked_at)
+            found.append(body)
         if len(rows) < chunk:
-            return FoundEvents(tuple(found), None)
+            return _Page(tuple(found), None, looked_at)
         bound = rows[-1]["id"]
-    return FoundEvents(tuple(found), bound)
+    return _Page(tuple(found), bound, looked_at)
+
+
+async def _crossings(
+    session: ReadSession, wanted: EventFilter, view: SavedView, period: Period, bound: str
+) -> _Page:
+    """Find the events with which actors went over the number of members in one period."""
+    rows = await search_repository.events_over(
+        session,
+        view.actions,
+        view.over or 0,
+        from_us=period[0],
+        until_us=period[1],
+        oldest=_id_before(period[0]),
+        newest=_id_after(period[1]),
+    )
+    bodies = [(row, orjson.loads(row["body"])) for row in rows if row["id"] < bound]
+    fitting = tuple(body for row, body in bodies if _fits(row, wanted) and wanted.keeps(body))
+    return _Page(fitting, None, 0)
+
+
+def _fits(row: Mapping[str, Any], wanted: EventFilter) -> bool:
+    columns = ("actor", "action", "purpose", "decision", "request_id")
+    if any(getattr(wanted, name) not in {None, row[name]} for name in columns):
+        return False
+    if wanted.from_us is not None and row["recorded_us"] < wanted.from_us:
+        return False
+    if wanted.until_us is not None and row["recorded_us"] >= wanted.until_us:
+        return False
+    return not wanted.subjects or row["subject"] in wanted.subjects
+
+
+def _id_before(moment_us: int) -> str:
+    return new_id("evt", moment_us - _SLACK_US) if moment_us > _SLACK_US else ""
+
+
+def _id_after(moment_us: int) -> str:
+    return AFTER_EVERY_ID if moment_us >= _END_OF_TIME_US else new_id("evt", moment_us + _SLACK_US)

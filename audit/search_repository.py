@@ -1,13 +1,17 @@
-"""SQL of searching the trail: any combination of its search columns, a page at a time."""
+"""SQL of searching the trail: any combination of its search columns, a page at a time.
+
+A member's events are found by the index over subjects and sorted after that. Sorting by an
+expression keeps the planner from walking all events backwards in the hope of meeting some.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Text, bindparam, select
+from sqlalchemy import BigInteger, Integer, Text, bindparam, func, literal, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from audit.tables import audit_event
+from audit.tables import audit_event, audit_leaf
 from kernel import ReadSession, Row, Statement
 
 _MOST_SUBJECTS = 60
@@ -17,6 +21,10 @@ _FITS: Mapping[str, ColumnElement[bool]] = {
     "action": audit_event.c.action == bindparam("action"),
     "purpose": audit_event.c.purpose == bindparam("purpose"),
     "decision": audit_event.c.decision == bindparam("decision"),
+    "request_id": audit_event.c.request_id == bindparam("request_id"),
+    "view_decision": audit_event.c.decision == bindparam("view_decision"),
+    # Written out, so that the planner knows the index over what was denied to be the one.
+    "denied": audit_event.c.decision == literal_column("'deny'"),
     "from_us": audit_event.c.recorded_us >= bindparam("from_us"),
     "until_us": audit_event.c.recorded_us < bindparam("until_us"),
 }
@@ -25,11 +33,22 @@ _OF_ANY_SUBJECT = audit_event.c.subject.in_(
 )
 
 
-@lru_cache(maxsize=128)  # all combinations: 6 filters, with a subject or without
-def _fitting(used: frozenset[str], *, of_subject: bool) -> Statement:
+_MOST_ACTIONS = 16
+_ACTION_NAMES = [f"action_{at}" for at in range(_MOST_ACTIONS)]
+_OF_ANY_ACTION = audit_event.c.action.in_([bindparam(name, type_=Text) for name in _ACTION_NAMES])
+
+
+@lru_cache(maxsize=1024)  # all combinations: 8 columns, with a subject or without, actions or not
+def _fitting(used: frozenset[str], *, of_subject: bool, of_actions: bool) -> Statement:
     conditions = [_FITS[name] for name in sorted(used)]
     if of_subject:
         conditions.append(_OF_ANY_SUBJECT)
+    if of_actions:
+        conditions.append(_OF_ANY_ACTION)
+    by_index = of_subject or "request_id" in used
+    order: ColumnElement[str] = audit_event.c.id
+    if by_index:
+        order = audit_event.c.id + literal("", Text)
     return Statement(
         select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
         .where(
@@ -37,7 +56,7 @@ def _fitting(used: frozenset[str], *, of_subject: bool) -> Statement:
             audit_event.c.id > bindparam("oldest"),
             *conditions,
         )
-        .order_by(audit_event.c.id.desc())
+        .order_by(order.desc())
         .limit(bindparam("most", type_=BigInteger))
     )
 
@@ -46,6 +65,7 @@ async def events_that_fit(
     session: ReadSession,
     used: Mapping[str, str | int],
     subjects: Sequence[str],
+    actions: Sequence[str],
     *,
     before: str,
     oldest: str,
@@ -53,20 +73,122 @@ async def events_that_fit(
 ) -> Sequence[Row]:
     """Give events between two ids for which every named search column fits, newest first."""
     parameters: dict[str, Any] = {**used, "before": before, "oldest": oldest, "most": most}
+    names = frozenset(used)
+    for name in names & {"decision", "view_decision"}:
+        if used[name] == "deny":
+            del parameters[name]
+            names = names - {name} | {"denied"}
     if subjects:
-        padded = [*subjects[:_MOST_SUBJECTS], *[""] * (_MOST_SUBJECTS - len(subjects))]
-        parameters |= dict(zip(_SUBJECT_NAMES, padded, strict=True))
-    return await session.all(_fitting(frozenset(used), of_subject=bool(subjects)), **parameters)
+        parameters |= _padded(_SUBJECT_NAMES, subjects)
+    if actions:
+        parameters |= _padded(_ACTION_NAMES, actions)
+    statement = _fitting(names, of_subject=bool(subjects), of_actions=bool(actions))
+    return await session.all(statement, **parameters)
+
+
+def _padded(names: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+    kept = values[: len(names)]
+    return dict(zip(names, [*kept, *[""] * (len(names) - len(kept))], strict=True))
+
+
+_OLDEST = Statement(select(audit_event.c.id).order_by(audit_event.c.id).limit(1))
+
+
+async def oldest_event(session: ReadSession) -> str | None:
+    """Give the id of the first event there is."""
+    row = await session.first(_OLDEST)
+    return None if row is None else str(row["id"])
+
+
+_FIRST_OF_MEMBER = (
+    select(
+        audit_event.c.actor,
+        audit_event.c.subject,
+        func.min(audit_event.c.id).label("id"),
+    )
+    .where(
+        audit_event.c.id > bindparam("oldest"),
+        audit_event.c.id < bindparam("newest"),
+        audit_event.c.recorded_us >= bindparam("from_us"),
+        audit_event.c.recorded_us < bindparam("until_us"),
+        audit_event.c.decision == "allow",
+        audit_event.c.subject.is_not(None),
+        _OF_ANY_ACTION,
+    )
+    .group_by(audit_event.c.actor, audit_event.c.subject)
+    .cte("first_of_member")
+)
+_NUMBERED = select(
+    _FIRST_OF_MEMBER.c.id,
+    func.row_number()
+    .over(partition_by=_FIRST_OF_MEMBER.c.actor, order_by=_FIRST_OF_MEMBER.c.id)
+    .label("nth"),
+).cte("numbered")
+_OVER = Statement(
+    select(
+        audit_event.c.id,
+        audit_event.c.recorded_us,
+        audit_event.c.subject,
+        audit_event.c.actor,
+        audit_event.c.action,
+        audit_event.c.purpose,
+        audit_event.c.decision,
+        audit_event.c.request_id,
+        audit_event.c.body,
+    )
+    .select_from(_NUMBERED.join(audit_event, audit_event.c.id == _NUMBERED.c.id))
+    .where(_NUMBERED.c.nth == bindparam("nth", type_=Integer))
+    .order_by(audit_event.c.id.desc())
+)
+
+
+async def events_over(
+    session: ReadSession,
+    actions: Sequence[str],
+    over: int,
+    *,
+    from_us: int,
+    until_us: int,
+    oldest: str,
+    newest: str,
+) -> Sequence[Row]:
+    """Give the event with which each actor read the data of one member more than `over`."""
+    return await session.all(
+        _OVER,
+        nth=over + 1,
+        from_us=from_us,
+        until_us=until_us,
+        oldest=oldest,
+        newest=newest,
+        **_padded(_ACTION_NAMES, actions),
+    )
+
+
+_MOST_PLACES = 100
+_EVENT_NAMES = [f"event_{at}" for at in range(_MOST_PLACES)]
+_PLACES = Statement(
+    select(audit_leaf.c.event_id, audit_leaf.c.leaf_index).where(
+        audit_leaf.c.event_id.in_([bindparam(name, type_=Text) for name in _EVENT_NAMES])
+    )
+)
+
+
+async def places_of(session: ReadSession, events: Sequence[str]) -> dict[str, int]:
+    """Give the places in the log of those events that have one."""
+    found: dict[str, int] = {}
+    for at in range(0, len(events), _MOST_PLACES):
+        some = _padded(_EVENT_NAMES, events[at : at + _MOST_PLACES])
+        rows = await session.all(_PLACES, **some)
+        found |= {row["event_id"]: int(row["leaf_index"]) for row in rows}
+    return found
 
 
 AT_ONCE = 500
 _TOKEN_NAMES = [f"token_{at}" for at in range(AT_ONCE)]
-_MOST_ACTIONS = 16
-_ACTION_NAMES = [f"action_{at}" for at in range(_MOST_ACTIONS)]
 _OF_SUBJECTS = Statement(
     select(audit_event.c.id, audit_event.c.subject, audit_event.c.body).where(
         audit_event.c.subject.in_([bindparam(name, type_=Text) for name in _TOKEN_NAMES]),
-        audit_event.c.action.in_([bindparam(name, type_=Text) for name in _ACTION_NAMES]),
+        _OF_ANY_ACTION,
     )
 )
 
@@ -76,6 +198,4 @@ async def events_of_many(
 ) -> Sequence[Row]:
     """Give id, subject and body of events of at most `AT_ONCE` subjects, by their actions."""
     parameters = dict(zip(_TOKEN_NAMES, [*tokens, *[""] * (AT_ONCE - len(tokens))], strict=True))
-    padded = [*actions, *[""] * (_MOST_ACTIONS - len(actions))]
-    parameters |= dict(zip(_ACTION_NAMES, padded, strict=True))
-    return await session.all(_OF_SUBJECTS, **parameters)
+    return await session.all(_OF_SUBJECTS, **parameters, **_padded(_ACTION_NAMES, actions))

@@ -240,6 +240,30 @@ class AuditLog:
                 body = orjson.loads(row["body"])
                 yield named[row["subject"]], row["id"], body.get("after") or {}
 
+    async def record_search(
+        self,
+        work: UnitOfWork,
+        caller: Caller,
+        wanted: EventFilter,
+        *,
+        subject: OwnerKey | None = None,
+    ) -> AuditEventId:
+        """Put on record that somebody searches: by what, in words, and for which member.
+
+        No value that was asked for is in it, but the member's own token if one was asked for:
+        whoever reads somebody's trail stands in it.
+        """
+        return await self.record(
+            work,
+            caller,
+            "audit.search",
+            subject=subject,
+            decision="allow",
+            fields=wanted.words,
+            count=len(wanted.words),
+            resource=None if wanted.view is None else f"view/{wanted.view.key}",
+        )
+
     async def search(
         self,
         session: ReadSession,
@@ -249,7 +273,9 @@ class AuditLog:
         most: int = 50,
     ) -> FoundEvents:
         """Give events that fit, the newest first; the caller puts the search on record."""
-        return await search_events(session, wanted, before=before, most=most)
+        return await search_events(
+            session, wanted, before=before, most=most, now_us=self._clock.now_us()
+        )
 
     async def latest(
         self, session: ReadSession, *, before: str | None = None, most: int = 50

@@ -22,6 +22,14 @@ audit_event = Table(
     Column("body", LargeBinary, nullable=False),
 )
 Index("ix_audit_event_subject", audit_event.c.subject, audit_event.c.id)
+Index("ix_audit_event_actor", audit_event.c.actor, audit_event.c.id)
+Index("ix_audit_event_request", audit_event.c.request_id)
+Index(
+    "ix_audit_event_denied",
+    audit_event.c.id,
+    postgresql_where=audit_event.c.decision == "deny",
+    sqlite_where=audit_event.c.decision == "deny",
+)
 
 audit_pending = Table(
     "audit_pending",

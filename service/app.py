@@ -44,6 +44,7 @@ from service.middleware import Edge
 from service.openapi import document
 from service.portal import ERROR_PAGE
 from service.runtime import Runtime
+from service.trail_views import finder, trail_views
 from service.version import VERSION
 
 STATIC = Path(__file__).parent / "static"
@@ -173,7 +174,9 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         ),
         policies.endpoints.router(runtime.pack, clock),
         service.governance.router(runtime),
-        audit.endpoints.router(database, runtime.audit, gatekeeper),
+        audit.endpoints.router(
+            database, runtime.audit, gatekeeper, trail_views(runtime.settings), finder(runtime)
+        ),
         service.auth.endpoints.router(
             runtime.clients, token_minutes=runtime.settings.server.token_minutes
         ),

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from kernel.settings import Section, SettingsRoot, load_settings
 
@@ -83,7 +84,12 @@ class WitnessSettings(Section):
 
 
 class AuditSettings(Section):
-    """The log's name, the pace of its sequencer, and the witnesses that sign its head."""
+    """The log's name, its sequencer's pace, the witnesses of its head; what its views go by.
+
+    `hours` on `working_days` (Monday is 1) by the clock of `zone`, an IANA name, or of the
+    jurisdiction: what people read outside of them is after hours. Whoever reads data of more than
+    `members_a_day` members shows in a view.
+    """
 
     origin: str = Field("yinyom.local/log", pattern=r"^[a-z0-9.-]+(/[a-z0-9._/-]+)?$")
     poll_ms: int = Field(50, ge=5, le=10_000)
@@ -91,6 +97,35 @@ class AuditSettings(Section):
     pending_limit: int = Field(100_000, ge=100)
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_quorum: int = Field(1, ge=1, le=16)
+    hours: str = Field("08:00-20:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")
+    working_days: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
+    zone: str = Field("", max_length=64)
+    members_a_day: int = Field(500, ge=1, le=1_000_000_000)
+
+    @field_validator("hours")
+    @classmethod
+    def _opens_before_it_closes(cls, hours: str) -> str:
+        opens, closes = hours.split("-")
+        if opens >= closes:
+            raise ValueError("it closes before it opens")
+        return hours
+
+    @field_validator("working_days")
+    @classmethod
+    def _are_days(cls, days: tuple[int, ...]) -> tuple[int, ...]:
+        if not set(days) <= set(range(1, 8)):
+            raise ValueError("a day of the week is 1 (Monday) to 7 (Sunday)")
+        return days
+
+    @field_validator("zone")
+    @classmethod
+    def _is_known(cls, zone: str) -> str:
+        if zone:
+            try:
+                ZoneInfo(zone)
+            except (ValueError, OSError, KeyError) as error:
+                raise ValueError("no such zone on this machine") from error
+        return zone
 
 
 class ControllerSettings(Section):

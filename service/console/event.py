@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from audit import AuditError, brand_of, is_open_to
+from audit import AuditError, brand_of, is_open_to, standing_of
 from kernel import NotFoundError
 from service.console.desk import Console, Desk
 from service.console.rows import actors_of, event_row, flat_members
@@ -19,6 +19,7 @@ def routes(console: Console) -> APIRouter:
     runtime = console.runtime
 
     async def event_page(request: Request, desk: Desk, event_id: str, checked: Any) -> Response:
+        told = await runtime.witnesses.status()
         async with runtime.database.read() as session:
             body = await runtime.audit.event(session, event_id)
             if not is_open_to(body, brand_of(desk.account.brand)):
@@ -28,6 +29,7 @@ def routes(console: Console) -> APIRouter:
                 proof = await runtime.audit.prove(session, event_id)
             except AuditError:
                 proof, checked = None, "broken"
+            standing = await standing_of(session, [event_id], witnessed=told["verified_size"] or 0)
         return console.show(
             request,
             "event",
@@ -36,6 +38,7 @@ def routes(console: Console) -> APIRouter:
             event=event_row(console, desk, body, actors),
             body=sorted(flat_members(body)),
             proof=proof,
+            standing=standing[event_id].value,
             checked=checked,
             vkey=runtime.audit.vkey,
         )

@@ -44,6 +44,7 @@ def event_row(
         "reason": body.get("reason"),
         "outcome": body["outcome"],
         "count": body.get("count"),
+        "request": body.get("request_id"),
     }
 
 

@@ -12,16 +12,26 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from audit import EventFilter, FoundEvents, brand_of, verify_stored_log
+from audit import EventFilter, FoundEvents, SavedView, brand_of, standing_of, verify_stored_log
+from audit.search import ACTOR, DIGEST, REQUEST_ID, WORD
 from kernel import MemberId, NotFoundError, is_id
 from kernel.http import decode_id_cursor, encode_cursor
 from service.console.desk import Console, Desk
 from service.console.rows import actors_of, event_row
+from service.trail_views import trail_views
+from vault import OwnerKey
 
 _PLACE = "trail"
 _PAGE = 50
-_WORD = re.compile(r"[a-z][a-z0-9_.:/-]{0,63}")
-_ACTOR = re.compile(r"self|visitor|sys_registry|(?:cli|stf)_[0-9a-z]{26}")
+_COUNTED_DAYS = 7
+_MOST_COUNTED = 99
+_DAY_US = 86_400_000_000
+_SHAPES = {
+    "actor": re.compile(ACTOR),
+    "request": re.compile(REQUEST_ID),
+    "policy": re.compile(DIGEST),
+    **dict.fromkeys(("action", "purpose", "decision", "field"), re.compile(WORD)),
+}
 _Text = Annotated[str, Query(max_length=64)]
 
 
@@ -29,6 +39,7 @@ def routes(console: Console) -> APIRouter:
     """Make the routes of the trail."""
     trail = APIRouter()
     runtime = console.runtime
+    views = trail_views(runtime.settings)
 
     @trail.get("/trail")
     async def search(
@@ -38,6 +49,9 @@ def routes(console: Console) -> APIRouter:
         purpose: _Text = "",
         decision: _Text = "",
         field: _Text = "",
+        view: _Text = "",
+        asked_in: Annotated[str, Query(alias="request", max_length=64)] = "",
+        policy: Annotated[str, Query(max_length=71)] = "",
         since: Annotated[str, Query(alias="from", max_length=10)] = "",
         until: Annotated[str, Query(max_length=10)] = "",
         before: Annotated[str | None, Query(max_length=200)] = None,
@@ -49,15 +63,18 @@ def routes(console: Console) -> APIRouter:
             "purpose": purpose,
             "decision": decision,
             "field": field,
+            "view": view,
+            "request": asked_in,
+            "policy": policy,
             "from": since,
             "until": until,
         }
-        wanted = _filter(desk, typed)
+        wanted = _filter(desk, typed, views)
         if wanted is None:
             empty = FoundEvents((), None)
             return await page(request, desk, empty, status=422, is_faulty=True)
         wanted = replace(wanted, brand=brand_of(desk.account.brand))
-        found = await look(desk, wanted, decode_id_cursor("evt", before))
+        found = await look(desk, wanted, decode_id_cursor("evt", before), None)
         query = {name: text for name, text in typed.items() if text}
         return await page(request, desk, found, typed=typed, query=query)
 
@@ -76,21 +93,25 @@ def routes(console: Console) -> APIRouter:
                 raise NotFoundError(reason="member_unknown")
             key = await runtime.members.pseudonym(session, row.id)
         wanted = EventFilter(subjects=runtime.audit.tokens(key, since_us=row.created_us))
-        return await page(request, desk, await look(desk, wanted, before), member=member)
+        found = await look(desk, wanted, before, key)
+        return await page(request, desk, found, member=member)
 
-    async def look(desk: Desk, wanted: EventFilter, before: str | None) -> FoundEvents:
+    async def look(
+        desk: Desk, wanted: EventFilter, before: str | None, subject: OwnerKey | None
+    ) -> FoundEvents:
         async with runtime.database.unit_of_work() as work:
-            await runtime.audit.record(
-                work, desk.caller, "audit.search", decision="allow", count=wanted.count
-            )
+            await runtime.audit.record_search(work, desk.caller, wanted, subject=subject)
         async with runtime.database.read() as session:
             return await runtime.audit.search(session, wanted, before=before, most=_PAGE)
 
     async def page(
         request: Request, desk: Desk, found: FoundEvents, *, status: int = 200, **context: Any
     ) -> Response:
+        told = await runtime.witnesses.status()
         async with runtime.database.read() as session:
             actors = await actors_of(console, desk, session)
+            ids = [body["id"] for body in found.events]
+            standings = await standing_of(session, ids, witnessed=told["verified_size"] or 0)
         defaults: dict[str, Any] = {
             "typed": {},
             "query": {},
@@ -104,7 +125,14 @@ def routes(console: Console) -> APIRouter:
             desk,
             current=_PLACE,
             status=status,
-            events=[event_row(console, desk, body, actors) for body in found.events],
+            events=[
+                event_row(console, desk, body, actors) | {"standing": standings[body["id"]].value}
+                for body in found.events
+            ],
+            views=await _counts(console, desk, views),
+            counted_days=_COUNTED_DAYS,
+            hours=runtime.settings.audit.hours,
+            members_a_day=runtime.settings.audit.members_a_day,
             next_cursor=found.next_before and encode_cursor(found.next_before),
             actors=actors,
             purposes=[(key, key) for key in runtime.pack.purposes],
@@ -134,13 +162,30 @@ def routes(console: Console) -> APIRouter:
     return trail
 
 
-def _filter(desk: Desk, typed: Mapping[str, str]) -> EventFilter | None:
+async def _counts(
+    console: Console, desk: Desk, views: Mapping[str, SavedView]
+) -> list[dict[str, str]]:
+    """Count what each view finds in the last days, as far as a quick look goes."""
+    runtime = console.runtime
+    since = max(0, runtime.clock.now_us() - _COUNTED_DAYS * _DAY_US)
+    tabs = []
+    async with runtime.database.read() as session:
+        for key, view in views.items():
+            wanted = EventFilter(view=view, from_us=since, brand=brand_of(desk.account.brand))
+            found = await runtime.audit.search(session, wanted, most=_MOST_COUNTED)
+            more = "+" if found.next_before else ""
+            tabs.append({"key": key, "count": f"{len(found.events)}{more}"})
+    return tabs
+
+
+def _filter(
+    desk: Desk, typed: Mapping[str, str], views: Mapping[str, SavedView]
+) -> EventFilter | None:
     """Read what was asked for; None when a word is none, so that nothing odd is looked for."""
-    words = {name: typed[name] or None for name in ("action", "purpose", "decision", "field")}
-    actor = typed["actor"] or None
-    if actor is not None and not _ACTOR.fullmatch(actor):
+    words = {name: typed[name] or None for name in _SHAPES}
+    if any(word is not None and not _SHAPES[name].match(word) for name, word in words.items()):
         return None
-    if any(word is not None and not _WORD.fullmatch(word) for word in words.values()):
+    if typed["view"] and typed["view"] not in views:
         return None
     try:
         since = _day_us(desk, typed["from"], 0)
@@ -148,11 +193,14 @@ def _filter(desk: Desk, typed: Mapping[str, str]) -> EventFilter | None:
     except (ValueError, OverflowError):  # a year that no clock has
         return None
     return EventFilter(
-        actor=actor,
+        actor=words["actor"],
         action=words["action"],
         purpose=words["purpose"],
         decision=words["decision"],
         field=words["field"],
+        request_id=words["request"],
+        policy=words["policy"],
+        view=views.get(typed["view"]),
         from_us=since,
         until_us=until,
     )

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from audit import EventFilter
+from audit import EventFilter, standing_of
 from kernel import new_id
 from service.console.svg import bars
 from tests.support.console import office
@@ -40,6 +40,7 @@ async def test_each_filter_keeps_only_what_fits(at):
         {"purpose": "marketing"},
         {"decision": "deny"},
         {"field": "phone"},
+        {"view": "denied"},
     ):
         page = await search(browser, **query)
         ids = [link.rpartition("/")[2] for link in rows(page)]
@@ -52,6 +53,7 @@ async def test_each_filter_keeps_only_what_fits(at):
                 "purpose": body.get("purpose"),
                 "decision": body.get("decision"),
                 "field": value if value in body.get("fields", ()) else None,
+                "view": "denied" if body.get("decision") == "deny" else None,
             }
             fits = said[name] == value
             assert (body["id"] in ids) == fits or body["action"] == "audit.search"
@@ -63,6 +65,46 @@ async def test_a_search_is_an_event_with_the_number_of_its_filters(at):
     event = (await at.world.events("audit.search"))[-1]
     assert event["count"] == 2
     assert event["actor"]["id"] == at.staff["auditor"]["staff_id"]
+
+
+async def test_saved_views_are_tabs_with_numbers_and_an_empty_one_says_so(at):
+    browser = await at.sign_in("auditor")
+    page = await search(browser, view="denied")
+    for key in ("denied", "bulk", "after-hours", "no-consent", "many-members"):
+        assert f"/console/trail?view={key}" in page.links
+    assert "Without consent" in page.text
+    denied = [body for body in await at.world.events() if body.get("decision") == "deny"]
+    assert f">{len(denied)}</span>" in page.html
+    empty = await search(browser, view="many-members")
+    assert rows(empty) == []
+    assert "Nothing of this kind is in the trail." in empty.text
+
+
+async def test_the_rooms_of_one_request_stand_together(at):
+    before = {body["id"] for body in await at.world.events()}
+    await at.crm.withdraw(at.member, "marketing", "sms")
+    mine = [body for body in await at.world.events() if body["id"] not in before]
+    (request,) = {body["request_id"] for body in mine}
+    browser = await at.sign_in("auditor")
+    page = await search(browser, request=request)
+    assert {link.rpartition("/")[2] for link in rows(page)} == {body["id"] for body in mine}
+    event = await browser.open(rows(page)[0])
+    assert f"/console/trail?request={request}" in event.links
+
+
+async def test_each_row_says_how_far_its_proof_has_come(at):
+    browser = await at.sign_in("auditor")
+    await at.runtime.sequencer.drain()
+    page = await search(browser, action="member.view")
+    assert "Signed" in page.text
+    assert "Witnessed" not in page.text
+    async with at.runtime.database.read() as session:
+        ids = [link.rpartition("/")[2] for link in rows(page)]
+        told = await standing_of(session, [*ids, new_id("evt")], witnessed=10**6)
+        kept = await standing_of(session, ids, witnessed=0, anchored=10**6)
+    assert [told[one].value for one in ids] == ["witnessed"] * len(ids)
+    assert set(kept.values()) == {"anchored"}
+    assert [one.value for key, one in told.items() if key not in ids] == ["waiting"]
 
 
 async def test_a_period_is_by_the_readers_days(at):
@@ -79,6 +121,9 @@ async def test_a_period_is_by_the_readers_days(at):
         {"actor": "081-234-5678"},
         {"action": "สมหญิง"},
         {"field": "a b"},
+        {"view": "everything-else"},
+        {"request": "a b c d e f"},
+        {"policy": "sha256:1"},
         {"from": "yesterday"},
         {"until": "2026-13-01"},
         {"from": "0001-01-01"},
