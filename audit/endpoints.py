@@ -59,8 +59,17 @@ class EventsAnswer(Answer):
     next_cursor: str | None
 
 
-_Word = Annotated[str | None, Query(max_length=64, pattern=WORD)]
-_Moment = Annotated[str | None, Query(max_length=40, pattern="^[0-9TZtz:.+-]{20,40}$")]
+_Word = Annotated[
+    str | None, Query(max_length=64, pattern=WORD, description="a word of the trail, whole")
+]
+_Moment = Annotated[
+    str | None,
+    Query(
+        max_length=40,
+        pattern="^[0-9TZtz:.+-]{20,40}$",
+        description="RFC 3339; a period is from its first moment up to and without its last",
+    ),
+]
 
 
 def router(
@@ -145,17 +154,28 @@ def router(
     )
     async def events(
         request: Request,
-        member: Annotated[str | None, Query(pattern="^sub_[0-9a-z]{26}$")] = None,
-        actor: Annotated[str | None, Query(max_length=64, pattern=ACTOR)] = None,
+        member: Annotated[
+            str | None, Query(pattern="^sub_[0-9a-z]{26}$", description="your name for a member")
+        ] = None,
+        actor: Annotated[
+            str | None, Query(max_length=64, pattern=ACTOR, description="who did it")
+        ] = None,
         action: _Word = None,
         purpose: _Word = None,
-        decision: Annotated[Literal["allow", "deny"] | None, Query()] = None,
+        decision: Annotated[
+            Literal["allow", "deny"] | None, Query(description="how it was decided")
+        ] = None,
         field: _Word = None,
-        asked_in: Annotated[str | None, Query(alias="request_id", pattern=REQUEST_ID)] = None,
-        policy: Annotated[str | None, Query(pattern=DIGEST)] = None,
+        asked_in: Annotated[
+            str | None,
+            Query(alias="request_id", pattern=REQUEST_ID, description="the `X-Request-Id`"),
+        ] = None,
+        policy: Annotated[
+            str | None, Query(pattern=DIGEST, description="the pack decided by")
+        ] = None,
         since: Annotated[_Moment, Query(alias="from")] = None,
         until: Annotated[_Moment, Query(alias="to")] = None,
-        view: Annotated[ViewKey | None, Query()] = None,
+        view: Annotated[ViewKey | None, Query(description="a saved question")] = None,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> JSONBytes:
         caller = await gatekeeper.require(request, "audit", "read")
