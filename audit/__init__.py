@@ -1,5 +1,6 @@
 """Audit: the trail that nothing slips past, and the log in which strangers can check it."""
 
+from audit.anchoring import Anchored, Anchoring, AnchorSink, AnchorVerdict, Rings, anchored, rings
 from audit.cosigning import (
     Asked,
     WitnessPost,
@@ -9,10 +10,27 @@ from audit.cosigning import (
     cosigned_checkpoint,
 )
 from audit.cosigning_repository import witnessed
-from audit.errors import AuditError, NoteError, NotRecordedError, ProofError, RightsEntryError
+from audit.errors import (
+    AuditError,
+    NoteError,
+    NotRecordedError,
+    OriginInUseError,
+    ProofError,
+    RightsEntryError,
+)
 from audit.event import AuditEvent, Decision, value_digest
-from audit.note import Cosigner, Signer, Verifier, open_note, sign_note, split_note
+from audit.note import Cosigner, Signer, Verifier, open_note, origin_of, sign_note, split_note
+from audit.origins import (
+    EndedLog,
+    NewOrigin,
+    begin_new_origin,
+    ended_logs,
+    free_name,
+    log_name,
+    refusal,
+)
 from audit.proof import InclusionProof, check_document, proof_document
+from audit.pruning import drop_old_checkpoints
 from audit.rebuild import log_bodies, log_head, rebuild_log
 from audit.repository import append_while_held, pending
 from audit.rights import (
@@ -26,17 +44,22 @@ from audit.rights import (
     read_entry,
 )
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, brand_of, is_open_to, is_seen_by
-from audit.sequencer import LogDamagedError, Sequencer
+from audit.sequencer import LEASE_SECONDS, LogDamagedError, Sequencer
 from audit.service import AuditLog
 from audit.standing import Standing, standing_of
-from audit.stored import export_log, verify_stored_log
+from audit.stored import export_at, export_log, verify_stored_log
 from audit.views import VIEW_KEYS, OpeningHours, SavedView, saved_views
 from audit.witness import Witness, WitnessApp
 
 __all__ = [
     "EVERY_BRAND",
     "GENESIS",
+    "LEASE_SECONDS",
     "VIEW_KEYS",
+    "AnchorSink",
+    "AnchorVerdict",
+    "Anchored",
+    "Anchoring",
     "Announcer",
     "Asked",
     "AuditError",
@@ -44,19 +67,23 @@ __all__ = [
     "AuditLog",
     "Cosigner",
     "Decision",
+    "EndedLog",
     "EventFilter",
     "FoundEvents",
     "InclusionProof",
     "LogDamagedError",
+    "NewOrigin",
     "NotRecordedError",
     "NoteError",
     "OpeningHours",
+    "OriginInUseError",
     "PlacedEntry",
     "ProofError",
     "RightsEntry",
     "RightsEntryError",
     "RightsKind",
     "RightsLedger",
+    "Rings",
     "SavedView",
     "Sequencer",
     "Signer",
@@ -67,22 +94,32 @@ __all__ = [
     "WitnessPost",
     "WitnessUnreachableError",
     "WitnessVerdict",
+    "anchored",
     "append_while_held",
     "ask_witness",
+    "begin_new_origin",
     "brand_of",
     "check_document",
     "cosigned_checkpoint",
+    "drop_old_checkpoints",
+    "ended_logs",
+    "export_at",
     "export_log",
+    "free_name",
     "is_open_to",
     "is_seen_by",
     "link_of",
     "log_bodies",
     "log_head",
+    "log_name",
     "open_note",
+    "origin_of",
     "pending",
     "proof_document",
     "read_entry",
     "rebuild_log",
+    "refusal",
+    "rings",
     "saved_views",
     "sign_note",
     "split_note",

@@ -70,3 +70,12 @@ class RightsEntryError(AuditError):
     slug = "rights-entry"
     title = "The rights ledger cannot take that"
     remedy = "This is a defect of the calling code: report it with the request id."
+
+
+class OriginInUseError(AuditError):
+    """The log may be signed under the name that it has."""
+
+    slug = "audit-origin-in-use"
+    status = 409
+    title = "The log needs no other name"
+    remedy = "Nothing was changed. A new name is for a log that is older than its newest anchor."

@@ -245,6 +245,11 @@ def open_checkpoint(note: str, log: Verifier) -> Checkpoint:
     return checkpoint
 
 
+def origin_of(note: str) -> str:
+    """Give the name of the log that a checkpoint says it is of, signature unseen."""
+    return Checkpoint.parse(split_note(note)[0]).origin
+
+
 def split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     """Take a note apart into text and `(key name, key id, signature)`, nothing checked yet."""
     if len(note) > MAX_NOTE_BYTES:

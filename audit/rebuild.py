@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from audit import repository
+from audit import lease_repository, repository
 from audit.merkle import leaf_hash
 from audit.note import Signer, open_checkpoint
 from audit.sequencer import LogDamagedError
@@ -58,7 +58,7 @@ async def rebuild_log(
     if not met:
         raise LogDamagedError(f"the log does not continue the one of {known[0]} events")
     async with database.unit_of_work() as work:
-        await repository.make_head(work, signer.name)
+        await lease_repository.make_head(work, signer.name)
         await repository.advance_head(work, signer.name, 0, edge.size)
         await repository.add_checkpoint(work, signed.size, signed.root, note, clock.now_us())
     return edge.size

@@ -85,20 +85,19 @@ async def append_events(work: UnitOfWork, events: Iterable[dict[str, Any]]) -> N
 
 # --- sequencing -----------------------------------------------------------------------
 
-_MAKE_HEAD = Statement.for_dialect(
-    lambda insert_into: (
-        insert_into(audit_head).values(origin=bindparam("origin"), size=0).on_conflict_do_nothing()
-    )
-)
 _HOLD_HEAD = Statement(
-    select(audit_head.c.size)
+    select(audit_head)
     .where(audit_head.c.origin == bindparam("origin"))
     .with_for_update(skip_locked=True)
 )
 _ADVANCE_HEAD = Statement(
     update(audit_head)
-    .where(audit_head.c.origin == bindparam("of_origin"), audit_head.c.size == bindparam("old"))
-    .values(size=bindparam("new"))
+    .where(
+        audit_head.c.origin == bindparam("of_origin"),
+        audit_head.c.size == bindparam("old"),
+        audit_head.c.fence == bindparam("of_fence"),
+    )
+    .values(size=bindparam("new"), lease_until_us=bindparam("until_us"))
 )
 _HEAD = Statement(select(audit_head.c.origin, audit_head.c.size))
 _NEXT = (
@@ -216,20 +215,17 @@ _LEAF_OF = Statement(
 )
 
 
-async def make_head(work: UnitOfWork, origin: str) -> None:
-    """Begin the log, unless it has begun."""
-    await work.run(_MAKE_HEAD, origin=origin)
+async def hold_head(work: UnitOfWork, origin: str) -> Row | None:
+    """Lock the head of the log and give its row; None while another sequencer holds it."""
+    return await work.first(_HOLD_HEAD, origin=origin)
 
 
-async def hold_head(work: UnitOfWork, origin: str) -> int | None:
-    """Lock the head of the log and give its size; None while another sequencer holds it."""
-    row = await work.first(_HOLD_HEAD, origin=origin)
-    return None if row is None else int(row["size"])
-
-
-async def advance_head(work: UnitOfWork, origin: str, old: int, new: int) -> bool:
-    """Move the head from one size to another; False when it was not where it should be."""
-    return await work.run(_ADVANCE_HEAD, of_origin=origin, old=old, new=new) == 1
+async def advance_head(
+    work: UnitOfWork, origin: str, old: int, new: int, fence: int = 0, until_us: int = 0
+) -> bool:
+    """Move the head, and renew the lease; False when size or fencing number is not as it was."""
+    moved = {"old": old, "new": new, "of_fence": fence, "until_us": until_us}
+    return await work.run(_ADVANCE_HEAD, of_origin=origin, **moved) == 1
 
 
 async def head(session: ReadSession) -> tuple[str, int] | None:

@@ -1,29 +1,45 @@
 """The sequencer: gives waiting events their places in the log and signs the new head.
 
 Leaves, tiles, checkpoint and the emptied queue are one transaction under the lock of the head
-row, so a crash leaves the old log or the new one, and two sequencers never fork it. At start,
-and whenever another process moved the head, the right edge is read back from the tiles and its
-root compared with the newest checkpoint, whose signature is checked first: whoever can write to
-the database but has no key cannot make the log sign a history of his own. A log that does not
-match its own signature is never grown (fail closed).
+row, so a crash leaves the old log or the new one, and two sequencers never fork it. Of several
+processes one leads, by a lease in that row: it renews it with every batch, and whoever takes it
+over raises the fencing number, so a leader that slept through the end of its lease finds another
+number there and writes nothing. At start, and whenever another process moved the head, the right
+edge is read back from the tiles and its root compared with the newest checkpoint, whose signature
+is checked first: whoever can write to the database but has no key cannot make the log sign a
+history of his own. A log that does not match its own signature, or is older than its newest
+anchor, is never grown (fail closed).
 """
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
-from audit import repository
+from audit import lease_repository, repository
 from audit.errors import AuditError, NoteError, TileError
 from audit.merkle import leaf_hash
 from audit.note import Checkpoint, Signer, open_checkpoint, sign_checkpoint
 from audit.tiles import TreeEdge, edge_of
-from kernel import Clock, Database, IntegrityError, UnavailableError, UnitOfWork
+from kernel import (
+    Clock,
+    Database,
+    IntegrityError,
+    Row,
+    UnavailableError,
+    UnitOfWork,
+    new_random_id,
+)
 
+LEASE_SECONDS = 5.0
+"""How long a leader that says nothing is waited for, where several processes may lead."""
 _STALL_SECONDS = 60
 _HEAD_SECONDS = 0.02
 _HEAD_ATTEMPTS = 100
+_LONGEST_LEASE_US = 60_000_000
 
 
 class LogDamagedError(AuditError):
@@ -34,6 +50,45 @@ class LogDamagedError(AuditError):
     remedy = "Keep the database as it is, and run `yinyom audit verify --db`."
 
 
+class LogOlderThanAnchorError(LogDamagedError):
+    """The log is shorter than it once was, as an anchor outside the database shows."""
+
+    slug = "log-older-than-anchor"
+    title = "The log is older than its newest anchor: this database was put back"
+    remedy = (
+        "Bring back the newest database, or the newest backup. Where what came after is lost for "
+        "good, run `yinyom audit new-origin`; nothing is signed until then."
+    )
+
+
+class LogForkedError(LogDamagedError):
+    """An anchor outside the database holds another history, signed with the log's own key."""
+
+    slug = "log-forked"
+    title = "The log is not the one that was anchored"
+    remedy = (
+        "Keep the database and the anchors as they are: they are evidence. Bring back the database "
+        "that was anchored, or run `yinyom audit new-origin` once it is known what happened."
+    )
+
+
+class LogRenamedError(LogDamagedError):
+    """The log goes on under another name, which this process does not sign for."""
+
+    slug = "log-renamed"
+    title = "The log goes on under another name"
+    remedy = "Start this process again."
+
+
+REFUSALS: dict[str, type[LogDamagedError]] = {
+    error.slug: error for error in (LogOlderThanAnchorError, LogForkedError)
+}
+"""Why a log may not be signed although it matches its own signature, by the code on record."""
+
+Guard = Callable[[], Awaitable[str | None]]
+"""Asks outside the database whether the log may be signed; gives a code of `REFUSALS` if not."""
+
+
 @dataclass(slots=True)
 class SequencerState:
     """What the health page may say about the sequencer."""
@@ -41,10 +96,15 @@ class SequencerState:
     size: int = 0
     failures: int = 0
     reason: str | None = None
+    leading: bool = False
 
 
 class Sequencer:
-    """Runs inside the service process; any number of processes may run one."""
+    """Runs inside the service process; any number of processes may run one, and one leads.
+
+    `lease_seconds` is 0 where no other process can be at work: it then takes over at once from
+    one that is gone.
+    """
 
     def __init__(
         self,
@@ -54,12 +114,18 @@ class Sequencer:
         *,
         batch_size: int = 5_000,
         poll_seconds: float = 0.05,
+        lease_seconds: float = 0.0,
+        guard: Guard | None = None,
     ) -> None:
         self._database = database
         self._signer = signer
         self._clock = clock
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
+        self._lease_us = round(lease_seconds * 1_000_000)
+        self._guard = guard
+        self._holder = new_random_id("seq")
+        self._fence: int | None = None
         self._edge: TreeEdge | None = None
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -72,7 +138,10 @@ class Sequencer:
         `state.reason` says what is wrong, and whoever opens the registry blocks the trail.
         """
         async with self._database.unit_of_work() as work:
-            await repository.make_head(work, self._signer.name)
+            await lease_repository.make_head(work, self._signer.name)
+        refusal = None if self._guard is None else await self._guard()
+        if refusal is not None:
+            await self.refuse(refusal)
         try:
             await self.drain()
         except LogDamagedError as error:
@@ -81,13 +150,23 @@ class Sequencer:
             self._task = asyncio.create_task(self._run(), name="sequencer")
 
     async def stop(self) -> None:
-        """Sequence what waits, then stop."""
+        """Sequence what waits, let go of the lease, and stop."""
         self._stop.set()
         if self._task is not None:
             await self._task
             self._task = None
         with contextlib.suppress(AuditError, UnavailableError):
             await self.drain()
+            if self._fence is not None:
+                async with self._database.unit_of_work() as work:
+                    await lease_repository.let_go(work, self._signer.name, self._fence)
+                self._fence = None
+
+    async def refuse(self, reason: str) -> None:
+        """Put on record that this log may not be signed (`REFUSALS`), for every process."""
+        async with self._database.unit_of_work() as work:
+            await lease_repository.refuse(work, self._signer.name, reason)
+        self._note_failure(reason)
 
     @property
     def running(self) -> bool:
@@ -97,11 +176,11 @@ class Sequencer:
     async def drain(self) -> int:
         """Sequence everything that waits now; give the size of the log.
 
-        While another sequencer has the head, it is at this very work: what it leaves is done
-        after it, or left to it after two seconds.
+        While another sequencer leads, it is at this very work: what it leaves is done after it,
+        or left to it two seconds after its lease could have ended.
         """
         refused = 0
-        while refused < _HEAD_ATTEMPTS:
+        while refused < _HEAD_ATTEMPTS + self._lease_us / (_HEAD_SECONDS * 1_000_000):
             done = await self._batch()
             if done is None:
                 refused += 1
@@ -128,37 +207,126 @@ class Sequencer:
 
     async def _sequence(self) -> int | None:
         async with self._database.read() as session:
-            if self._edge is not None and not await repository.any_waiting(session):
-                return 0
+            if self._edge is not None:
+                if not await repository.any_waiting(session):
+                    return 0
+                if self._fence is None and self._is_led(await lease_repository.head_row(session)):
+                    return None
         async with self._database.unit_of_work() as work:
-            size = await repository.hold_head(work, self._signer.name)
-            if size is None:
+            head = await repository.hold_head(work, self._signer.name)
+            if head is None:
+                await self._check_name(work)
                 return None
-            edge = await self._edge_at(work, size)
-            waiting = await repository.waiting_events(work, self._batch_size)
-            if waiting:
-                grown = await self._grow(work, edge, waiting)
-            else:
-                grown = edge
-        self._edge = grown
-        self.state.size = grown.size
-        return len(waiting)
+            if head["refused"] is not None:
+                raise REFUSALS.get(head["refused"], LogDamagedError)
+            grown = await self._edge_at(work, head["size"])
+            fence, done = None, None
+            if not self._is_led(head):
+                waiting = await repository.waiting_events(work, self._batch_size)
+                done = len(waiting)
+                if waiting:
+                    fence = await self._lead(work, head)
+                    grown = await self._grow(work, grown, waiting, fence)
+                elif self._holds(head):
+                    fence = self._fence
+        self._edge, self._fence = grown, fence
+        self.state.size, self.state.leading = grown.size, fence is not None
+        return done
+
+    def _holds(self, head: Row) -> bool:
+        return bool(head["holder"] == self._holder and head["fence"] == self._fence)
+
+    def _is_led(self, head: Row | None) -> bool:
+        """Say whether another sequencer leads now.
+
+        A lease that would end later than any lease can was taken before the clock was put back.
+        """
+        if head is None or self._holds(head):
+            return False
+        now_us = self._clock.now_us()
+        return bool(now_us < head["lease_until_us"] <= now_us + _LONGEST_LEASE_US)
+
+    async def _lead(self, work: UnitOfWork, head: Row) -> int:
+        """Give the fencing number to write under, a new one unless this sequencer leads."""
+        if self._holds(head):
+            return int(head["fence"])
+        until_us = self._clock.now_us() + self._lease_us
+        origin = self._signer.name
+        fence = await lease_repository.take_lease(
+            work, origin, head["fence"], self._holder, until_us
+        )
+        if fence is None:
+            raise UnavailableError("another sequencer leads", reason="audit_unavailable")
+        return fence
+
+    async def rename(
+        self, signer: Signer, describe: Callable[[int, bytes], dict[str, Any]]
+    ) -> tuple[int, bytes]:
+        """Go on under another name; gives the size and root with which the old one ends.
+
+        `describe` makes of these the row of the event with which the new name begins. The
+        event's place, the new name's first head and the end of the old name are one
+        transaction. This sequencer signs for neither from then on: start the process again.
+
+        Raises:
+            LogDamagedError: the tree does not match the old name's last checkpoint.
+            UnavailableError: another sequencer is at work at this moment.
+        """
+        async with self._database.unit_of_work() as work:
+            head = await repository.hold_head(work, self._signer.name)
+            if head is None:
+                await self._check_name(work)
+                raise UnavailableError("another sequencer is at work", reason="audit_unavailable")
+            edge = await self._edge_at(work, head["size"])
+            last = await repository.last_checkpoint(work)
+            if last is None:
+                raise LogDamagedError("the log has no checkpoint")
+            event = describe(edge.size, edge.root())
+            await repository.append_event(work, event)
+            leaf = leaf_hash(event["body"])
+            grown, changed = edge.append([leaf])
+            await repository.place_leaves(work, edge.size, [(event["id"], leaf)])
+            await repository.store_tiles(work, changed)
+            await self._sign(work, grown, signer)
+            old, new = (self._signer.name, edge.size), (signer.name, grown.size)
+            if not await lease_repository.rename_head(work, old, new):
+                raise UnavailableError("the log has moved", reason="audit_unavailable")
+            await lease_repository.add_origin(
+                work,
+                origin=old[0],
+                size=edge.size,
+                note=last[2],
+                vkey=self._signer.vkey,
+                event_id=event["id"],
+                closed_us=self._clock.now_us(),
+            )
+        self._note_failure(LogRenamedError.slug)
+        return edge.size, edge.root()
+
+    async def _check_name(self, work: UnitOfWork) -> None:
+        """Tell a head that another sequencer holds from one of another name."""
+        head = await repository.head(work)
+        if head is not None and head[0] != self._signer.name:
+            raise LogRenamedError
 
     async def _grow(
-        self, work: UnitOfWork, edge: TreeEdge, waiting: list[tuple[str, bytes]]
+        self, work: UnitOfWork, edge: TreeEdge, waiting: list[tuple[str, bytes]], fence: int
     ) -> TreeEdge:
         leaves = [(event_id, leaf_hash(body)) for event_id, body in waiting]
         grown, changed = edge.append([leaf for _, leaf in leaves])
         await repository.place_leaves(work, edge.size, leaves)
         await repository.store_tiles(work, changed)
-        await self._sign(work, grown)
-        if not await repository.advance_head(work, self._signer.name, edge.size, grown.size):
+        await self._sign(work, grown, self._signer)
+        until_us = self._clock.now_us() + self._lease_us
+        moved = edge.size, grown.size, fence, until_us
+        if not await repository.advance_head(work, self._signer.name, *moved):
+            self._fence = None
             raise UnavailableError("another sequencer moved the log", reason="audit_unavailable")
         return grown
 
-    async def _sign(self, work: UnitOfWork, edge: TreeEdge) -> None:
-        checkpoint = Checkpoint(self._signer.name, edge.size, edge.root())
-        note = sign_checkpoint(checkpoint, self._signer)
+    async def _sign(self, work: UnitOfWork, edge: TreeEdge, signer: Signer) -> None:
+        checkpoint = Checkpoint(signer.name, edge.size, edge.root())
+        note = sign_checkpoint(checkpoint, signer)
         await repository.add_checkpoint(
             work, checkpoint.size, checkpoint.root, note, self._clock.now_us()
         )
@@ -178,7 +346,7 @@ class Sequencer:
         if last is None:
             if size:
                 raise LogDamagedError("the log has leaves but no checkpoint")
-            await self._sign(work, edge)
+            await self._sign(work, edge, self._signer)
             return edge
         signed = self._opened(last[2])
         here = Checkpoint(self._signer.name, size, edge.root())

@@ -6,7 +6,7 @@ nothing without it. Nothing here takes a value of a field, only names, codes and
 """
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -28,6 +28,7 @@ from audit.note import Signer, sign_note
 from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events
 from audit.search_repository import AT_ONCE, events_of_many
+from audit.sequencer import REFUSALS
 from kernel import (
     AuditEventId,
     Caller,
@@ -54,6 +55,12 @@ class AuditLog:
         self._clock = clock
         self._policy = policy_digest
         self._blocked: str | None = None
+        self._announced: frozenset[str] = frozenset()
+        self._announce: Callable[[], None] | None = None
+
+    def announce(self, actions: Iterable[str], act: Callable[[], None]) -> None:
+        """Call `act` after each commit of an event of these actions, recorded one by one."""
+        self._announced, self._announce = frozenset(actions), act
 
     def block(self, reason: str) -> None:
         """Refuse every further event, and so every disclosure and change: the log is not sound."""
@@ -101,7 +108,12 @@ class AuditLog:
         happen (fail closed).
         """
         if self._blocked is not None:
-            raise UnavailableError("the trail takes no events now", reason=self._blocked)
+            refusal = REFUSALS.get(self._blocked.removeprefix("audit_"))
+            raise UnavailableError(
+                "the trail takes no events now" if refusal is None else refusal.title,
+                reason=self._blocked,
+                remedy=None if refusal is None else refusal.remedy,
+            )
         now_us = self._clock.now_us()
         return AuditEvent(
             id=new_id("evt", now_us),
@@ -154,6 +166,8 @@ class AuditLog:
         event = self.draft(caller, action, subject=subject, **details)
         check(event)
         await repository.append_event(work, self.row(event))
+        if self._announce is not None and action in self._announced:
+            work.after_commit(self._announce)
         return AuditEventId(event.id)
 
     async def record_many(self, work: UnitOfWork, events: Iterable[AuditEvent]) -> None:

@@ -76,9 +76,20 @@ async def export_log(
     if last is None:
         raise ExportError("the log has not begun")
     size, note = last
+    await export_at(database, destination, size, note, progress)
+    return size
+
+
+async def export_at(
+    database: Database,
+    destination: Path,
+    size: int,
+    note: str,
+    progress: Progress | None = None,
+) -> None:
+    """Write the log as it was at a size as a bundle, under the checkpoint that was signed then."""
     source = _StoredLog(database, asyncio.get_running_loop(), size, note)
     await asyncio.to_thread(write_bundle, destination, source, progress)
-    return size
 
 
 async def verify_stored_log(

@@ -1,7 +1,8 @@
 """The trail: events, the queue in front of the log, leaves, tiles and checkpoints.
 
 Search columns repeat what the body says and are never trusted: the verifier reads the body.
-Triggers (in the migrations) fill the queue and refuse every change of what is written.
+Triggers (in the migrations) fill the queue and refuse every change of what is written. The row of
+the head is the sequencer's lease as well: who leads, until when, and under which fencing number.
 """
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
@@ -78,6 +79,31 @@ audit_head = Table(
     metadata,
     Column("origin", Text, primary_key=True),
     Column("size", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("holder", Text),
+    Column("lease_until_us", BigInteger, nullable=False, server_default="0"),
+    Column("refused", Text),
+)
+
+audit_anchor = Table(
+    "audit_anchor",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("sink", Text, primary_key=True),
+    Column("receipt", Text, nullable=False),
+    Column("anchored_us", BigInteger, nullable=False),
+)
+Index("ix_audit_anchor_sink", audit_anchor.c.sink, audit_anchor.c.size)
+
+audit_origin = Table(
+    "audit_origin",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("vkey", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("closed_us", BigInteger, nullable=False),
 )
 
 rights_ledger = Table(

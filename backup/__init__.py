@@ -12,7 +12,7 @@ from backup.errors import (
 )
 from backup.ledger import LedgerShipping, read_ledger
 from backup.manifest import Manifest, backup_signer
-from backup.place import Places, open_store
+from backup.place import Places, leave, open_store
 from backup.reading import (
     Shelf,
     check_hashes,
@@ -24,7 +24,7 @@ from backup.reading import (
     read_rows,
     read_shelf,
 )
-from backup.restoring import Chosen, Replay, Restore, Restored, Staging
+from backup.restoring import Chosen, MayBeSigned, Replay, Restore, Restored, Staging
 from backup.s3 import S3Access
 from backup.service import Backups, Pace
 from backup.store import FolderStore, ObjectStore
@@ -40,6 +40,7 @@ __all__ = [
     "Identities",
     "LedgerShipping",
     "Manifest",
+    "MayBeSigned",
     "NoSuchSetError",
     "ObjectStore",
     "Pace",
@@ -62,6 +63,7 @@ __all__ = [
     "check_presence",
     "check_schema",
     "find_log",
+    "leave",
     "log_portions",
     "open_store",
     "read_ledger",

@@ -31,7 +31,7 @@ _NAMES: Mapping[TableClass, str] = {
         loyalty_account points_entry points_lot purchase coupon loyalty_merge
         duplicate member_merge note_finding
         change change_head webhook webhook_delivery
-        rights_request restriction guardian suppression
+        rights_request restriction guardian suppression audit_origin
     """,
     TableClass.RIGHTS: "rights_ledger",
     TableClass.AUDIT: """
@@ -42,7 +42,7 @@ _NAMES: Mapping[TableClass, str] = {
         vault_tag vault_index vault_ring vault_unbacked vault_destroyed vault_rekey vault_rotation
         access_token portal_session staff_session approval contact_code idempotency job
         import_upload import_part import_mark member_budget rights_export contact_claim
-        backup_progress backup_set audit_cosignature
+        backup_progress backup_set audit_cosignature audit_anchor
     """,
 }
 

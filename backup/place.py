@@ -32,14 +32,17 @@ class Place:
     signer: Signer
 
 
-def open_store(address: str, access: S3Access) -> ObjectStore:
-    """Open `folder:PATH` or `s3://BUCKET/PREFIX`; nothing is read or written yet."""
+def open_store(address: str, access: S3Access, *, locked_days: int = 0) -> ObjectStore:
+    """Open `folder:PATH` or `s3://BUCKET/PREFIX`; nothing is read or written yet.
+
+    With `locked_days`, a bucket that can is told to keep each object for so long.
+    """
     kind, _, rest = address.partition(":")
     if kind == "folder" and rest:
         return FolderStore(Path(rest).absolute())
     bucket, _, prefix = rest.removeprefix("//").partition("/")
     if kind == "s3" and rest.startswith("//") and bucket:
-        return S3Store(bucket, prefix, access)
+        return S3Store(bucket, prefix, access, locked_days=locked_days)
     raise StoreError("a store is folder:PATH or s3://BUCKET/PREFIX")
 
 

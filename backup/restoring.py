@@ -9,6 +9,7 @@ its newest checkpoint, and blind indexes are made anew.
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,9 @@ from audit import (
     RightsLedger,
     Sequencer,
     Signer,
+    origin_of,
     rebuild_log,
+    refusal,
     verify_stored_log,
 )
 from backup import repository
@@ -32,6 +35,7 @@ from backup.manifest import Manifest, backup_signer
 from backup.place import leave
 from backup.reading import (
     Shelf,
+    ShippedLog,
     check_presence,
     check_schema,
     find_log,
@@ -54,6 +58,8 @@ Participants = Callable[[Database, Vault, AuditLog, ConsentService], Sequence[Er
 Replay = Callable[[UnitOfWork, MemberId | None, RightsEntry], Awaitable[bool]]
 Replays = Callable[[Vault, AuditLog, ConsentService, RightsLedger], Sequence[Replay]]
 """Makes what does entries of rooms above again; each says whether an entry was its own."""
+MayBeSigned = Callable[[Database, Signer], Awaitable[str | None]]
+"""Asks the log's anchors whether a rebuilt log may be signed; gives the code why it may not."""
 
 
 def _is_for_a_person(entry: RightsEntry) -> bool:
@@ -112,6 +118,7 @@ class Restored:
     ledger_entries: int
     went_back: int
     policy_differs: bool
+    log_refused: str | None
 
 
 class Restore:
@@ -128,7 +135,9 @@ class Restore:
         *,
         bucket_bits: int,
         schema: str,
+        may_be_signed: MayBeSigned | None = None,
     ) -> None:
+        self._may_be_signed = may_be_signed
         self._schema = schema
         self._chosen = chosen
         self._pack = pack
@@ -178,9 +187,12 @@ class Restore:
         progress: Progress,
     ) -> Restored:
         manifest = self._chosen.manifest
-        signer = Signer.from_seed(manifest.origin, key_ring.secret("audit-signing"))
-        if signer.vkey != manifest.log_key:
+        seed = key_ring.secret("audit-signing")
+        if Signer.from_seed(manifest.origin, seed).vkey != manifest.log_key:
             raise BadSignatureError("the key ring in the store does not sign this log")
+        log = await find_log(self._chosen.shelf, self._chosen.identities)
+        # The log goes on to its newest state: it may bear another name than on the backup's day.
+        signer = Signer.from_seed(origin_of(log.note), seed)
         audit = AuditLog(signer, self._clock, self._pack.digest)
         rights = RightsLedger(key_ring.secret("ledger-tag"), self._clock)
         consent = ConsentService(self._pack, audit, rights, vault)
@@ -190,13 +202,20 @@ class Restore:
         async with database.unit_of_work() as work:
             keys = await vault.adopt_keys(work, ring.each())
             webhooks = await forget_webhooks(work)
-        log_size = await self._rebuild_log(database, signer)
+        log_size = await self._rebuild_log(database, signer, log)
         replays = self._replays(vault, audit, consent, rights)
         erased, replayed, to_look_at = await self._replay(
             database, erasure, rights, ledger, replays
         )
         await self._bring_ledger_back(database, rights, ledger)
-        sequencer = Sequencer(database, signer, self._clock)
+        sequencer = Sequencer(
+            database,
+            signer,
+            self._clock,
+            guard=None
+            if self._may_be_signed is None
+            else partial(self._may_be_signed, database, signer),
+        )
         await sequencer.start(background=False)
         reindex = Reindex(database, self._pack, vault, audit, consent)
         findable = await reindex.run(self._caller, progress)
@@ -214,6 +233,8 @@ class Restore:
                 decision="allow",
             )
         await sequencer.stop()
+        async with database.read() as session:
+            refused = await refusal(session)
         report, misleading = await verify_stored_log(database, audit)
         if not report.ok or misleading:
             raise LogDamagedError("the rebuilt log does not verify")
@@ -231,6 +252,7 @@ class Restore:
             len(ledger.placed) + len(ledger.unplaced),
             went_back,
             manifest.policy != self._pack.digest,
+            refused,
         )
 
     # --- data -------------------------------------------------------------------------
@@ -259,9 +281,8 @@ class Restore:
             done += loaded
         return done
 
-    async def _rebuild_log(self, database: Database, signer: Signer) -> int:
+    async def _rebuild_log(self, database: Database, signer: Signer, log: ShippedLog) -> int:
         chosen = self._chosen
-        log = await find_log(chosen.shelf, chosen.identities)
         known = (chosen.manifest.audit_size, bytes.fromhex(chosen.manifest.audit_root))
         portions = log_portions(chosen.shelf, chosen.identities, log)
         return await rebuild_log(database, signer, self._clock, portions, log.note, known)

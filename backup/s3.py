@@ -14,13 +14,20 @@ from typing import Any, TypeVar
 
 from backup.errors import CorruptObjectError, MissingObjectError, StoreError
 from backup.store import ObjectExistsError
-from kernel import UnavailableError
+from kernel import SystemClock, UnavailableError, to_datetime
 
 _Answer = TypeVar("_Answer")
 _CONNECT_SECONDS = 3
 _READ_SECONDS = 20
+_DAY_US = 86_400_000_000
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
+_LOCKLESS = {
+    "ObjectLockConfigurationNotFoundError",
+    "NotImplemented",
+    "MethodNotAllowed",
+    "AccessDenied",  # a bucket that does not say whether it locks is taken for one that does not
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,10 @@ class S3Access:
 class S3Store:
     """Keeps objects in a bucket under a prefix."""
 
-    def __init__(self, bucket: str, prefix: str, access: S3Access) -> None:
+    def __init__(self, bucket: str, prefix: str, access: S3Access, *, locked_days: int = 0) -> None:
         self._bucket = bucket
+        self._locked_days = locked_days
+        self._locks: bool | None = None
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._access = access
         self._client: Any = None
@@ -49,6 +58,7 @@ class S3Store:
     async def put(self, name: str, data: bytes) -> str | None:
         """Write a new object; the service checks its SHA-256 before it says yes."""
         checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        lock = await self._lock()
         answer = await self._call(
             name,
             lambda s3: s3.put_object(
@@ -57,10 +67,35 @@ class S3Store:
                 Body=data,
                 IfNoneMatch="*",
                 ChecksumSHA256=checksum,
+                **lock,
             ),
         )
         version: str | None = answer.get("VersionId")
         return version
+
+    async def locks(self) -> bool:
+        """Say whether the bucket keeps what it is told to keep (Object Lock)."""
+
+        def read(s3: Any) -> bool:
+            """Ask for the bucket's configuration; one without a lock answers with an error."""
+            try:
+                answer = s3.get_object_lock_configuration(Bucket=self._bucket)
+            except s3.exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") in _LOCKLESS:
+                    return False
+                raise
+            return bool(answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled")
+
+        if self._locks is None:
+            self._locks = await self._call("the bucket", read)
+        return self._locks
+
+    async def _lock(self) -> dict[str, Any]:
+        """Give what tells the bucket to refuse every deletion, its owner's too, for so long."""
+        if not self._locked_days or not await self.locks():
+            return {}
+        until_us = SystemClock().now_us() + self._locked_days * _DAY_US
+        return {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": to_datetime(until_us)}
 
     async def get(self, name: str, version: str | None = None) -> bytes:
         """Read an object whole; a body shorter than it was announced is not one."""
@@ -90,13 +125,15 @@ class S3Store:
             return None
         return int(answer["ContentLength"])
 
-    async def names(self, prefix: str) -> list[str]:
-        """List the objects under a prefix."""
+    async def names(self, prefix: str, after: str = "") -> list[str]:
+        """List the objects under a prefix, from a name on."""
 
         def read(s3: Any) -> list[str]:
             """Turn the pages of the listing."""
             pages = s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
+                Bucket=self._bucket,
+                Prefix=self._prefix + prefix,
+                **({"StartAfter": self._prefix + after} if after else {}),
             )
             return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 

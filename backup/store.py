@@ -44,8 +44,8 @@ class ObjectStore(Protocol):
         """Give the size of an object in bytes; None when it is not there."""
         ...
 
-    async def names(self, prefix: str) -> list[str]:
-        """List the names that begin with a prefix, in order."""
+    async def names(self, prefix: str, after: str = "") -> list[str]:
+        """List the names that begin with a prefix and come after another, in order."""
         ...
 
     async def delete(self, name: str, version: str | None = None) -> None:
@@ -83,9 +83,9 @@ class FolderStore:
         except OSError as error:
             raise _unavailable(error) from error
 
-    async def names(self, prefix: str) -> list[str]:
-        """List the files under a prefix."""
-        return await asyncio.to_thread(self._names, prefix)
+    async def names(self, prefix: str, after: str = "") -> list[str]:
+        """List the files under a prefix, from a name on."""
+        return [name for name in await asyncio.to_thread(self._names, prefix) if name > after]
 
     async def delete(self, name: str, version: str | None = None) -> None:  # noqa: ARG002 (same)
         """Delete a file."""
@@ -127,9 +127,10 @@ class FolderStore:
         try:
             if not self._root.is_dir():
                 raise StoreError("the folder of the backup store is not there")
+            folder = self._root / prefix.rpartition("/")[0]
             found = [
                 file.relative_to(self._root).as_posix()
-                for file in self._root.rglob("*")
+                for file in folder.rglob("*")
                 if file.is_file()
             ]
         except OSError as error:

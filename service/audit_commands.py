@@ -2,10 +2,26 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from audit import LogDamagedError, cosigned_checkpoint, export_log, pending, verify_stored_log
+from audit import (
+    LogDamagedError,
+    OriginInUseError,
+    Signer,
+    begin_new_origin,
+    cosigned_checkpoint,
+    ended_logs,
+    export_at,
+    export_log,
+    free_name,
+    log_head,
+    pending,
+    refusal,
+    verify_stored_log,
+)
+from backup import leave
 from kernel import NotFoundError
 from service.runtime import Runtime
 from service.tasks import system_caller
@@ -27,6 +43,20 @@ async def audit_export(runtime: Runtime, progress: Progress, *, out: str) -> dic
     return {"path": out, "events": size, "vkey": runtime.audit.vkey}
 
 
+async def audit_export_ended(
+    runtime: Runtime, progress: Progress, *, out: str, origin: str
+) -> dict[str, Any]:
+    """Export the log as it was when it ended under an earlier name."""
+    async with runtime.database.read() as session:
+        ended = [each for each in await ended_logs(session) if each.origin == origin]
+    if not ended:
+        raise NotFoundError("the log never bore that name", reason="origin_unknown")
+    async with runtime.database.unit_of_work() as work:
+        await runtime.audit.record(work, system_caller("cli"), "audit.export", decision="allow")
+    await export_at(runtime.database, Path(out), ended[0].size, ended[0].note, progress)
+    return {"path": out, "events": ended[0].size, "vkey": ended[0].vkey}
+
+
 async def audit_prove(runtime: Runtime, _progress: Progress, *, event: str) -> dict[str, Any]:
     """Give an event with its proof, and put that on record."""
     await runtime.sequencer.drain()
@@ -46,12 +76,14 @@ async def audit_verify_db(runtime: Runtime, progress: Progress) -> dict[str, Any
     report, misleading = await verify_stored_log(runtime.database, runtime.audit, progress)
     async with runtime.database.read() as session:
         waiting, _ = await pending(session)
+    anchors, wrong = await runtime.anchors.check_all()
     return {
-        "ok": report.ok and not misleading,
+        "ok": report.ok and not misleading and not wrong,
         "size": report.size,
         "root": report.root,
         "waiting": waiting,
-        "findings": [str(finding) for finding in (*report.findings, *misleading)],
+        "anchors": anchors,
+        "findings": [str(finding) for finding in (*report.findings, *misleading)] + wrong,
     }
 
 
@@ -79,8 +111,70 @@ async def audit_witnesses(runtime: Runtime, _progress: Progress) -> dict[str, An
     return await runtime.witnesses.status()
 
 
+async def audit_anchors(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
+    """Tell every anchor of the newest head now, and give what each holds."""
+    with contextlib.suppress(LogDamagedError):
+        await runtime.sequencer.drain()
+    await runtime.anchors.anchor()
+    return await runtime.anchors.status()
+
+
+async def audit_new_origin(
+    runtime: Runtime, _progress: Progress, *, confirmed: bool, operator: str | None
+) -> dict[str, Any]:
+    """End the log under its name and go on under another; without `confirmed`, say what would be.
+
+    Only for a log that may not be signed any more, because an anchor knows a longer or another
+    one. The store of the backups is let go of: what lies there continues the lost history.
+    """
+    current, configured = runtime.audit.origin, runtime.settings.audit.origin
+    async with runtime.database.read() as session:
+        why = await refusal(session)
+        head = await log_head(session)
+        name = await free_name(session, configured, current, runtime.anchors.sinks)
+    if why is None or head is None:
+        raise OriginInUseError
+    signing = runtime.vault.signing_seed("audit-signing")
+    caller = system_caller("cli")
+    if operator is not None:
+        if operator not in {each["staff_id"] for each in await runtime.staff.listing()}:
+            raise NotFoundError("no such member of staff", reason="staff_unknown")
+        caller = replace(caller, id=operator)
+    told = {
+        "why": why,
+        "old": current,
+        "new": name,
+        "size": head[0],
+        "root": head[1].hex(),
+        "done": False,
+    }
+    if not confirmed:
+        return told
+    made = await begin_new_origin(
+        runtime.sequencer,
+        Signer.from_seed(current, signing),
+        Signer.from_seed(name, signing),
+        runtime.clock,
+        runtime.pack.digest,
+        caller,
+    )
+    async with runtime.database.unit_of_work() as work:
+        await leave(work)
+    return told | {
+        "size": made.size,
+        "root": made.root.hex(),
+        "done": True,
+        "event": made.event_id,
+        "old_vkey": made.old_vkey,
+        "vkey": made.new_vkey,
+    }
+
+
 AUDIT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "audit.anchors": audit_anchors,
     "audit.export": audit_export,
+    "audit.export_ended": audit_export_ended,
+    "audit.new_origin": audit_new_origin,
     "audit.prove": audit_prove,
     "audit.verify_db": audit_verify_db,
     "audit.key": audit_key,

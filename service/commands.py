@@ -213,7 +213,7 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
             "says": state,
         }
         for name, state in ready["checks"].items()
-        if name != "sequencer" or runtime.sequencer.running
+        if name != "anchors" and (name != "sequencer" or state != "stopped")
     ]
     checks += [
         *await vault_checks(runtime),
@@ -233,6 +233,9 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
     if runtime.witnesses:
         await runtime.witnesses.ask()
         checks.append(check("witnesses", *await runtime.witnesses.opinion()))
+    if runtime.anchors:
+        await runtime.anchors.anchor()
+        checks.append(check("anchors", *await runtime.anchors.opinion()))
     if settings.on_postgres:
         checks.append(
             check(

@@ -25,17 +25,27 @@ class LiveAnswer(Answer):
     alive: bool
 
 
+class LogAnswer(Answer):
+    """How far the log is: signed events, waiting ones, and how long the oldest has waited."""
+
+    size: int
+    waiting: int
+    lag_ms: int
+    leading: bool
+
+
 class ReadyAnswer(Answer):
-    """Whether the service may answer, and what each part says."""
+    """Whether the service may answer, what each part says, and how far the log is behind."""
 
     ready: bool
     checks: dict[str, str]
+    log: LogAnswer
 
 
 async def readiness(runtime: Runtime) -> dict[str, Any]:
     """Ask every part that an answer depends on."""
     now_us = runtime.clock.now_us()
-    stuck = failing = 0
+    stuck = failing = waiting = lag_ms = 0
     checks = {
         "database": "ok",
         "sequencer": runtime.sequencer.state.reason or "ok",
@@ -49,17 +59,27 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
     except UnavailableError:
         checks["database"] = "unavailable"
     else:
+        lag_ms = 0 if oldest_us is None else max(0, now_us - oldest_us) // 1_000
         late = oldest_us is not None and now_us - oldest_us > _OLDEST_US
         if waiting > runtime.settings.audit.pending_limit or late:
             checks["audit_queue"] = "behind"
-    if not runtime.sequencer.running:
+    if not runtime.sequencer.running and runtime.sequencer.state.reason is None:
         checks["sequencer"] = "stopped"
     ready = all(state == "ok" for state in checks.values())
-    # Shown, and no reason to stop answering: a withdrawal never waits for the backup store.
+    # Shown, and no reason to stop answering: a withdrawal never waits for a store far away.
     checks["outbox"] = "stuck" if stuck else "ok"
     checks["jobs"] = "failing" if failing else "ok"
     checks["rights_ledger"] = runtime.shipping.state.reason or "ok"
-    return {"ready": ready, "checks": checks}
+    if runtime.anchors:
+        checks["anchors"] = runtime.anchors.state()
+    state = runtime.sequencer.state
+    log = {
+        "size": state.size,
+        "waiting": waiting,
+        "lag_ms": lag_ms,
+        "leading": state.leading,
+    }
+    return {"ready": ready, "checks": checks, "log": log}
 
 
 def router(runtime: Runtime) -> APIRouter:

@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from audit import AuditLog, RightsLedger
+from audit import AuditLog, RightsLedger, Signer
 from backup import (
     Chosen,
     Identities,
+    MayBeSigned,
     Progress,
     Replay,
     Restore,
@@ -36,6 +37,7 @@ from kernel import Database, SystemClock, rfc3339
 from loyalty import Loyalty
 from members import EraseParticipant, Members
 from policies import compile_access, load_pack
+from service.anchors import Anchors
 from service.auth.replay import replay_client
 from service.backups import (
     DrillStaging,
@@ -206,7 +208,7 @@ async def restore_backup(
         if database_url
         else SqliteStaging(settings, into, needed)
     )
-    restored = await _restore(settings, chosen).run(staging, progress)
+    restored = await _restore(settings, chosen, _may_be_signed(settings)).run(staging, progress)
     return _told(restored) | {"into": str(into), "origin": chosen.manifest.origin}
 
 
@@ -248,7 +250,20 @@ async def _choose(
     return Chosen(shelf, manifest, identities)
 
 
-def _restore(settings: Settings, chosen: Chosen) -> Restore:
+def _may_be_signed(settings: Settings) -> MayBeSigned | None:
+    """Give how the anchors are asked about the rebuilt log; None where there are none."""
+    if not settings.audit.anchors:
+        return None
+
+    async def ask(database: Database, signer: Signer) -> str | None:
+        return await Anchors(settings, database, signer.verifier, SystemClock()).certain()
+
+    return ask
+
+
+def _restore(
+    settings: Settings, chosen: Chosen, may_be_signed: MayBeSigned | None = None
+) -> Restore:
     clock = SystemClock()
     pack = load_pack(settings.policies.pack_dir)
 
@@ -276,6 +291,7 @@ def _restore(settings: Settings, chosen: Chosen) -> Restore:
         replays,
         bucket_bits=settings.vault.bucket_bits,
         schema=HEAD,
+        may_be_signed=may_be_signed,
     )
 
 

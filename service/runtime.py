@@ -6,7 +6,7 @@ another version, a policy pack that was changed and not activated.
 
 from dataclasses import dataclass
 
-from audit import AuditLog, RightsLedger, Sequencer, Signer
+from audit import AuditLog, RightsLedger, Sequencer, Signer, log_name
 from backup import Backups, LedgerShipping
 from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, Receipts, ReceiptSigner
 from disclosure import (
@@ -50,6 +50,7 @@ from members import (
     Uploads,
 )
 from policies import AccessSnapshot, Controller, PolicyPack, compile_access, load_pack
+from service.anchors import Anchors
 from service.auth.clients import Clients
 from service.auth.gatekeeper import TokenGatekeeper
 from service.backups import wire_backups
@@ -74,8 +75,9 @@ from service.search.wiring import wire_search
 from service.settings import Settings
 from service.staff import Approvals, Staff, TwoPersons
 from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
+from service.trail import keep_log, wire_log
 from service.webhook_poster import WebhookPoster
-from service.witnesses import MINUTE_US, Witnesses
+from service.witnesses import Witnesses
 from vault import KeyRing, RingBackups, Vault
 
 BACKUP = "backup"
@@ -148,6 +150,7 @@ class Runtime:
     approvals: Approvals
     claims: Claims
     witnesses: Witnesses
+    anchors: Anchors
     courier: OutboxCourier
     housekeeping: Housekeeping
     worker: Worker
@@ -167,8 +170,9 @@ class Runtime:
             pack = load_pack(settings.policies.pack_dir)
             database = open_database(settings)
             try:
-                await _check_facts(database, ring, pack, settings)
-                return await cls._wire(settings, clock or SystemClock(), database, ring, pack, lock)
+                name = await _check_facts(database, ring, pack, settings)
+                clock = clock or SystemClock()
+                return await cls._wire(settings, clock, database, ring, pack, lock, name)
             except BaseException:
                 await database.close()
                 raise
@@ -186,10 +190,11 @@ class Runtime:
         ring: KeyRing,
         pack: PolicyPack,
         lock: DataDirLock | None,
+        name: str,
     ) -> "Runtime":
         vault = Vault(ring, bucket_bits=settings.vault.bucket_bits, pads=pack.pads)
         access = compile_access(pack)
-        signer = Signer.from_seed(settings.audit.origin, vault.signing_seed("audit-signing"))
+        signer = Signer.from_seed(name, vault.signing_seed("audit-signing"))
         audit = AuditLog(signer, clock, pack.digest)
         rights = RightsLedger(vault.ledger_tag_key(), clock)
         consent = ConsentService(pack, audit, rights, vault)
@@ -237,21 +242,16 @@ class Runtime:
             database, clock, CodeDelivery(members.contact_points, sender, clock)
         )
         controller = Controller(vault.tenant, **settings.controller.model_dump())
-        seed = vault.signing_seed("receipt-signing")
-        signing = ReceiptSigner(seed, controller.name or vault.tenant, audit.vkey)
+        signing = ReceiptSigner(
+            vault.signing_seed("receipt-signing"), controller.name or vault.tenant, audit.vkey
+        )
         receipts = Receipts(signing, pack, audit, consent, controller)
         guardians = Guardians(
             vault, audit, rights, consent, MemberContacts(pack, members.contact_points, clock)
         )
         _reach_people(courier, sender, clock, claims, guardians)
         _tell_apps(courier, worker, feed, webhooks)
-        sequencer = Sequencer(
-            database,
-            signer,
-            clock,
-            batch_size=settings.audit.batch_size,
-            poll_seconds=settings.audit.poll_ms / 1000,
-        )
+        sequencer, anchors = wire_log(settings, database, clock, signer, audit)
         backups, shipping = wire_backups(
             settings, database, vault, audit, rights, sequencer, clock, pack.digest
         )
@@ -271,7 +271,8 @@ class Runtime:
         work_on_rights(worker, rights_requests, merges)
         _drop_baseless_tags(courier, loyalty, clock)
         witnesses = Witnesses(settings.audit, database, clock)
-        _come_round(worker, loyalty, claims, backups, witnesses, budget)
+        _come_round(worker, loyalty, claims, backups, budget)
+        keep_log(worker, witnesses, database, clock)
         index = SearchClient(settings.data_dir, enabled=settings.search.enabled)
         audiences = Audiences(
             database,
@@ -342,6 +343,7 @@ class Runtime:
             approvals=Approvals(audit, access),
             claims=claims,
             witnesses=witnesses,
+            anchors=anchors,
             courier=courier,
             housekeeping=housekeeping,
             worker=worker,
@@ -362,6 +364,7 @@ class Runtime:
             self.worker.start()
             self.keys.follower.start()
             self.webhooks.start()
+            self.anchors.start()
 
     async def close(self) -> None:
         """Stop the background, sequence what waits, and let go of the database."""
@@ -371,6 +374,7 @@ class Runtime:
         await self.keys.follower.stop()
         await self.courier.stop()
         await self.sequencer.stop()
+        await self.anchors.stop()
         await self.shipping.stop()
         await self.budget.close()
         await self.database.close()
@@ -383,7 +387,6 @@ def _come_round(
     loyalty: Loyalty,
     claims: Claims,
     backups: Backups,
-    witnesses: Witnesses,
     budget: MemberBudget,
 ) -> None:
     """Say what is done again and again, and how often."""
@@ -394,8 +397,6 @@ def _come_round(
     worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
     worker.on("member_budget", lambda _: budget.sweep(), every_us=HOUR_US)
     worker.on(BACKUP, lambda _: backups.create_when_due(system_caller("worker")), every_us=HOUR_US)
-    if witnesses:
-        worker.on("witnesses", lambda _: witnesses.ask(), every_us=MINUTE_US)
 
 
 def _disclosing(
@@ -469,11 +470,13 @@ def _locked(settings: Settings) -> DataDirLock:
 
 async def _check_facts(
     database: Database, ring: KeyRing, pack: PolicyPack, settings: Settings
-) -> None:
+) -> str:
+    """Refuse what does not belong together; gives the name that the log bears now."""
     async with database.read() as session:
         ring_id = await fact(session, FACT_RING)
         digest = await fact(session, FACT_POLICY)
         origin = await fact(session, FACT_ORIGIN)
+        name = await log_name(session, settings.audit.origin)
     if ring_id is None or digest is None:
         raise ConfigurationError("the registry was not set up", remedy="Run `yinyom init` first.")
     if ring_id != ring.id:
@@ -491,3 +494,4 @@ async def _check_facts(
             "the policy pack was changed since it was activated",
             remedy="Run `yinyom policies check`, then `yinyom policies activate`.",
         )
+    return name

@@ -84,8 +84,10 @@ class WitnessSettings(Section):
 
 
 class AuditSettings(Section):
-    """The log's name, its sequencer's pace, the witnesses of its head; what its views go by.
+    """The log's name, its sequencer, who signs and keeps its head; what its views go by.
 
+    An anchor is `folder:PATH` or `s3://BUCKET/PREFIX`, reached with the access of `[backup]`. A
+    bucket with Object Lock is told to keep each head so many days, which nobody can shorten.
     `hours` on `working_days` (Monday is 1) by the clock of `zone`, an IANA name, or of the
     jurisdiction: what people read outside of them is after hours. Whoever reads data of more than
     `members_a_day` members shows in a view.
@@ -97,6 +99,9 @@ class AuditSettings(Section):
     pending_limit: int = Field(100_000, ge=100)
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_quorum: int = Field(1, ge=1, le=16)
+    anchors: tuple[str, ...] = ()
+    anchor_seconds: int = Field(60, ge=1, le=3_600)
+    anchor_lock_days: int = Field(365, ge=0, le=36_500)
     hours: str = Field("08:00-20:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")
     working_days: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
     zone: str = Field("", max_length=64)

@@ -204,6 +204,9 @@ def backup_restore(
         say(f"  erased again {answer['erased_again']}, replayed {answer['replayed'] or 'nothing'}")
         for kind, count in answer["to_look_at"].items():
             say(f"  not replayed: {count} of {kind}")
+        if answer["log_refused"]:
+            say(f"the log may not be signed: {answer['log_refused']}", WRONG)
+            say(f"  its anchors know more; yinyom --data-dir {into} audit new-origin")
         if answer["policy_differs"]:
             say("the policy pack is another one: look, then `yinyom policies activate`", WRONG)
         say(f"  next: yinyom --data-dir {into} doctor, then `backup init` again")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.audit import audit_app
+from service.cli.anchors import audit_app
 from service.cli.backup import backup_app
 from service.cli.consents import consents_app
 from service.cli.dsar import dsar_app

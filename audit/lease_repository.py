@@ -1,0 +1,111 @@
+"""All SQL of the lease on the log's head, of a log that must not be signed, and of its names.
+
+The lease lies in the head's own row, so whoever has that row locked reads and writes lease, fencing
+number and size as one thing.
+"""
+
+from sqlalchemy import bindparam, func, insert, select, update
+
+from audit.tables import audit_head, audit_origin
+from kernel import ReadSession, Row, Statement, UnitOfWork
+
+_MAKE_HEAD = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(audit_head).values(origin=bindparam("origin"), size=0).on_conflict_do_nothing()
+    )
+)
+_TAKE_LEASE = Statement(
+    update(audit_head)
+    .where(
+        audit_head.c.origin == bindparam("of_origin"),
+        audit_head.c.fence == bindparam("of_fence"),
+        audit_head.c.refused.is_(None),
+    )
+    .values(
+        holder=bindparam("new_holder"),
+        fence=audit_head.c.fence + 1,
+        lease_until_us=bindparam("until_us"),
+    )
+)
+_LET_GO = Statement(
+    update(audit_head)
+    .where(
+        audit_head.c.origin == bindparam("of_origin"), audit_head.c.fence == bindparam("of_fence")
+    )
+    .values(lease_until_us=0)
+)
+_REFUSE = Statement(
+    update(audit_head)
+    .where(audit_head.c.origin == bindparam("of_origin"))
+    .values(refused=bindparam("reason"), fence=audit_head.c.fence + 1, lease_until_us=0)
+)
+_HEAD_ROW = Statement(select(audit_head))
+_RENAME = Statement(
+    update(audit_head)
+    .where(
+        audit_head.c.origin == bindparam("of_origin"), audit_head.c.size == bindparam("old_size")
+    )
+    .values(
+        origin=bindparam("new_origin"),
+        size=bindparam("new_size"),
+        refused=None,
+        fence=audit_head.c.fence + 1,
+        lease_until_us=0,
+    )
+)
+_ADD_ORIGIN = Statement(
+    insert(audit_origin).values({c.name: bindparam(c.name) for c in audit_origin.columns})
+)
+_ORIGINS = Statement(select(audit_origin).order_by(audit_origin.c.closed_us, audit_origin.c.origin))
+_COUNT_ORIGINS = Statement(select(func.count().label("named")).select_from(audit_origin))
+
+
+async def make_head(work: UnitOfWork, origin: str) -> None:
+    """Begin the log, unless one has begun, under whatever name."""
+    if await head_row(work) is None:
+        await work.run(_MAKE_HEAD, origin=origin)
+
+
+async def take_lease(
+    work: UnitOfWork, origin: str, fence: int, holder: str, until_us: int
+) -> int | None:
+    """Become the leader over the fencing number seen; gives the new one, None when it moved."""
+    taken = {"of_fence": fence, "new_holder": holder, "until_us": until_us}
+    return fence + 1 if await work.run(_TAKE_LEASE, of_origin=origin, **taken) == 1 else None
+
+
+async def let_go(work: UnitOfWork, origin: str, fence: int) -> None:
+    """End a lease before its time, unless somebody else has taken it."""
+    await work.run(_LET_GO, of_origin=origin, of_fence=fence)
+
+
+async def refuse(work: UnitOfWork, origin: str, reason: str) -> None:
+    """Let nobody sign this log again, in any process; takes the lease from whoever has it."""
+    await work.run(_REFUSE, of_origin=origin, reason=reason)
+
+
+async def head_row(session: ReadSession) -> Row | None:
+    """Give the head's row without holding it."""
+    return await session.first(_HEAD_ROW)
+
+
+async def rename_head(work: UnitOfWork, old: tuple[str, int], new: tuple[str, int]) -> bool:
+    """Give the log another name and size, each as (origin, size); False when it has moved."""
+    moved = {"of_origin": old[0], "old_size": old[1], "new_origin": new[0], "new_size": new[1]}
+    return await work.run(_RENAME, **moved) == 1
+
+
+async def add_origin(work: UnitOfWork, **values: str | int) -> None:
+    """Remember a name under which the log is not continued."""
+    await work.run(_ADD_ORIGIN, **values)
+
+
+async def origins(session: ReadSession) -> list[Row]:
+    """Give the earlier names of the log with their last heads, the oldest first."""
+    return list(await session.all(_ORIGINS))
+
+
+async def count_origins(session: ReadSession) -> int:
+    """Count the earlier names of the log."""
+    row = await session.first(_COUNT_ORIGINS)
+    return 0 if row is None else int(row["named"])

@@ -1,0 +1,124 @@
+"""The names of a log: what it is called now, and beginning it under another name.
+
+Where a database has been put back to an older day and what came after is lost, the old name must
+never sign a second history. The log then goes on under `NAME/2`: the same tree, so that every event
+that is left stays provable, and as the first event of the new name one that says how many events
+the old one had here, under which root, and who decided it. The old log ends with its last head,
+which is kept and can be exported and verified with the old key.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audit import lease_repository, repository
+from audit.anchoring import AnchorSink, anchor_folder
+from audit.event import check
+from audit.note import Signer
+from audit.sequencer import Sequencer
+from audit.service import AuditLog
+from kernel import Caller, Clock, ConfigurationError, ReadSession
+
+ACTION = "audit.new_origin"
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrigin:
+    """What a log was called, how far it went, and what it is called now."""
+
+    old: str
+    old_vkey: str
+    size: int
+    root: bytes
+    new: str
+    new_vkey: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedLog:
+    """An earlier name of the log, with the last head that was signed under it."""
+
+    origin: str
+    vkey: str
+    size: int
+    note: str
+    event_id: str
+    closed_us: int
+
+
+async def log_name(session: ReadSession, configured: str) -> str:
+    """Give the name under which the log in this database is signed.
+
+    Raises:
+        ConfigurationError: it is neither the configured one nor one that continues it.
+    """
+    head = await repository.head(session)
+    if head is None or head[0] == configured:
+        return configured
+    number = head[0].removeprefix(f"{configured}/")
+    if head[0] == number or not number.isdecimal():
+        raise ConfigurationError(
+            "audit.origin is not the name under which this log was begun",
+            remedy="Set audit.origin back; a log keeps its name.",
+        )
+    return head[0]
+
+
+async def refusal(session: ReadSession) -> str | None:
+    """Give the code why this log may not be signed any more; None when it may."""
+    row = await lease_repository.head_row(session)
+    return None if row is None else row["refused"]
+
+
+async def ended_logs(session: ReadSession) -> list[EndedLog]:
+    """Give the earlier names of the log, the oldest first."""
+    return [
+        EndedLog(
+            row["origin"],
+            row["vkey"],
+            int(row["size"]),
+            row["note"],
+            row["event_id"],
+            int(row["closed_us"]),
+        )
+        for row in await lease_repository.origins(session)
+    ]
+
+
+async def free_name(
+    session: ReadSession, configured: str, current: str, sinks: Sequence[AnchorSink]
+) -> str:
+    """Give the next name that no anchor knows: a database put back twice must not take one twice.
+
+    Raises:
+        UnavailableError: a sink does not answer.
+    """
+    number = 1 if current == configured else int(current.removeprefix(f"{configured}/"))
+    number = max(number, await lease_repository.count_origins(session)) + 1
+    while True:
+        name = f"{configured}/{number}"
+        taken = [await sink.names(anchor_folder(name)) for sink in sinks]
+        if not any(taken):
+            return name
+        number += 1
+
+
+async def begin_new_origin(
+    sequencer: Sequencer, old: Signer, new: Signer, clock: Clock, policy: str, caller: Caller
+) -> NewOrigin:
+    """End the log under one name and go on under another (see `Sequencer.rename`)."""
+    event_id = ""
+
+    def describe(size: int, root: bytes) -> dict[str, Any]:
+        """Make the event with which the new name begins; the old log's own trail is blocked."""
+        nonlocal event_id
+        event = AuditLog(new, clock, policy).draft(
+            caller, ACTION, resource=f"sha256:{root.hex()}", count=size, decision="allow"
+        )
+        check(event)
+        event_id = event.id
+        return AuditLog.row(event)
+
+    size, root = await sequencer.rename(new, describe)
+    return NewOrigin(old.name, old.vkey, size, root, new.name, new.vkey, event_id)

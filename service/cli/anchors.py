@@ -1,0 +1,87 @@
+"""Commands of the trail's anchors: what is kept where, and beginning the log under another name."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.audit import audit_app
+from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, say, show, table
+
+__all__ = ["audit_app"]
+
+
+@audit_app.command("anchors")
+def audit_anchors(as_json: Json = False) -> None:
+    """Tell the log's anchors of its newest head now, and show what each holds."""
+    answer = ask("audit.anchors", {}, as_json=as_json)
+
+    def text() -> None:
+        rows = [
+            [
+                row["sink"],
+                "" if row["size"] is None else str(row["size"]),
+                row["at"] or "never",
+                str(row["behind"]),
+                row["last_answer"] or "",
+                {True: "yes", False: "no", None: ""}[row["locked"]],
+            ]
+            for row in answer["anchors"]
+        ]
+        names = ["anchor", "events", "since", "behind", "last answer", "locked"]
+        table("Anchors", names, rows, "No anchor is configured (audit.anchors).")
+        if answer["alarm"]:
+            say("an anchor knows another history: keep database and anchors as they are", WRONG)
+
+    show(answer, as_json=as_json, text=text)
+    if answer["alarm"]:
+        sys.exit(FAILED_CHECK)
+
+
+@audit_app.command("new-origin")
+def audit_new_origin(
+    operator: Annotated[
+        str | None, typer.Option(help="The stf_ id of who decides it; it stands in the event.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on under another name, where a restored log is older than its anchors and must stop."""
+    asked: dict[str, Any] = {"operator": operator}
+    answer = ask("audit.new_origin", asked | {"confirmed": yes}, as_json=as_json)
+    if not answer["done"] and not as_json:
+        say(f"{answer['old']} may not be signed any more: {answer['why']}", WRONG)
+        say(f"  it has {answer['size']} events here, root {answer['root']}")
+        say("  What came after them is lost. If a newer database or backup exists, use that.")
+        say(f"  From here the log would go on as {answer['new']}; witnesses must be told its key.")
+        typer.confirm("Begin the new name?", abort=True)
+        answer = ask("audit.new_origin", asked | {"confirmed": True}, as_json=as_json)
+
+    def text() -> None:
+        say(f"the log goes on as {answer['new']} from event {answer['size']} on", DONE)
+        say(f"  its key: {answer['vkey']}")
+        say(f"  the old one stays verifiable with {answer['old_vkey']}:")
+        say(f"    yinyom audit export-ended {answer['old']} --out PATH")
+        say("  next: start the service again, and `yinyom backup init` with a new store")
+
+    show(answer, as_json=as_json, text=text)
+    if not answer["done"]:
+        sys.exit(FAILED_CHECK)
+
+
+@audit_app.command("export-ended")
+def audit_export_ended(
+    origin: Annotated[str, typer.Argument(help="The earlier name of the log.")],
+    out: Annotated[Path, typer.Option(help="A new folder, or a name ending in .zip.")],
+    as_json: Json = False,
+) -> None:
+    """Export the log as it was when it ended under an earlier name."""
+    arguments = {"out": str(out.resolve()), "origin": origin}
+    answer = ask("audit.export_ended", arguments, as_json=as_json)
+
+    def text() -> None:
+        say(f"{answer['events']} events in {out}", DONE)
+        say(f"  verify with: yinyom audit verify {out} --key {answer['vkey']}")
+
+    show(answer | {"path": str(out)}, as_json=as_json, text=text)
