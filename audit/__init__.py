@@ -1,6 +1,6 @@
 """Audit: the trail that nothing slips past, and the log in which strangers can check it."""
 
-from audit.anchoring import Anchored, Anchoring, AnchorSink, AnchorVerdict, Rings, anchored, rings
+from audit.anchoring import Anchored, Anchoring, AnchorSink, AnchorVerdict, anchored, anchored_size
 from audit.cosigning import (
     Asked,
     WitnessPost,
@@ -83,7 +83,6 @@ __all__ = [
     "RightsEntryError",
     "RightsKind",
     "RightsLedger",
-    "Rings",
     "SavedView",
     "Sequencer",
     "Signer",
@@ -95,6 +94,7 @@ __all__ = [
     "WitnessUnreachableError",
     "WitnessVerdict",
     "anchored",
+    "anchored_size",
     "append_while_held",
     "ask_witness",
     "begin_new_origin",
@@ -119,7 +119,6 @@ __all__ = [
     "read_entry",
     "rebuild_log",
     "refusal",
-    "rings",
     "saved_views",
     "sign_note",
     "split_note",

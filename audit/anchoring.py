@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from audit import anchor_repository, cosigning_repository, repository
+from audit import anchor_repository, repository
 from audit.errors import NoteError, TileError
 from audit.note import Checkpoint, Verifier, open_checkpoint
 from audit.tiles import TreeEdge, edge_of
@@ -226,33 +226,13 @@ async def root_at(session: ReadSession, size: int) -> bytes | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Rings:
-    """How far each ring of evidence reaches: an event below a size stands in that ring.
-
-    `sequenced` is the size of the newest signed head, `anchored` that of the newest head which
-    every one of `sinks` holds, `witnessed` that of the newest head which a witness has signed;
-    0 where there is none.
-    """
-
-    sequenced: int
-    anchored: int
-    witnessed: int
-
-
 async def anchored(session: ReadSession) -> dict[str, tuple[int, int]]:
     """Give, by the address of a sink, the size of the newest head it holds and since when (µs)."""
     told = await anchor_repository.count_anchors(session)
     return {sink: (size, at_us) for sink, (_, size, at_us) in told.items()}
 
 
-async def rings(session: ReadSession, sinks: Sequence[str]) -> Rings:
-    """Say how far the log is sequenced, anchored in every sink named, and witnessed."""
-    head = await repository.last_checkpoint(session)
+async def anchored_size(session: ReadSession, sinks: Sequence[str]) -> int:
+    """Give the size of the newest head that every one of these sinks holds; 0 for none."""
     held = await anchored(session)
-    signed = await cosigning_repository.witnessed(session)
-    return Rings(
-        sequenced=0 if head is None else head[0],
-        anchored=min((held.get(sink, (0, 0))[0] for sink in sinks), default=0),
-        witnessed=max((size for size, _ in signed.values()), default=0),
-    )
+    return min((held.get(sink, (0, 0))[0] for sink in sinks), default=0)

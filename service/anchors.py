@@ -19,10 +19,11 @@ from audit import (
     AnchorVerdict,
     Verifier,
     anchored,
+    anchored_size,
     log_head,
 )
 from backup import open_store
-from kernel import Clock, Database, UnavailableError, rfc3339
+from kernel import Clock, Database, ReadSession, UnavailableError, rfc3339
 from service.backups import s3_access
 from service.settings import Settings
 
@@ -76,10 +77,9 @@ class Anchors:
         """Whether there is any anchor."""
         return bool(self.sinks)
 
-    @property
-    def addresses(self) -> list[str]:
-        """The addresses of the places, as `audit.rings` takes them."""
-        return [sink.address for sink in self.sinks]
+    async def reach(self, session: ReadSession) -> int:
+        """Give the size of the newest head that every place holds; 0 for none."""
+        return await anchored_size(session, [sink.address for sink in self.sinks])
 
     def stop_through(
         self, refuse: Callable[[str], Awaitable[None]], drain: Callable[[], Awaitable[int]]

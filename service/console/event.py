@@ -29,7 +29,12 @@ def routes(console: Console) -> APIRouter:
                 proof = await runtime.audit.prove(session, event_id)
             except AuditError:
                 proof, checked = None, "broken"
-            standing = await standing_of(session, [event_id], witnessed=told["verified_size"] or 0)
+            standing = await standing_of(
+                session,
+                [event_id],
+                witnessed=told["verified_size"] or 0,
+                anchored=await runtime.anchors.reach(session),
+            )
         return console.show(
             request,
             "event",

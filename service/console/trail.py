@@ -111,7 +111,12 @@ def routes(console: Console) -> APIRouter:
         async with runtime.database.read() as session:
             actors = await actors_of(console, desk, session)
             ids = [body["id"] for body in found.events]
-            standings = await standing_of(session, ids, witnessed=told["verified_size"] or 0)
+            standings = await standing_of(
+                session,
+                ids,
+                witnessed=told["verified_size"] or 0,
+                anchored=await runtime.anchors.reach(session),
+            )
         defaults: dict[str, Any] = {
             "typed": {},
             "query": {},
