@@ -10,6 +10,7 @@ a mistake there does not repeat itself here. The format: docs/formats/audit-log.
 import argparse
 import base64
 import binascii
+import json
 import os
 import re
 import sys
@@ -22,10 +23,33 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+except ImportError:
+    if __name__ != "__main__":
+        raise
+    sys.stderr.write(
+        "this machine has no Python package `cryptography`: pip install cryptography\n"
+    )
+    sys.exit(3)
 
-__all__ = ["BadKeyError", "Finding", "VerifyReport", "main", "verify_bundle"]
+__all__ = [
+    "RINGS",
+    "BadKeyError",
+    "Finding",
+    "VerifyReport",
+    "main",
+    "read_checkpoints",
+    "verify_bundle",
+]
+
+RINGS = {
+    "tree": "i: the signed tree",
+    "anchor": "ii: an older checkpoint",
+    "witness": "iii: a witness",
+}
+"""The rings of evidence, from the one that the log's owner could forge to those that nobody can."""
 
 MAX_FINDINGS = 20
 MAX_NOTE_BYTES = 1_000_000
@@ -49,13 +73,15 @@ class Finding:
     `index` is the first event concerned, `path` the file in the bundle. The codes: `missing`,
     `unreadable`, `unexpected`, `checkpoint`, `signature`, `origin`, `witness`, `bundle`,
     `entry`, `tile`, `rewritten`, `root`, `events`, `old-checkpoint`, `rollback`, `fork`,
-    `stopped`; docs/formats/audit-log.md says what each means.
+    `stopped`; docs/formats/audit-log.md says what each means. `ring` is which of `RINGS` caught
+    it: an older checkpoint is a witness's word where a witness asked for has signed it.
     """
 
     code: str
     index: int | None
     path: str | None
     detail: str
+    ring: str = "tree"
 
     def __str__(self) -> str:
         event = None if self.index is None else f"event {self.index}"
@@ -88,18 +114,42 @@ class VerifyReport:
         """The lowest index of an event that a finding names."""
         return min((f.index for f in self.findings if f.index is not None), default=None)
 
+    @property
+    def ring(self) -> str | None:
+        """The ring that caught the first bad event, or whatever was found first without one."""
+        at = self.first_bad_index
+        return next((f.ring for f in self.findings if f.index == at), None)
+
+    def as_json(self) -> dict[str, object]:
+        """Give the report as plain JSON; the words of findings are for people and may change."""
+        found = [
+            {"code": f.code, "ring": f.ring, "index": f.index, "path": f.path, "detail": f.detail}
+            for f in self.findings
+        ]
+        return {
+            "ok": self.ok,
+            "incomplete": self.incomplete,
+            "origin": self.origin,
+            "size": self.size,
+            "root": self.root,
+            "first_bad_index": self.first_bad_index,
+            "ring": self.ring,
+            "found": found,
+            "unchecked": list(self.unchecked),
+        }
+
 
 def verify_bundle(
     path: Path | str,
     vkey: str,
-    old_checkpoint: str | None = None,
+    old_checkpoints: str | Sequence[str] | None = None,
     witness_vkeys: Sequence[str] = (),
 ) -> VerifyReport:
     """Check a bundle, a folder or a `.zip`, against the log's verifier key.
 
-    `vkey` must come from somewhere else than the bundle. `old_checkpoint` is the text of a
-    checkpoint kept from before: the log must be its continuation, which is what a bundle
-    alone cannot show, as a log cut short is a log. Each of `witness_vkeys` must have
+    `vkey` must come from somewhere else than the bundle. `old_checkpoints` are the texts of
+    checkpoints kept from before, one or many: the log must continue each of them, which is what
+    a bundle alone cannot show, as a log cut short is a log. Each of `witness_vkeys` must have
     cosigned. Reads as a stream, in bounded memory.
 
     Raises:
@@ -107,6 +157,7 @@ def verify_bundle(
             finding and raises nothing.
     """
     key, witnesses = _Key.parse(vkey), [_Key.parse(text) for text in witness_vkeys]
+    kept = [old_checkpoints] if isinstance(old_checkpoints, str) else old_checkpoints or ()
     findings = _Findings()
     head: _Head | None = None
     unchecked: tuple[str, ...] = ()
@@ -114,7 +165,7 @@ def verify_bundle(
         with _open_bundle(Path(path)) as files:
             head = _read_checkpoint(files, key, witnesses, findings)
             if head is not None:
-                old = _read_old(old_checkpoint, key, head, findings)
+                old = _read_old(kept, key, witnesses, head, findings)
                 unchecked = _check_names(files, head.size, findings)
                 with closing(_Events(files, findings)) as events:
                     _Walk(files, head, findings).run(old, events)
@@ -135,24 +186,56 @@ def verify_bundle(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run as a program; 0 when the bundle holds, 1 when it does not, 2 for wrong usage."""
+    """Run as a program; 0 the bundle holds, 1 it does not, 2 wrong usage, 3 nothing to run with."""
     parser = argparse.ArgumentParser(description="Check an exported audit log.")
     parser.add_argument("path", type=Path, help="the bundle: a folder or a .zip")
     parser.add_argument("--key", required=True, help="the log's verifier key, from elsewhere")
-    parser.add_argument("--old", type=Path, help="a checkpoint kept from before")
+    parser.add_argument("--old", type=Path, action="append", default=[], help="a kept checkpoint")
+    parser.add_argument("--anchors", type=Path, help="a folder of kept checkpoints, *.note")
     parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key")
+    parser.add_argument("--json", action="store_true", help="answer as one line of JSON")
     options = parser.parse_args(arguments)
     try:
-        old = None if options.old is None else options.old.read_text("utf-8")
+        old = read_checkpoints(options.old, options.anchors)
         report = verify_bundle(options.path, options.key, old, options.witness)
     except (BadKeyError, OSError, UnicodeDecodeError) as error:
         parser.error(str(error))
+    if options.json:
+        sys.stdout.write(json.dumps(report.as_json()) + "\n")
+        return 0 if report.ok else 1
     lines = [f"log   {report.origin}", f"size  {report.size}", f"root  {report.root}"]
     lines += [f"BAD   {finding}" for finding in report.findings]
     lines += [f"note  not covered by the signature: {name}" for name in report.unchecked]
+    if report.first_bad_index is not None:
+        lines.append(f"first bad event {report.first_bad_index}")
+    if report.ring is not None:
+        lines.append(f"caught by ring {RINGS[report.ring]}")
     lines.append("OK" if report.ok else "NOT OK")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if report.ok else 1
+
+
+def read_checkpoints(files: Sequence[Path], folder: Path | None = None) -> list[str]:
+    """Read kept checkpoints from files, and from every `*.note` in or under a folder.
+
+    `OSError` or `UnicodeDecodeError` for what cannot be read; `FileNotFoundError` for a folder
+    without any, which would let everything pass.
+    """
+    found = [*files]
+    if folder is not None:
+        notes = sorted(folder.rglob("*.note"))
+        if not notes:
+            raise FileNotFoundError(f"there is no checkpoint (*.note) in {folder}")
+        found += notes
+    return [_read_text(path) for path in found]
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_NOTE_BYTES + 1)
+    if len(data) > MAX_NOTE_BYTES:
+        raise OSError(f"{path} is too long for a checkpoint")
+    return data.decode("utf-8")
 
 
 # --- hashes and paths (RFC 6962 section 2.1, c2sp.org/tlog-tiles) ---
@@ -313,9 +396,15 @@ class _Findings:
     items: list[Finding] = field(default_factory=list)
 
     def add(
-        self, code: str, detail: str, *, index: int | None = None, path: str | None = None
+        self,
+        code: str,
+        detail: str,
+        *,
+        index: int | None = None,
+        path: str | None = None,
+        ring: str = "tree",
     ) -> None:
-        self.items.append(Finding(code, index, path, detail))
+        self.items.append(Finding(code, index, path, detail, ring))
         if len(self.items) >= MAX_FINDINGS:
             raise _EnoughError
 
@@ -437,35 +526,49 @@ def _read_checkpoint(
     for witness in witnesses:
         problem = note.problem(witness)
         if problem is not None:
-            findings.add("witness", problem, path="checkpoint")
+            findings.add("witness", problem, path="checkpoint", ring="witness")
     return head
 
 
-def _read_old(text: str | None, key: _Key, head: _Head, findings: _Findings) -> _Head | None:
-    """Read the older checkpoint, if there is one that this log may be compared with."""
-    if text is None:
-        return None
-    try:
-        note = _parse_note(text.encode())
-        old = _parse_head(note.text)
-    except _NoteError as error:
-        findings.add("old-checkpoint", f"malformed: {error}")
-        return None
-    problem = note.problem(key)
-    if problem is not None:
-        findings.add("old-checkpoint", problem)
-    elif old.origin != head.origin:
-        findings.add("old-checkpoint", f"it is of another log: {old.origin!a}")
-    elif old.size > head.size:
-        findings.add(
-            "rollback",
-            f"the older checkpoint counts {old.size} events, this one {head.size}: "
-            f"{old.size - head.size} events are gone from the end",
-            index=head.size,
-        )
-    else:
-        return old
-    return None
+class _Old(NamedTuple):
+    """An older checkpoint, and which ring of evidence it is."""
+
+    head: _Head
+    ring: str
+
+
+def _read_old(
+    texts: Sequence[str],
+    key: _Key,
+    witnesses: Sequence[_Key],
+    head: _Head,
+    findings: _Findings,
+) -> list[_Old]:
+    """Read the older checkpoints that this log may be compared with, the shortest first."""
+    kept: list[_Old] = []
+    for text in texts:
+        try:
+            note = _parse_note(text.encode())
+            old = _parse_head(note.text)
+        except _NoteError as error:
+            findings.add("old-checkpoint", f"malformed: {error}", ring="anchor")
+            continue
+        witnessed = any(note.problem(witness) is None for witness in witnesses)
+        ring = "witness" if witnessed else "anchor"
+        problem = note.problem(key)
+        if problem is not None:
+            findings.add("old-checkpoint", problem, ring=ring)
+        elif old.origin != head.origin:
+            findings.add("old-checkpoint", f"it is of another log: {old.origin!a}", ring=ring)
+        elif old.size > head.size:
+            detail = (
+                f"the older checkpoint counts {old.size} events, this one {head.size}: "
+                f"{old.size - head.size} events are gone from the end"
+            )
+            findings.add("rollback", detail, index=head.size, ring=ring)
+        else:
+            kept.append(_Old(old, ring))
+    return sorted(kept, key=lambda one: one.head.size)
 
 
 def _check_names(files: _Files, size: int, findings: _Findings) -> tuple[str, ...]:
@@ -551,9 +654,12 @@ class _Walk:
     def __init__(self, files: _Files, head: _Head, findings: _Findings) -> None:
         self._files, self._head, self._findings = files, head, findings
         self._levels: list[_Hashes] = [[]]
+        self._same = 0
+        self._forked: set[str] = set()
 
-    def run(self, old: _Head | None, events: _Events) -> None:
+    def run(self, kept: Sequence[_Old], events: _Events) -> None:
         size = self._head.size
+        older = [*reversed(kept)]
         for start in range(0, size, _WIDTH):
             n, width = start // _WIDTH, min(_WIDTH, size - start)
             entries = self._entries(n, width)
@@ -562,11 +668,11 @@ class _Walk:
                 computed: _Hashes = [None] * width
             else:
                 events.compare(start, entries)
-                computed = [_leaf_hash(entry) for entry in entries]
+                computed = [sha256(b"\x00" + entry).digest() for entry in entries]
             hashes = self._settle(0, n, computed)
-            if old is not None and start <= old.size < start + width:
-                self._compare_with_old(old, hashes[: old.size - start])
-                old = None
+            while older and older[-1].head.size < start + width:
+                old = older.pop()
+                self._compare_with_old(old, hashes[: old.head.size - start])
             self._levels[0] = hashes
             if width == _WIDTH:
                 self._hand_up(0, n)
@@ -574,7 +680,7 @@ class _Walk:
             if self._levels[level]:
                 n = size >> 8 * (level + 1)
                 self._levels[level] = self._settle(level, n, self._levels[level])
-        if old is not None:
+        for old in reversed(older):
             self._compare_with_old(old, self._levels[0])
         events.compare_end(size)
         self._check_root()
@@ -600,10 +706,12 @@ class _Walk:
             return None
         entries: list[bytes] = []
         at, end = 0, len(data)
-        while at < end:
+        while at + 1 < end:
             start = at + 2
-            at = start + int.from_bytes(data[at:start])
+            at = start + (data[at] << 8 | data[at + 1])
             entries.append(data[start:at])
+        if at == end - 1:
+            entries.append(b"")
         if at != end:
             detail = f"it ends within entry {len(entries) - 1} of {width}"
         elif len(entries) != width:
@@ -689,14 +797,20 @@ class _Walk:
             detail = f"the events lead to the root {base64.b64encode(root).decode()}"
             self._findings.add("root", f"{detail}, not to that in it", path="checkpoint")
 
-    def _compare_with_old(self, old: _Head, lowest: _Hashes) -> None:
+    def _compare_with_old(self, old: _Old, lowest: _Hashes) -> None:
         root = _edge_root([lowest, *self._levels[1:]])
         if root is None:
             detail = "not compared, as files before its size are missing"
-            self._findings.add("old-checkpoint", detail)
-        elif root != old.root:
-            detail = f"the first {old.size} events are not those of the older checkpoint"
-            self._findings.add("fork", f"{detail}: history was changed", index=0)
+            self._findings.add("old-checkpoint", detail, ring=old.ring)
+        elif root == old.head.root:
+            self._same = old.head.size
+        elif old.ring not in self._forked:
+            self._forked.add(old.ring)
+            detail = f"the first {old.head.size} events are not those of the older checkpoint"
+            if self._same:
+                detail += f", the first {self._same} are those of an older one"
+            detail += ": history was changed"
+            self._findings.add("fork", detail, index=self._same, ring=old.ring)
 
 
 def _root_of(hashes: _Hashes) -> bytes | None:

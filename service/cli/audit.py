@@ -35,7 +35,12 @@ def audit_export(
 def audit_verify(
     path: Annotated[Path | None, typer.Argument(help="An exported folder or .zip.")] = None,
     key: Annotated[str | None, typer.Option(help="The verifier key text of the log.")] = None,
-    old: Annotated[Path | None, typer.Option(help="An earlier checkpoint to grow from.")] = None,
+    old: Annotated[
+        list[Path] | None, typer.Option(help="An earlier checkpoint to grow from; repeatable.")
+    ] = None,
+    anchors: Annotated[
+        Path | None, typer.Option(help="A folder of kept checkpoints (*.note) to grow from.")
+    ] = None,
     witness: Annotated[list[str] | None, typer.Option(help="A witness's verifier key.")] = None,
     database: Annotated[bool, typer.Option("--db", help="Check the log where it lies.")] = False,
     as_json: Json = False,
@@ -46,7 +51,7 @@ def audit_verify(
     elif path is None or key is None:
         raise typer.BadParameter("give an exported PATH and --key VKEY, or --db")
     else:
-        answer = _verify_bundle(path, key, old, witness or [])
+        answer = _verify_bundle(path, key, (old or [], anchors), witness or [])
 
     def text() -> None:
         if answer["ok"]:
@@ -55,32 +60,32 @@ def audit_verify(
             say("the log does not verify", WRONG)
             for finding in answer["findings"]:
                 say(f"  {finding}")
+            if answer.get("first_bad_index") is not None:
+                say(f"  first bad event: {answer['first_bad_index']}")
+            if answer.get("ring") is not None:
+                say(f"  caught by ring {RINGS[answer['ring']]}")
+
+    from audit.verify import RINGS
 
     show(answer, as_json=as_json, text=text)
     if not answer["ok"]:
         sys.exit(FAILED_CHECK)
 
 
-def _verify_bundle(path: Path, key: str, old: Path | None, witness: list[str]) -> dict[str, Any]:
-    from audit.verify import BadKeyError, verify_bundle
+def _verify_bundle(
+    path: Path, key: str, kept: tuple[list[Path], Path | None], witness: list[str]
+) -> dict[str, Any]:
+    from audit.verify import BadKeyError, read_checkpoints, verify_bundle
 
     if not path.exists():
         raise typer.BadParameter("there is nothing at PATH")
     try:
-        earlier = None if old is None else old.read_text(encoding="utf-8")
-        report = verify_bundle(path, key.strip(), earlier, witness)
+        report = verify_bundle(path, key.strip(), read_checkpoints(*kept), witness)
     except BadKeyError as error:
         raise typer.BadParameter(f"--key or --witness: {error}") from None
     except (OSError, UnicodeDecodeError):
-        raise typer.BadParameter("--old cannot be read") from None
-    return {
-        "ok": report.ok,
-        "size": report.size,
-        "root": report.root,
-        "origin": report.origin,
-        "first_bad_index": report.first_bad_index,
-        "findings": [str(finding) for finding in report.findings],
-    }
+        raise typer.BadParameter("--old or --anchors holds nothing that can be read") from None
+    return {**report.as_json(), "findings": [str(finding) for finding in report.findings]}
 
 
 @audit_app.command("prove")
