@@ -12,6 +12,7 @@ from audit.cosigning import (
 from audit.cosigning_repository import witnessed
 from audit.errors import (
     AuditError,
+    EventPrunedError,
     NoteError,
     NotRecordedError,
     OriginInUseError,
@@ -19,6 +20,8 @@ from audit.errors import (
     RightsEntryError,
 )
 from audit.event import AuditEvent, Decision, value_digest
+from audit.expiry import PrunedMonth, Pruning
+from audit.holds import HOLD_REASONS, Holds, HoldScope
 from audit.note import Cosigner, Signer, Verifier, open_note, origin_of, sign_note, split_note
 from audit.origins import (
     EndedLog,
@@ -31,8 +34,9 @@ from audit.origins import (
 )
 from audit.proof import InclusionProof, check_document, proof_document
 from audit.pruning import drop_old_checkpoints
-from audit.rebuild import log_bodies, log_head, rebuild_log
+from audit.rebuild import Shipped, log_bodies, log_head, rebuild_log
 from audit.repository import append_while_held, pending
+from audit.retention import RetentionRule
 from audit.rights import (
     GENESIS,
     Announcer,
@@ -54,6 +58,7 @@ from audit.witness import Witness, WitnessApp
 __all__ = [
     "EVERY_BRAND",
     "GENESIS",
+    "HOLD_REASONS",
     "LEASE_SECONDS",
     "VIEW_KEYS",
     "AnchorSink",
@@ -69,7 +74,10 @@ __all__ = [
     "Decision",
     "EndedLog",
     "EventFilter",
+    "EventPrunedError",
     "FoundEvents",
+    "HoldScope",
+    "Holds",
     "InclusionProof",
     "LogDamagedError",
     "NewOrigin",
@@ -79,12 +87,16 @@ __all__ = [
     "OriginInUseError",
     "PlacedEntry",
     "ProofError",
+    "PrunedMonth",
+    "Pruning",
+    "RetentionRule",
     "RightsEntry",
     "RightsEntryError",
     "RightsKind",
     "RightsLedger",
     "SavedView",
     "Sequencer",
+    "Shipped",
     "Signer",
     "Standing",
     "Verifier",

@@ -14,6 +14,7 @@ from audit.cosigning import cosignature_in
 from audit.errors import NoteError, TileError
 from audit.merkle import HASH_SIZE, leaf_hash
 from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
+from audit.retention_repository import pruned_runs
 from audit.tiles import WIDTH, TreeEdge, edge_of
 from audit.verify import Finding
 from kernel import Database, ReadSession, Row, from_rfc3339
@@ -21,6 +22,7 @@ from kernel import Database, ReadSession, Row, from_rfc3339
 MOST_FINDINGS = 20
 _MOST_CHECKPOINTS = 5_000
 _PAGE = 4096
+_NOT_IN_TILE = "its leaf is not the one in the tile"
 _SEARCHED = (
     "id", "recorded_us", "subject", "actor", "action", "purpose", "decision", "request_id",
 )  # fmt: skip
@@ -57,6 +59,8 @@ async def compare_rows(database: Database, size: int) -> tuple[list[Finding], li
         async with database.read() as session:
             rows = await repository.search_columns(session, indexes.start, indexes.stop)
             tiles = await repository.read_tiles(session, 0, start // WIDTH, _PAGE // WIDTH)
+            runs = await pruned_runs(session, indexes.start, indexes.stop - 1)
+        pruned = {index for first, last in runs for index in range(first, last + 1)}
         in_tiles = {
             n * WIDTH + at // HASH_SIZE: data[at : at + HASH_SIZE]
             for n, data in tiles
@@ -65,15 +69,19 @@ async def compare_rows(database: Database, size: int) -> tuple[list[Finding], li
         there = {row["leaf_index"]: row for row in rows}
         for index in indexes:
             row = there.get(index)
-            if row is None:
+            if row is None or (row["body"] is None and index not in pruned):
                 wrong.append(Finding("gone", index, None, "its leaf or its event is not there"))
                 continue
             leaf = bytes(row["leaf_hash"])
+            if row["body"] is None:
+                if leaf != in_tiles.get(index):
+                    wrong.append(Finding("leaf", index, None, _NOT_IN_TILE))
+                continue
             if leaf != leaf_hash(bytes(row["body"])):
                 detail = "its leaf is not the hash of its body"
                 wrong.append(Finding("leaf", index, None, detail))
             elif leaf != in_tiles.get(index):
-                wrong.append(Finding("leaf", index, None, "its leaf is not the one in the tile"))
+                wrong.append(Finding("leaf", index, None, _NOT_IN_TILE))
             if _said(bytes(row["body"])) != tuple(row[name] for name in _SEARCHED):
                 detail = f"search columns of {row['id']} differ from its body"
                 misleading.append(Finding("columns", index, None, detail))

@@ -48,6 +48,15 @@ class EventError(AuditError):
     remedy = "This is a defect of the calling code: report it with the request id."
 
 
+class EventPrunedError(AuditError):
+    """What an event said was deleted when its time had come; its leaf hash is in the log yet."""
+
+    slug = "event-pruned"
+    status = 410
+    title = "What the event said was deleted when its time had come"
+    remedy = "Its proof still shows that it is in the log; `retention.pruned` names the rule."
+
+
 class NotRecordedError(UnavailableError):
     """The trail's table refused an event; what it was to allow does not happen."""
 

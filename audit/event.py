@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from audit.errors import EventError
+from audit.retention import Pruned
 
 VERSION = 0
 MAX_EVENT_BYTES = 8192
@@ -57,7 +58,8 @@ class AuditEvent:
     `ts` is in microseconds since the epoch, UTC. `nonce` is 16 random bytes, which keep the
     leaf hash from being guessed once the event itself has been pruned. `fields` are field
     names; `before` and `after` map field names to `value_digest`s. `policy` and `detail_ref`
-    are `sha256:…` digests, of the policy pack decided by and of an encrypted detail.
+    are `sha256:…` digests, of the policy pack decided by and of an encrypted detail. `pruned`
+    tells which bodies were deleted because their time had come.
     """
 
     id: str
@@ -81,6 +83,7 @@ class AuditEvent:
     after: Mapping[str, str] | None = None
     detail_ref: str | None = None
     brand: str | None = None
+    pruned: Pruned | None = None
 
 
 _OPTIONAL_TEXTS = (
@@ -128,10 +131,8 @@ def canonical_bytes(event: AuditEvent) -> bytes:
         if type(event.count) is not int:
             raise EventError("count: not a whole number")
         body["count"] = event.count
-    if event.before:
-        body["before"] = event.before
-    if event.after:
-        body["after"] = event.after
+    if event.before or event.after or event.pruned:
+        body |= _digests(event)
     try:
         encoded = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
@@ -196,6 +197,8 @@ def check(event: AuditEvent) -> None:
     """
     _check_frame(event)
     _check_words(event)
+    if event.pruned is not None:
+        _check_pruned(event.pruned)
     if event.subject is not None:
         _require(_HEX_16.fullmatch(event.subject.token), "subject.token")
         _require(event.subject.epoch == epoch_of(event.ts), "subject.epoch")
@@ -213,6 +216,7 @@ _ID = "_[0-9a-hjkmnp-tv-z]{26}"
 _EVENT_ID = re.compile(f"evt{_ID}")
 _HEX_16 = re.compile("[0-9a-f]{32}")
 _SHA256 = re.compile("sha256:[0-9a-f]{64}")
+_MONTH = re.compile("[0-9]{4}-(?:0[1-9]|1[0-2])")
 _REQUEST_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{7,63}")
 _WORD = re.compile(r"(?=.{1,64}$)(?!.*[0-9]{7})[a-z][a-z0-9_]*(?:[.:/-][a-z0-9_]+)*")
 _ANY_ID = re.compile(f"[a-z]{{2,5}}{_ID}")
@@ -238,6 +242,33 @@ def _check_frame(event: AuditEvent) -> None:
         or (_REQUEST_ID.fullmatch(request_id) and not _MEMBER_ID.search(request_id)),
         "request_id",
     )
+
+
+def _digests(event: AuditEvent) -> dict[str, Any]:
+    body: dict[str, Any] = {name: getattr(event, name) for name in ("before", "after")}
+    body["pruned"] = None if event.pruned is None else _pruned(event.pruned)
+    return {name: value for name, value in body.items() if value}
+
+
+def _pruned(pruned: Pruned) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "month": pruned.month,
+        "rule": pruned.rule,
+        "first": pruned.first,
+        "last": pruned.last,
+    }
+    if pruned.gaps:
+        body["except"] = [list(gap) for gap in pruned.gaps]
+    return body
+
+
+def _check_pruned(pruned: Pruned) -> None:
+    _require(_MONTH.fullmatch(pruned.month), "pruned.month")
+    _require(_is_word(pruned.rule), "pruned.rule")
+    numbers = [pruned.first, *(each for gap in pruned.gaps for each in gap), pruned.last]
+    _require(all(type(n) is int and 0 <= n <= MAX_COUNT for n in numbers), "pruned")
+    _require(all(first <= last for first, last in pruned.runs), "pruned")
+    _require(all(first <= last for first, last in pruned.gaps), "pruned.except")
 
 
 def _check_words(event: AuditEvent) -> None:

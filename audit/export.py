@@ -41,8 +41,11 @@ class LogSource(Protocol):
         """Give the first `width` hashes of a tile."""
         ...
 
-    def entries(self, start: int, end: int) -> Iterator[bytes]:
-        """Give the stored events `start` up to but not including `end`, at most 4,096."""
+    def entries(self, start: int, end: int) -> Iterator[bytes | None]:
+        """Give the stored events `start` up to but not including `end`, at most 4,096.
+
+        None stands for one that was deleted; whether by rule, the verifier finds out.
+        """
         ...
 
 
@@ -91,13 +94,18 @@ def _write_entries(
         if len(portion) != end - start:
             raise ExportError(f"of the events {start} to {end - 1} there are {len(portion)}")
         for index, entry in enumerate(portion, start):
+            if entry is None:
+                continue
             if b"\n" in entry:
                 raise ExportError(f"event {index} is not one line of JSON")
             lines.write(b'{"index":%d,"event":%b}\n' % (index, entry))
         for at in range(0, len(portion), WIDTH):
-            bundle = portion[at : at + WIDTH]
-            path = TilePath(ENTRIES, (start + at) // WIDTH, len(bundle))
-            writer.write(str(path), encode_entries(bundle))
+            width = min(WIDTH, len(portion) - at)
+            bundle = [entry for entry in portion[at : at + width] if entry is not None]
+            # A bundle with a gap is no bundle to anybody: what is left of it stands in the lines.
+            if len(bundle) == width:
+                path = TilePath(ENTRIES, (start + at) // WIDTH, width)
+                writer.write(str(path), encode_entries(bundle))
         if progress is not None:
             progress(end, source.size)
 
@@ -198,6 +206,11 @@ exchange, from an outside witness; never from whoever hands you the bundle along
 | `tile/entries/…` | the events as they were recorded, 256 to a file, each behind its length |
 | `tile/0/…`, `tile/1/…`, … | the hashes of the Merkle tree over them, 256 to a file |
 | `events.ndjson` | the same events, a line each, for people and `jq` |
+
+What an event said is deleted when the registry's policy says that its time has come. Its leaf hash
+stays, so the tree is whole; a file of `tile/entries/` in which an event is gone is left out, and
+what is left of it stands in `events.ndjson` alone. Each deletion by rule is told of by an event
+`retention.pruned` of this very log. The verifier counts what they name, and calls the rest missing.
 
 ## Checking it
 

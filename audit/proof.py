@@ -57,21 +57,29 @@ def check_inclusion(body: bytes, proof: InclusionProof, vkey: str) -> Checkpoint
     return signed
 
 
-def proof_document(event_id: str, body: bytes, proof: InclusionProof) -> dict[str, Any]:
-    """Write a proof for somebody else to check, with the event's bytes: plain JSON, base64."""
+def proof_document(
+    event_id: str, body: bytes | None, proof: InclusionProof, *, leaf: bytes | None = None
+) -> dict[str, Any]:
+    """Write a proof for somebody else to check, with the event's bytes: plain JSON, base64.
+
+    Where the event was deleted by rule, `leaf` is the hash that is left of it.
+    """
     return {
         "id": event_id,
         "index": proof.index,
-        "event": base64.b64encode(body).decode(),
+        "event": None if body is None else base64.b64encode(body).decode(),
+        **({} if leaf is None else {"leaf": base64.b64encode(leaf).decode()}),
         "hashes": [base64.b64encode(one).decode() for one in proof.hashes],
         "checkpoint": proof.note,
     }
 
 
-def check_document(document: object, vkey: str) -> tuple[dict[str, Any], Checkpoint]:
+def check_document(document: object, vkey: str) -> tuple[dict[str, Any] | None, Checkpoint]:
     """Check a proof as `proof_document` wrote it with nothing but the log's key.
 
-    Gives the event and the checkpoint it is under. `ProofError` or `NoteError` otherwise.
+    Gives the event and the checkpoint it is under; None for the event where only its leaf hash
+    is left, and then what the proof calls itself (`id`) is claimed and not proven. `ProofError`
+    or `NoteError` otherwise.
     """
     if not isinstance(document, dict):
         raise ProofError("it is not a proof")
@@ -80,9 +88,13 @@ def check_document(document: object, vkey: str) -> tuple[dict[str, Any], Checkpo
         raise ProofError("the index is not the place of an event")
     if not isinstance(hashes, list) or not isinstance(note, str):
         raise ProofError("hashes or checkpoint are missing")
-    body = _unbase64(document.get("event"))
     signed = open_checkpoint(note, Verifier.from_vkey(vkey))
     path = [_unbase64(one) for one in hashes]
+    if document.get("event") is None:
+        leaf = _unbase64(document.get("leaf"))
+        verify_inclusion(index, signed.size, leaf, path, signed.root)
+        return None, signed
+    body = _unbase64(document.get("event"))
     verify_inclusion(index, signed.size, leaf_hash(body), path, signed.root)
     try:
         event = orjson.loads(body)

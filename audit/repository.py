@@ -162,8 +162,13 @@ _PENDING_COUNT = Statement(
     ).select_from(audit_pending)
 )
 _ENTRIES = Statement(
-    select(audit_leaf.c.leaf_index, audit_leaf.c.leaf_hash, audit_event.c.id, audit_event.c.body)
-    .select_from(audit_leaf.join(audit_event, audit_event.c.id == audit_leaf.c.event_id))
+    select(
+        audit_leaf.c.leaf_index,
+        audit_leaf.c.leaf_hash,
+        audit_leaf.c.event_id.label("id"),
+        audit_event.c.body,
+    )
+    .select_from(audit_leaf.outerjoin(audit_event, audit_event.c.id == audit_leaf.c.event_id))
     .where(
         audit_leaf.c.leaf_index >= bindparam("start"), audit_leaf.c.leaf_index < bindparam("end")
     )
@@ -183,7 +188,7 @@ _SEARCH_COLUMNS = Statement(
         audit_leaf.c.leaf_index,
         audit_leaf.c.leaf_hash,
     )
-    .select_from(audit_leaf.join(audit_event, audit_event.c.id == audit_leaf.c.event_id))
+    .select_from(audit_leaf.outerjoin(audit_event, audit_event.c.id == audit_leaf.c.event_id))
     .where(
         audit_leaf.c.leaf_index >= bindparam("start"), audit_leaf.c.leaf_index < bindparam("end")
     )
@@ -302,12 +307,12 @@ async def pending(session: ReadSession) -> tuple[int, int | None]:
 
 
 async def entries(session: ReadSession, start: int, end: int) -> Sequence[Row]:
-    """Give leaf_index, leaf_hash, id and body of the log's entries in a range."""
+    """Give leaf_index, leaf_hash, id and body (None where deleted) of a range of the log."""
     return await session.all(_ENTRIES, start=start, end=end)
 
 
 async def search_columns(session: ReadSession, start: int, end: int) -> Sequence[Row]:
-    """Give the search columns of the log's entries in a range, beside their bodies."""
+    """Give search columns and bodies of a range of the log; None where the body was deleted."""
     return await session.all(_SEARCH_COLUMNS, start=start, end=end)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from audit import repository
-from audit.errors import EventError
+from audit.errors import EventError, EventPrunedError
 from audit.event import (
     Actor,
     AuditEvent,
@@ -26,6 +26,8 @@ from audit.event import (
 )
 from audit.note import Signer, sign_note
 from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
+from audit.retention import Pruned
+from audit.retention_repository import leaf_of, pruned_until, pruning_of
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events
 from audit.search_repository import AT_ONCE, events_of_many
 from audit.sequencer import REFUSALS
@@ -101,6 +103,7 @@ class AuditLog:
         outcome: Outcome = "ok",
         before: Mapping[str, str] | None = None,
         after: Mapping[str, str] | None = None,
+        pruned: Pruned | None = None,
     ) -> AuditEvent:
         """Make an event of this moment; `subject` is the member's pseudonym key.
 
@@ -136,6 +139,7 @@ class AuditLog:
             before=before,
             after=after,
             brand=None if caller.brand == EVERY_BRAND else caller.brand,
+            pruned=pruned,
         )
 
     @staticmethod
@@ -198,11 +202,8 @@ class AuditLog:
         return sign_note(statement, self._signer)
 
     async def entry(self, session: ReadSession, event_id: str) -> bytes:
-        """Give an event's stored bytes, whose hash is its leaf; or `NotFoundError`."""
-        row = await repository.event_by_id(session, event_id)
-        if row is None:
-            raise NotFoundError("no such event", reason="event_unknown")
-        return bytes(row["body"])
+        """Give an event's stored bytes, whose hash is its leaf (see `stored_bytes`)."""
+        return await self.stored_bytes(session, event_id)
 
     # --- reading ----------------------------------------------------------------------
 
@@ -301,19 +302,31 @@ class AuditLog:
         return [orjson.loads(row["body"]) for row in rows]
 
     async def event(self, session: ReadSession, event_id: str) -> dict[str, Any]:
-        """Give one event of the trail, or `NotFoundError`."""
-        row = await repository.event_by_id(session, event_id)
-        if row is None:
-            raise NotFoundError("no such event", reason="event_unknown")
-        body: dict[str, Any] = orjson.loads(row["body"])
+        """Give one event of the trail (see `stored_bytes`)."""
+        body: dict[str, Any] = orjson.loads(await self.stored_bytes(session, event_id))
         return body
 
     async def stored_bytes(self, session: ReadSession, event_id: str) -> bytes:
-        """Give an event as it is stored and hashed, or `NotFoundError`."""
+        """Give an event as it is stored and hashed.
+
+        `NotFoundError` for an unknown event, `EventPrunedError` for one whose time has come.
+        """
         row = await repository.event_by_id(session, event_id)
-        if row is None:
-            raise NotFoundError("no such event", reason="event_unknown")
-        return bytes(row["body"])
+        if row is not None:
+            return bytes(row["body"])
+        leaf = await leaf_of(session, event_id)
+        told = None if leaf is None else await pruning_of(session, leaf[0])
+        if told is not None:
+            raise EventPrunedError(f"{told} tells of it", reason="event_pruned")
+        raise NotFoundError("no such event", reason="event_unknown")
+
+    async def pruned_until(self, session: ReadSession, *, since_us: int = 0) -> int | None:
+        """Give the end (µs) of the newest month of which events were deleted when it was time.
+
+        None when there is no such month after `since_us`: then all since is there.
+        """
+        until_us = await pruned_until(session)
+        return None if until_us is None or until_us <= since_us else until_us
 
     async def prove(self, session: ReadSession, event_id: str) -> InclusionProof | None:
         """Prove that an event is in the signed log; None while it waits for a checkpoint."""
@@ -322,9 +335,15 @@ class AuditLog:
     async def proof(self, session: ReadSession, event_id: str) -> dict[str, Any]:
         """Give an event with its proof as plain JSON, for whoever has the log's key.
 
-        `NotFoundError` for an unknown event, `ConflictError` while it waits for a checkpoint.
+        For an event that was deleted by rule, its leaf hash is proven instead. `NotFoundError`
+        for an unknown event, `ConflictError` while it waits for a checkpoint.
         """
-        body = await self.stored_bytes(session, event_id)
+        leaf: bytes | None = None
+        try:
+            body: bytes | None = await self.stored_bytes(session, event_id)
+        except EventPrunedError:
+            placed = await leaf_of(session, event_id)
+            body, leaf = None, None if placed is None else placed[1]
         found = await prove_inclusion(session, event_id)
         if found is None:
             raise ConflictError(
@@ -332,17 +351,15 @@ class AuditLog:
                 reason="event_waits",
                 remedy="Ask again in a moment.",
             )
-        return proof_document(event_id, body, found)
+        return proof_document(event_id, body, found, leaf=leaf)
 
     async def verify(self, session: ReadSession, event_id: str) -> InclusionProof | None:
         """Prove an event and check the proof on its stored bytes with the log's own key.
 
         None while the event waits. `AuditError` says that the log does not hold.
         """
-        row = await repository.event_by_id(session, event_id)
-        if row is None:
-            raise NotFoundError("no such event", reason="event_unknown")
+        body = await self.stored_bytes(session, event_id)
         proof = await prove_inclusion(session, event_id)
         if proof is not None:
-            check_inclusion(bytes(row["body"]), proof, self.vkey)
+            check_inclusion(body, proof, self.vkey)
         return proof

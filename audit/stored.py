@@ -17,22 +17,25 @@ from audit.crosscheck import compare_rows, cross_check
 from audit.errors import ExportError
 from audit.export import write_bundle
 from audit.note import Verifier
+from audit.retention_repository import newest_pruning
 from audit.service import AuditLog
 from audit.verify import Finding, VerifyReport, verify_bundle
-from kernel import Database
+from kernel import Database, ReadSession
 
 Progress = Callable[[int, int], None]
 _Answer = TypeVar("_Answer")
 _HASH_BYTES = 32
+_WAIT_SECONDS = 0.05
+_MOST_WAITS = 200
 
 
 class _StoredLog:
     """A `LogSource` over the database, at the size of its newest checkpoint."""
 
     def __init__(
-        self, database: Database, loop: asyncio.AbstractEventLoop, size: int, note: str
+        self, session: ReadSession, loop: asyncio.AbstractEventLoop, size: int, note: str
     ) -> None:
-        self._database = database
+        self._session = session
         self._loop = loop
         self._note = note
         self.size = size
@@ -43,20 +46,18 @@ class _StoredLog:
     def tile(self, level: int, n: int, width: int) -> bytes:
         return self._wait(self._tile(level, n))[: width * _HASH_BYTES]
 
-    def entries(self, start: int, end: int) -> Iterator[bytes]:
+    def entries(self, start: int, end: int) -> Iterator[bytes | None]:
         yield from self._wait(self._entries(start, end))
 
     def _wait(self, asked: Coroutine[Any, Any, _Answer]) -> _Answer:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
     async def _tile(self, level: int, n: int) -> bytes:
-        async with self._database.read() as session:
-            return await repository.read_tile(session, level, n)
+        return await repository.read_tile(self._session, level, n)
 
-    async def _entries(self, start: int, end: int) -> list[bytes]:
-        async with self._database.read() as session:
-            rows = await repository.entries(session, start, end)
-        return [bytes(row["body"]) for row in rows]
+    async def _entries(self, start: int, end: int) -> list[bytes | None]:
+        rows = await repository.entries(self._session, start, end)
+        return [None if row["body"] is None else bytes(row["body"]) for row in rows]
 
 
 async def export_log(
@@ -68,16 +69,25 @@ async def export_log(
 ) -> int:
     """Write the log up to its newest checkpoint as a bundle; gives the number of events.
 
-    With `witnessed`, up to the newest that a witness has signed, if there is one.
+    With `witnessed`, up to the newest that a witness has signed, if there is one, unless bodies
+    were deleted since. All is read at one moment, in which every deletion by rule has its event
+    in the log: a bundle without the event would call missing what has gone by right.
     """
-    async with database.read() as session:
-        last = await cosigned_checkpoint(session, fresh=not witnessed)
-        last = last or await cosigned_checkpoint(session)
-    if last is None:
-        raise ExportError("the log has not begun")
-    size, note = last
-    await export_at(database, destination, size, note, progress)
-    return size
+    for _ in range(_MOST_WAITS):
+        async with database.snapshot() as session:
+            pruning = await newest_pruning(session)
+            if pruning is not None and pruning[1] is None:
+                await asyncio.sleep(_WAIT_SECONDS)
+                continue
+            least = 0 if pruning is None or pruning[1] is None else pruning[1] + 1
+            last = await cosigned_checkpoint(session, fresh=not witnessed)
+            if last is None or last[0] < least:
+                last = await cosigned_checkpoint(session, fresh=True)
+            if last is None:
+                raise ExportError("the log has not begun")
+            await _write(session, destination, *last, progress)
+            return last[0]
+    raise ExportError("the event of a deletion waits for its place in the log; try again")
 
 
 async def export_at(
@@ -87,8 +97,18 @@ async def export_at(
     note: str,
     progress: Progress | None = None,
 ) -> None:
-    """Write the log as it was at a size as a bundle, under the checkpoint that was signed then."""
-    source = _StoredLog(database, asyncio.get_running_loop(), size, note)
+    """Write the log as it was at a size as a bundle, under the checkpoint that was signed then.
+
+    Bodies that were deleted since are missing in it: the events that tell of them come later.
+    """
+    async with database.snapshot() as session:
+        await _write(session, destination, size, note, progress)
+
+
+async def _write(
+    session: ReadSession, destination: Path, size: int, note: str, progress: Progress | None
+) -> None:
+    source = _StoredLog(session, asyncio.get_running_loop(), size, note)
     await asyncio.to_thread(write_bundle, destination, source, progress)
 
 

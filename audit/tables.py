@@ -1,8 +1,9 @@
 """The trail: events, the queue in front of the log, leaves, tiles and checkpoints.
 
 Search columns repeat what the body says and are never trusted: the verifier reads the body.
-Triggers (in the migrations) fill the queue and refuse every change of what is written. The row of
-the head is the sequencer's lease as well: who leads, until when, and under which fencing number.
+Triggers (in the migrations) fill the queue and refuse every change of what is written; a body is
+deleted only where `audit_pruned` names its place and no hold covers it. The row of the head is the
+sequencer's lease as well: who leads, until when, and under which fencing number.
 """
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
@@ -123,3 +124,36 @@ Index(
     postgresql_where=rights_ledger.c.position.is_(None),
     sqlite_where=rights_ledger.c.position.is_(None),
 )
+
+audit_pruned = Table(
+    "audit_pruned",
+    metadata,
+    Column("first_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_index", BigInteger, nullable=False),
+    Column("event_id", Text, nullable=False, index=True),
+    Column("from_us", BigInteger, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+    Column("due_us", BigInteger, nullable=False),
+)
+
+audit_hold = Table(
+    "audit_hold",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("from_us", BigInteger),
+    Column("until_us", BigInteger),
+    Column("action", Text),
+    Column("by_subject", Integer, nullable=False),
+    Column("placed_us", BigInteger, nullable=False),
+    Column("released_us", BigInteger),
+)
+
+audit_hold_subject = Table(
+    "audit_hold_subject",
+    metadata,
+    Column("hold_id", Text, primary_key=True),
+    Column("token", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("ix_audit_hold_subject_token", audit_hold_subject.c.token)

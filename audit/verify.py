@@ -16,6 +16,7 @@ import re
 import sys
 import zipfile
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
@@ -57,9 +58,12 @@ _WIDTH = 256
 _HASH = 32
 _MAX_ENTRY = 0xFFFF
 _MAX_LINE = _MAX_ENTRY + 64
+_LINE = re.compile(rb'\{"index":(0|[1-9][0-9]{0,18}),"event":(.*)\}\n')
+_PRUNED = b'"action":"retention.pruned"'
 _EVENTS = "events.ndjson"
 _NOTE_TYPE, _WITNESS_TYPE = 0x01, 0x04
 _Hashes = list[bytes | None]
+_Run = tuple[int, int]
 
 
 class BadKeyError(ValueError):
@@ -94,7 +98,8 @@ class VerifyReport:
     """What a bundle claims to be (`origin`, `size`, base64 `root`) and all that is wrong with it.
 
     The claims are worth something only when `ok`. `unchecked` names files that came along
-    and that no signature covers.
+    and that no signature covers. `pruned` counts events that are gone and of which an event
+    `retention.pruned` in this very log says that they were deleted when their time had come.
     """
 
     ok: bool
@@ -103,6 +108,7 @@ class VerifyReport:
     root: str | None
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
+    pruned: int = 0
 
     @property
     def incomplete(self) -> bool:
@@ -134,6 +140,7 @@ class VerifyReport:
             "root": self.root,
             "first_bad_index": self.first_bad_index,
             "ring": self.ring,
+            "pruned": self.pruned,
             "found": found,
             "unchecked": list(self.unchecked),
         }
@@ -161,6 +168,7 @@ def verify_bundle(
     findings = _Findings()
     head: _Head | None = None
     unchecked: tuple[str, ...] = ()
+    gone = _Gone()
     try:
         with _open_bundle(Path(path)) as files:
             head = _read_checkpoint(files, key, witnesses, findings)
@@ -168,7 +176,7 @@ def verify_bundle(
                 old = _read_old(kept, key, witnesses, head, findings)
                 unchecked = _check_names(files, head.size, findings)
                 with closing(_Events(files, findings)) as events:
-                    _Walk(files, head, findings).run(old, events)
+                    _Walk(files, head, findings, gone).run(old, events)
     except _BadFileError as error:
         findings.items.append(Finding(error.code, None, error.path, error.detail))
     except _EnoughError:
@@ -182,6 +190,7 @@ def verify_bundle(
         root=head and base64.b64encode(head.root).decode(),
         findings=tuple(findings.items),
         unchecked=unchecked,
+        pruned=gone.pruned,
     )
 
 
@@ -205,6 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if report.ok else 1
     lines = [f"log   {report.origin}", f"size  {report.size}", f"root  {report.root}"]
     lines += [f"BAD   {finding}" for finding in report.findings]
+    if report.pruned:
+        lines.append(f"note  {report.pruned} events pruned by policy, as the log itself tells")
     lines += [f"note  not covered by the signature: {name}" for name in report.unchecked]
     if report.first_bad_index is not None:
         lines.append(f"first bad event {report.first_bad_index}")
@@ -595,6 +606,7 @@ class _Events:
 
     def __init__(self, files: _Files, findings: _Findings) -> None:
         self._findings = findings
+        self._ahead = b""
         self._lines: IO[bytes] | None = None
         try:
             self._lines = files.open(_EVENTS)
@@ -614,13 +626,28 @@ class _Events:
 
     def skip(self, start: int, count: int) -> None:
         """Pass over as many lines, whose entries cannot be had."""
-        if self._lines is None:
-            return
-        try:
-            for _ in range(count):
-                self._lines.readline(_MAX_LINE)
-        except _DAMAGE:
-            self._give_up("unreadable", "the file is damaged", start)
+        for _ in range(count):
+            self._line(start)
+
+    def take(self, start: int, count: int) -> _Hashes | None:
+        """Give the entries of these lines where there is no bundle, and None for those gone.
+
+        None for all of them when there are no lines to be had.
+        """
+        found: _Hashes = [None] * count
+        at = start
+        while line := self._line(at):
+            match = _LINE.fullmatch(line)
+            index = int(match[1]) if match else -1
+            if match is None or index < at:
+                self._give_up("events", "it is no line of a later event; not read further", at)
+                break
+            if index >= start + count:
+                self._ahead = line
+                break
+            found[index - start] = match[2]
+            at = index + 1
+        return None if self._lines is None else found
 
     def compare_end(self, size: int) -> None:
         """Find that nothing follows the last line; reading up to there checks a zip's sum, too."""
@@ -628,13 +655,26 @@ class _Events:
             self._give_up("events", f"it goes on after the {size} events of the log", size)
 
     def close(self) -> None:
+        self._ahead = b""
         if self._lines is not None:
             self._lines.close()
             self._lines = None
 
+    def _line(self, index: int) -> bytes:
+        try:
+            if self._lines is not None and not self._ahead:
+                return self._lines.readline(_MAX_LINE)
+        except _DAMAGE:
+            self._give_up("unreadable", "the file is damaged", index)
+        line, self._ahead = self._ahead, b""
+        return line
+
     def _read(self, count: int, index: int | None) -> bytes | None:
         try:
-            return self._lines.read(count) if self._lines else None
+            if self._lines is None:
+                return None
+            ahead, self._ahead = self._ahead[:count], self._ahead[count:]
+            return ahead + self._lines.read(count - len(ahead))
         except _DAMAGE:
             self._give_up("unreadable", "the file is damaged", index)
             return None
@@ -644,6 +684,96 @@ class _Events:
         self._findings.add(code, detail, index=index, path=_EVENTS)
 
 
+class _Gone:
+    """Events that are not in the bundle, and what the log itself says of deletions by rule.
+
+    Told at the end of the walk: an event `retention.pruned` stands behind what it speaks of.
+    """
+
+    def __init__(self) -> None:
+        self.pruned = 0
+        self._bundles: list[tuple[int, int]] = []
+        self._runs: list[_Run] = []
+        self._named: list[_Run] = []
+
+    def lacks(self, n: int, entries: _Hashes) -> None:
+        """Note an entry bundle that is not there, with what the lines have of it."""
+        self._bundles.append((n, len(entries)))
+        for index, entry in enumerate(entries, n * _WIDTH):
+            if entry is None and self._runs and self._runs[-1][1] + 1 == index:
+                self._runs[-1] = self._runs[-1][0], index
+            elif entry is None:
+                self._runs.append((index, index))
+
+    def hear(self, index: int, entry: bytes) -> None:
+        """Note what an event says of deletions, if it is one that does; only of what is before."""
+        try:
+            said = json.loads(entry)
+            if said["action"] != "retention.pruned":
+                return
+            pruned = said["pruned"]
+            first, last, kept = pruned["first"], pruned["last"], pruned.get("except", [])
+            bounds = [first - 1, *(each for one in kept for each in one), last + 1]
+            runs = [(a + 1, b - 1) for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
+            gaps = all(a <= b for a, b in kept)
+            counted = sum(b - a + 1 for a, b in runs) == said["count"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+        if counted and gaps and 0 <= first <= last < index and all(a <= b for a, b in runs):
+            self._named += runs
+
+    def settle(self, findings: _Findings) -> None:
+        """Count what was deleted by rule, and find missing whatever else is not there."""
+        left = _less(self._runs, _joined(self._named))
+        self.pruned = sum(b - a + 1 for a, b in self._runs) - sum(b - a + 1 for a, b in left)
+        for n, width in self._bundles:
+            first, last = n * _WIDTH, n * _WIDTH + width - 1
+            path = _path("entries", n, width)
+            stray = _first_within(left, first, last)
+            if _first_within(self._runs, first, last) is None:
+                findings.add("missing", "the file is missing", index=first, path=path)
+            elif stray is not None:
+                detail = "the event is missing, and no retention.pruned event of this log names it"
+                findings.add("missing", detail, index=stray, path=path)
+
+
+def _joined(runs: list[_Run]) -> list[_Run]:
+    """Join runs that touch or overlap."""
+    joined: list[_Run] = []
+    for first, last in sorted(runs):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _less(runs: list[_Run], taken: list[_Run]) -> list[_Run]:
+    """Give what is left of runs when others are taken away; both sorted and apart."""
+    left: list[_Run] = []
+    at = 0
+    for first, last in runs:
+        while at < len(taken) and taken[at][1] < first:
+            at += 1
+        begin, near = first, at
+        while near < len(taken) and taken[near][0] <= last:
+            if taken[near][0] > begin:
+                left.append((begin, taken[near][0] - 1))
+            begin = taken[near][1] + 1
+            near += 1
+        if begin <= last:
+            left.append((begin, last))
+    return left
+
+
+def _first_within(runs: list[_Run], first: int, last: int) -> int | None:
+    """Give the first index between two, both included, that lies in one of the sorted runs."""
+    at = bisect_left(runs, first, key=lambda run: run[1])
+    if at == len(runs) or runs[at][0] > last:
+        return None
+    return max(first, runs[at][0])
+
+
 class _Walk:
     """One pass over the entries from first to last, building the tree upon them as it goes.
 
@@ -651,8 +781,8 @@ class _Walk:
     one that cannot be known as files are missing.
     """
 
-    def __init__(self, files: _Files, head: _Head, findings: _Findings) -> None:
-        self._files, self._head, self._findings = files, head, findings
+    def __init__(self, files: _Files, head: _Head, findings: _Findings, gone: _Gone) -> None:
+        self._files, self._head, self._findings, self._gone = files, head, findings, gone
         self._levels: list[_Hashes] = [[]]
         self._same = 0
         self._forked: set[str] = set()
@@ -662,14 +792,7 @@ class _Walk:
         older = [*reversed(kept)]
         for start in range(0, size, _WIDTH):
             n, width = start // _WIDTH, min(_WIDTH, size - start)
-            entries = self._entries(n, width)
-            if entries is None:
-                events.skip(start, width)
-                computed: _Hashes = [None] * width
-            else:
-                events.compare(start, entries)
-                computed = [sha256(b"\x00" + entry).digest() for entry in entries]
-            hashes = self._settle(0, n, computed)
+            hashes = self._settle(0, n, self._leaves(n, width, events))
             while older and older[-1].head.size < start + width:
                 old = older.pop()
                 self._compare_with_old(old, hashes[: old.head.size - start])
@@ -683,6 +806,7 @@ class _Walk:
         for old in reversed(older):
             self._compare_with_old(old, self._levels[0])
         events.compare_end(size)
+        self._gone.settle(self._findings)
         self._check_root()
 
     def _hand_up(self, level: int, n: int) -> None:
@@ -696,14 +820,39 @@ class _Walk:
             self._levels[level + 1] = self._settle(level + 1, n // _WIDTH, above)
             self._hand_up(level + 1, n // _WIDTH)
 
-    def _entries(self, n: int, width: int) -> list[bytes] | None:
-        """Read entry bundle `n`; `None`, with a finding, when it does not hold its entries."""
+    def _leaves(self, n: int, width: int, events: _Events) -> _Hashes:
+        """Hash the entries of bundle `n`, or what the lines have of them where there is none."""
+        start = n * _WIDTH
         path = _path("entries", n, width)
         try:
             data = _read(self._files, path, width * (2 + _MAX_ENTRY))
         except _BadFileError as error:
-            self._findings.add_error(error, n * _WIDTH)
-            return None
+            found = events.take(start, width) if error.code == "missing" else None
+            if found is None:
+                self._findings.add_error(error, start)
+                if error.code != "missing":
+                    events.skip(start, width)
+                return [None] * width
+            self._gone.lacks(n, found)
+            self._hear(start, found)
+            return [None if entry is None else _leaf_hash(entry) for entry in found]
+        entries = self._entries(n, width, data)
+        if entries is None:
+            events.skip(start, width)
+            return [None] * width
+        events.compare(start, entries)
+        if _PRUNED in data:
+            self._hear(start, entries)
+        return [sha256(b"\x00" + entry).digest() for entry in entries]
+
+    def _hear(self, start: int, entries: Sequence[bytes | None]) -> None:
+        for index, entry in enumerate(entries, start):
+            if entry is not None and _PRUNED in entry:
+                self._gone.hear(index, entry)
+
+    def _entries(self, n: int, width: int, data: bytes) -> list[bytes] | None:
+        """Cut entry bundle `n`; `None`, with a finding, when it does not hold its entries."""
+        path = _path("entries", n, width)
         entries: list[bytes] = []
         at, end = 0, len(data)
         while at + 1 < end:

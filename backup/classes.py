@@ -32,10 +32,12 @@ _NAMES: Mapping[TableClass, str] = {
         duplicate member_merge note_finding
         change change_head webhook webhook_delivery
         rights_request restriction guardian suppression audit_origin
+        audit_hold audit_hold_subject
     """,
     TableClass.RIGHTS: "rights_ledger",
     TableClass.AUDIT: """
         audit_event audit_pending audit_leaf audit_tile audit_checkpoint audit_head
+        audit_pruned
     """,
     TableClass.KEYS: "vault_bucket vault_key",
     TableClass.NEVER: """

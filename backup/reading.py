@@ -12,6 +12,7 @@ from typing import Any
 import msgpack
 import orjson
 
+from audit import Shipped
 from backup.envelope import FORMAT, Identities, unpack
 from backup.errors import (
     BadSignatureError,
@@ -224,7 +225,7 @@ async def find_log(shelf: Shelf, identities: Identities) -> ShippedLog:
 
 async def log_portions(
     shelf: Shelf, identities: Identities, log: ShippedLog
-) -> AsyncIterator[list[bytes]]:
+) -> AsyncIterator[list[Shipped]]:
     """Give the shipped events in their order, each once."""
     have = 0
     for number in range(1, log.objects + 1):
@@ -239,12 +240,12 @@ async def log_portions(
 
 async def _segment(
     shelf: Shelf, identities: Identities, number: int
-) -> tuple[dict[str, Any], list[bytes]]:
+) -> tuple[dict[str, Any], list[Shipped]]:
     name = f"{AUDIT_PREFIX}{number:08d}.age"
     plain = identities.open(name, await shelf.store.get(name), shelf.newest.recipients)
     opened = unpack(name, plain, {"kind": "audit", "number": number})
     try:
-        bodies: list[bytes] = msgpack.unpackb(opened.body)
+        bodies: list[Shipped] = list(msgpack.unpackb(opened.body, use_list=False))
         header = {key: opened.header[key] for key in ("from", "to", "note")}
         whole = header["to"] - header["from"] == len(bodies)
     except (ValueError, KeyError, TypeError, msgpack.UnpackException):

@@ -20,7 +20,7 @@ from disclosure.schemas import (
     ViewAnswer,
 )
 from disclosure.service import DisclosureService, Epochs
-from kernel import Caller, Database, NotFoundError
+from kernel import Caller, Database, NotFoundError, rfc3339
 from kernel.http import decode_id_cursor, encode_cursor, etag
 from kernel.schemas import problems
 from kernel.web import NO_STORE, Gatekeeper, JSONBytes, credentials
@@ -163,10 +163,16 @@ def router(
                 before=before,
                 most=_PAGE + 1,
             )
+            pruned_us = await audit.pruned_until(session, since_us=row.created_us)
         page = found[:_PAGE]
         more = encode_cursor(page[-1]["id"]) if len(found) > _PAGE else None
         return JSONBytes(
-            {"id": member, "disclosures": [reading(event) for event in page], "next_cursor": more}
+            {
+                "id": member,
+                "disclosures": [reading(event) for event in page],
+                "next_cursor": more,
+                "pruned_until": None if pruned_us is None else rfc3339(pruned_us),
+            }
         )
 
     return routes

@@ -109,11 +109,16 @@ class DisclosureAnswer(Answer):
 
 
 class DisclosuresAnswer(Answer):
-    """Who read a member's data, the newest first."""
+    """Who read a member's data, the newest first.
+
+    Of readings before `pruned_until` what the trail said may have been deleted, by the policy
+    that says how long it is kept; null when nothing of this member's time was.
+    """
 
     id: IdText
     disclosures: list[DisclosureAnswer]
     next_cursor: str | None
+    pruned_until: str | None
 
 
 # --- audiences, changes, suppressions -------------------------------------------------

@@ -57,6 +57,7 @@ from policies.notices import check_succession
 from policies.publication import public_purpose, public_purposes
 from policies.ropa import Recipient, record_of_processing
 from policies.scopes import SCOPE_GRANTS, Scopes, parse_scopes, scope_grammar
+from policies.trail import TrailRule, kept_until
 
 __all__ = [
     "DPV",
@@ -111,12 +112,14 @@ __all__ = [
     "Storage",
     "Tag",
     "Tier",
+    "TrailRule",
     "access_enforcer",
     "age_tier",
     "check",
     "check_succession",
     "compile_access",
     "completed_years",
+    "kept_until",
     "lawful_basis",
     "load_pack",
     "loyalty_words",

@@ -35,6 +35,7 @@ from policies.model import (
 from vault import PAD_BLOCKS
 
 MAX_PSEUDONYM_DAYS = 90
+_TRAIL_UNITS = frozenset({"calendar_days", "months", "years"})
 
 _DPV_TERM = re.compile(r"[A-Z][A-Za-z]+")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -63,6 +64,7 @@ def cross_check(pack: PolicyPack, into: list[Finding]) -> None:
     for jurisdiction in pack.jurisdictions.values():
         _check_minors(jurisdiction, fault)
     _check_pseudonym(pack, fault)
+    _check_trail(pack, fault)
     check_loyalty(pack, fault)
     _check_access(pack, fault)
 
@@ -213,6 +215,23 @@ def _check_pseudonym(pack: PolicyPack, fault: Fault) -> None:
     if not isinstance(days, int) or not 0 < days <= MAX_PSEUDONYM_DAYS:
         remedy = f"Write 1 to {MAX_PSEUDONYM_DAYS} calendar_days"
         fault("retention.toml", "pseudonym_key.v", "outlives the erasure promise", remedy)
+
+
+def _check_trail(pack: PolicyPack, fault: Fault) -> None:
+    """Let no action be named by two rules, and no period be one that cannot be counted."""
+    named: set[str] = set()
+    for key, rule in pack.trail_rules.items():
+        for action in rule.actions:
+            if action in named:
+                problem = f"names {action}, which another rule names"
+                fault("retention.toml", f"trail.{key}.actions", problem, "Name it in one rule")
+            named.add(action)
+        for code, fact in rule.period.items():
+            countable = isinstance(fact.value, int) and fact.unit in _TRAIL_UNITS
+            if not countable or not fact.value:
+                remedy = "Use a period in calendar_days, months or years"
+                problem = "is no period that can be counted"
+                fault("retention.toml", f"trail.{key}.period.{code}", problem, remedy)
 
 
 def _check_access(pack: PolicyPack, fault: Fault) -> None:

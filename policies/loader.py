@@ -5,6 +5,7 @@ a reference into nowhere or a notice whose words changed after publication stops
 the pack in force stays in force.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -44,8 +45,11 @@ from policies.model import (
 from policies.notices import read_notices
 from policies.pii import read_special_words
 from policies.reading import PackReader, Table
+from policies.trail import TrailRule
 
 DEFAULT_BASIS = "default"
+TRAIL_ACTION = re.compile(r"(?!retention\.)[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*(?:\.\*)?")
+"""What a rule of the trail may name; what says that something was deleted is never deleted."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -77,7 +81,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
     findings: list[Finding] = []
     reader = PackReader(read_layers(overlay, findings), findings)
     jurisdictions = _jurisdictions(reader)
-    retention, pseudonym = _retention(reader, jurisdictions)
+    retention, pseudonym, trail_rules = _retention(reader, jurisdictions)
     categories, fields = _fields(reader)
     channels, purposes = _purposes(reader)
     notices = read_notices(reader)
@@ -95,6 +99,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
         jurisdictions=_frozen(jurisdictions),
         retention_classes=_frozen(retention),
         pseudonym_key_lifetime=pseudonym,
+        trail_rules=_frozen(trail_rules),
         notices=_frozen(notices),
         notices_by_revision=_frozen({n.revision: n for group in notices.values() for n in group}),
         loyalty=loyalty,
@@ -294,37 +299,62 @@ def _facts(table: Table) -> Mapping[str, Fact]:
 
 def _retention(
     reader: PackReader, jurisdictions: Mapping[JurisdictionCode, Jurisdiction]
-) -> tuple[dict[RetentionClassKey, RetentionClass], Fact]:
+) -> tuple[dict[RetentionClassKey, RetentionClass], Fact, dict[str, TrailRule]]:
     file = reader.file("retention.toml")
     classes = {
         RetentionClassKey(key): _retention_class(key, table, jurisdictions)
         for key, table in file.table("classes").entries()
     }
     pseudonym = file.fact("pseudonym_key")
+    trail = {
+        key: _trail_rule(key, table, jurisdictions)
+        for key, table in file.optional_table("trail").entries()
+    }
     file.close()
-    return classes, pseudonym
+    return classes, pseudonym, trail
 
 
 def _retention_class(
     key: str, table: Table, jurisdictions: Mapping[JurisdictionCode, Jurisdiction]
 ) -> RetentionClass:
     ends_with_purpose = table.flag("ends_with_purpose")
-    references = table.optional_table("period")
-    period: dict[JurisdictionCode, Fact] = {}
-    for code in () if ends_with_purpose else jurisdictions:
-        known = jurisdictions[code].retention
-        name = references.text(code)
-        if name in known:
-            period[code] = known[name]
-        elif name:
-            remedy = f"Use a key of [retention] in jurisdictions/{code}.toml"
-            references.fault(code, f'"{name}" is not a period of {code}', remedy)
-    references.close()
+    period = _periods(table.optional_table("period"), {} if ends_with_purpose else jurisdictions)
     found = RetentionClass(
         RetentionClassKey(key), table.local_text("title"), table.flag("own_key"), _frozen(period)
     )
     table.close()
     return found
+
+
+def _trail_rule(
+    key: str, table: Table, jurisdictions: Mapping[JurisdictionCode, Jurisdiction]
+) -> TrailRule:
+    title, actions = table.local_text("title"), table.texts("actions")
+    for action in actions:
+        if not TRAIL_ACTION.fullmatch(action):
+            remedy = "Write the name of an action, or its beginning and .*; retention.* is kept"
+            table.fault("actions", f'"{action}" is not an action that a rule may name', remedy)
+    references = table.table("period")
+    known = {code: rules for code, rules in jurisdictions.items() if references.has(code)}
+    rule = TrailRule(key, title, actions, _frozen(_periods(references, known)))
+    table.close()
+    return rule
+
+
+def _periods(
+    references: Table, jurisdictions: Mapping[JurisdictionCode, Jurisdiction]
+) -> dict[JurisdictionCode, Fact]:
+    """Read by which name each jurisdiction has a period, and give the periods."""
+    period: dict[JurisdictionCode, Fact] = {}
+    for code, jurisdiction in jurisdictions.items():
+        name = references.text(code)
+        if name in jurisdiction.retention:
+            period[code] = jurisdiction.retention[name]
+        elif name:
+            remedy = f"Use a key of [retention] in jurisdictions/{code}.toml"
+            references.fault(code, f'"{name}" is not a period of {code}', remedy)
+    references.close()
+    return period
 
 
 def _access_model(reader: PackReader) -> str:

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 from kernel import FieldProblem, InvalidRequestError, NotFoundError
 from kernel.i18n import Language
 from policies.coarse import CoarseIndex
+
+if TYPE_CHECKING:
+    from policies.trail import TrailRule
 
 PurposeKey = NewType("PurposeKey", str)
 FieldKey = NewType("FieldKey", str)
@@ -456,6 +459,7 @@ class PolicyPack:
     jurisdictions: Mapping[JurisdictionCode, Jurisdiction]
     retention_classes: Mapping[RetentionClassKey, RetentionClass]
     pseudonym_key_lifetime: Fact
+    trail_rules: Mapping[str, "TrailRule"]
     notices: Mapping[NoticeKey, tuple[Notice, ...]]
     notices_by_revision: Mapping[NoticeRevision, Notice]
     loyalty: LoyaltyRules

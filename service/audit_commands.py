@@ -83,6 +83,7 @@ async def audit_verify_db(runtime: Runtime, progress: Progress) -> dict[str, Any
         "root": report.root,
         "waiting": waiting,
         "anchors": anchors,
+        "pruned": report.pruned,
         "findings": [str(finding) for finding in (*report.findings, *misleading)] + wrong,
     }
 

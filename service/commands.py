@@ -21,6 +21,7 @@ from service.consent_commands import CONSENT_COMMANDS
 from service.health import readiness
 from service.key_places import key_places, shared_places
 from service.members_commands import MEMBERS_COMMANDS
+from service.retention_commands import RETENTION_COMMANDS
 from service.rights_commands import RIGHTS_COMMANDS
 from service.runtime import Runtime
 from service.search.opinion import search_opinion
@@ -270,6 +271,7 @@ COMMANDS: Mapping[str, Command] = {
     "doctor": doctor,
     **CONSENT_COMMANDS,
     **MEMBERS_COMMANDS,
+    **RETENTION_COMMANDS,
     **RIGHTS_COMMANDS,
     **STAFF_COMMANDS,
     **VAULT_COMMANDS,

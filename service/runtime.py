@@ -6,7 +6,7 @@ another version, a policy pack that was changed and not activated.
 
 from dataclasses import dataclass
 
-from audit import AuditLog, RightsLedger, Sequencer, Signer, log_name
+from audit import AuditLog, Pruning, RightsLedger, Sequencer, Signer, log_name
 from backup import Backups, LedgerShipping
 from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, Receipts, ReceiptSigner
 from disclosure import (
@@ -66,6 +66,7 @@ from service.outbox import (
     OutboxCourier,
     OutboxFile,
 )
+from service.retention import keep_trail
 from service.rights import Surroundings, wire_rights, work_on_rights
 from service.rotations import KeyCare, keep_keys
 from service.schema import check_schema
@@ -116,6 +117,7 @@ class Runtime:
     audit: AuditLog
     rights: RightsLedger
     sequencer: Sequencer
+    pruning: Pruning
     backups: Backups
     shipping: LedgerShipping
     ring_backups: RingBackups
@@ -309,6 +311,7 @@ class Runtime:
             audit=audit,
             rights=rights,
             sequencer=sequencer,
+            pruning=keep_trail(worker, database, audit, clock, pack, anchors),
             backups=backups,
             shipping=shipping,
             ring_backups=keys.ring_backups,

@@ -56,6 +56,8 @@ def audit_verify(
     def text() -> None:
         if answer["ok"]:
             say(f"{answer['size']} events, root {answer['root']}", DONE)
+            if answer["pruned"]:
+                say(f"  {answer['pruned']} of them pruned by policy, as the log itself tells")
         else:
             say("the log does not verify", WRONG)
             for finding in answer["findings"]:
@@ -123,6 +125,10 @@ def audit_verify_proof(
             say(f"the proof does not hold: {answer['finding']}", WRONG)
             return
         said = answer["event"]
+        if said is None:
+            say(f"event {answer['index']} is in the log of {answer['size']} events", DONE)
+            say("  what it said was deleted by policy; its leaf hash is proven")
+            return
         say(f"{said['id']} is in the log of {answer['size']} events", DONE)
         say(f"  {said['action']} at {said['ts']}")
 
@@ -154,6 +160,7 @@ def _verify_proof(file: Path, key: str) -> dict[str, Any]:
     return {
         "ok": True,
         "finding": None,
+        "index": document["index"],
         "size": head.size,
         "root": base64.b64encode(head.root).decode(),
         "event": event,

@@ -12,6 +12,7 @@ from service.cli.backup import backup_app
 from service.cli.consents import consents_app
 from service.cli.dsar import dsar_app
 from service.cli.members import members_dedupe
+from service.cli.retention import audit_prune, hold_app
 from service.cli.search import search_worker
 from service.cli.shell import (
     DONE,
@@ -48,6 +49,8 @@ app.add_typer(staff_app, name="staff")
 app.add_typer(members_app, name="members")
 members_app.command("dedupe")(members_dedupe)
 app.add_typer(audit_app, name="audit")
+audit_app.command("prune")(audit_prune)
+audit_app.add_typer(hold_app, name="hold")
 app.add_typer(dsar_app, name="dsar")
 app.add_typer(backup_app, name="backup")
 app.add_typer(consents_app, name="consents")

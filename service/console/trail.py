@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from audit import EventFilter, FoundEvents, SavedView, brand_of, standing_of, verify_stored_log
 from audit.search import ACTOR, DIGEST, REQUEST_ID, WORD
-from kernel import MemberId, NotFoundError, is_id
+from kernel import MemberId, NotFoundError, is_id, rfc3339
 from kernel.http import decode_id_cursor, encode_cursor
 from service.console.desk import Console, Desk
 from service.console.rows import actors_of, event_row
@@ -117,12 +117,14 @@ def routes(console: Console) -> APIRouter:
                 witnessed=told["verified_size"] or 0,
                 anchored=await runtime.anchors.reach(session),
             )
+            pruned_us = await runtime.audit.pruned_until(session)
         defaults: dict[str, Any] = {
             "typed": {},
             "query": {},
             "member": None,
             "is_faulty": False,
             "report": None,
+            "pruned_until": None if pruned_us is None else rfc3339(pruned_us)[:10],
         }
         return console.show(
             request,

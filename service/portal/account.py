@@ -268,6 +268,7 @@ class Account:
                 before=before,
                 most=READINGS_A_PAGE + 1,
             )
+            pruned_us = await self._audit.pruned_until(reader, since_us=member.created_us)
         clients = {one["client_id"]: one["name"] for one in await self._clients.list()}
         zone = zone_of(member.jurisdiction)
         timeline = Timeline(self._pack, self._catalogue, language, zone, clients)
@@ -277,6 +278,7 @@ class Account:
             "next_cursor": encode_cursor(page[-1]["id"]) if len(found) > len(page) else None,
             "is_first": cursor is None,
             "zone": zone_name(member.jurisdiction),
+            "pruned_until": None if pruned_us is None else moment(pruned_us, zone, language).day,
         }
 
     # --- helpers ----------------------------------------------------------------------

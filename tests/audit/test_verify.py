@@ -625,7 +625,7 @@ def test_an_older_checkpoint_over_missing_files_is_not_called_consistent(
     make_log, bundles, tmp_path, vkey
 ):
     files = dict(bundles[SMALL])
-    for name in ("tile/0/000", "tile/entries/000", "tile/1/000.p/2"):
+    for name in ("tile/0/000", "tile/entries/000", "tile/1/000.p/2", "events.ndjson"):
         del files[name]
     report = verify_bundle(
         lay_out(files, tmp_path / "bundle"), vkey, make_log(300).checkpoint_note()

@@ -206,6 +206,20 @@ class TestTrail:
         assert ran.code == FAILED_CHECK
         assert [file.name for file in (tmp_path / "log").iterdir()] == ["mine"]
 
+    def test_nothing_is_due_in_a_young_trail_and_holds_come_and_go(self, registry):
+        ran = registry("audit", "prune", "--dry-run", "--json")
+        assert (ran.code, ran.answer["bodies"], ran.answer["months"]) == (OK, 0, [])
+        assert registry("audit", "prune", "--before", "2026-13").code == USAGE
+        made = registry(
+            "audit", "hold", "add", "--reason", "litigation", "--to", "2026-12", "--json"
+        )
+        assert made.code == OK
+        listed = registry("audit", "hold", "list", "--json").answer["holds"]
+        assert [(one["id"], one["released"]) for one in listed] == [(made.answer["id"], None)]
+        assert registry("audit", "hold", "add", "--reason", "because").code == USAGE
+        assert registry("audit", "hold", "release", made.answer["id"]).code == OK
+        assert registry("audit", "hold", "release", made.answer["id"]).code != OK
+
     def test_the_log_is_checked_where_it_lies(self, registry):
         ran = registry("audit", "verify", "--db", "--json")
         assert (ran.code, ran.answer["ok"]) == (OK, True)

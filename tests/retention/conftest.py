@@ -1,0 +1,9 @@
+"""The worlds that the tests of this folder may ask for."""
+
+from tests.support.world import (  # noqa: F401 (fixtures are asked for by name)
+    installed_sqlite,
+    postgres_settings,
+    settings,
+    sqlite_settings,
+    world,
+)
