@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 
 from audit.merkle import leaf_hash
-from audit.note import Checkpoint, open_checkpoint
+from audit.note import Checkpoint, Verifier, open_checkpoint, origin_of
 from audit.tiles import TreeEdge, tiles_of
 from members.identifiers import identifiers
 from tests.support.world import World
@@ -43,11 +43,24 @@ async def assert_log_is_whole(world: World) -> None:
     assert open_checkpoint(last[0]["note"], signer.verifier) == Checkpoint(
         signer.name, len(leaves), edge.root()
     )
+    await assert_every_head_is_a_prefix(world, hashes)
     tiles = {
         (row["level"], row["n"]): len(bytes(row["data"])) // 32
         for row in await world.fetch("SELECT * FROM audit_tile")
     }
     assert tiles == {(path.level, path.n): path.width for path in tiles_of(len(leaves))}
+
+
+async def assert_every_head_is_a_prefix(world: World, hashes: list[bytes]) -> None:
+    """No two heads that were ever signed tell different histories: each is a head of this tree."""
+    key = world.runtime.audit._signer.verifier
+    edge = TreeEdge()
+    for row in await world.fetch("SELECT size, root, note FROM audit_checkpoint ORDER BY size"):
+        edge, _ = edge.append(hashes[edge.size : row["size"]])
+        name = origin_of(row["note"])  # an earlier name of the log signed with the same key
+        signed = open_checkpoint(row["note"], Verifier(name, key.kind, key.public))
+        assert (signed.size, signed.root) == (row["size"], edge.root()), "a fork"
+        assert bytes(row["root"]) == edge.root()
 
 
 async def assert_members_are_whole(world: World) -> None:
