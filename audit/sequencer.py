@@ -38,7 +38,7 @@ LEASE_SECONDS = 5.0
 """How long a leader that says nothing is waited for, where several processes may lead."""
 _STALL_SECONDS = 60
 _HEAD_SECONDS = 0.02
-_HEAD_ATTEMPTS = 100
+_HEAD_ATTEMPTS = round((LEASE_SECONDS + 2) / _HEAD_SECONDS)
 _LONGEST_LEASE_US = 60_000_000
 
 
@@ -157,10 +157,13 @@ class Sequencer:
             self._task = None
         with contextlib.suppress(AuditError, UnavailableError):
             await self.drain()
-            if self._fence is not None:
-                async with self._database.unit_of_work() as work:
-                    await lease_repository.let_go(work, self._signer.name, self._fence)
-                self._fence = None
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._fence is not None and self._lease_us:
+            async with self._database.unit_of_work() as work:
+                await lease_repository.let_go(work, self._signer.name, self._fence)
+        self._fence, self.state.leading = None, False
 
     async def refuse(self, reason: str) -> None:
         """Put on record that this log may not be signed (`REFUSALS`), for every process."""
@@ -180,13 +183,15 @@ class Sequencer:
         or left to it two seconds after its lease could have ended.
         """
         refused = 0
-        while refused < _HEAD_ATTEMPTS + self._lease_us / (_HEAD_SECONDS * 1_000_000):
+        while refused < _HEAD_ATTEMPTS:
             done = await self._batch()
             if done is None:
                 refused += 1
                 await asyncio.sleep(_HEAD_SECONDS)
             elif done < self._batch_size:
                 break
+        if self._task is None:  # whoever sequences on demand alone must not keep others waiting
+            await self._let_go()
         return self.state.size
 
     async def sequence_batch(self) -> int:
@@ -241,8 +246,8 @@ class Sequencer:
 
         A lease that would end later than any lease can was taken before the clock was put back.
         """
-        if head is None or self._holds(head):
-            return False
+        if head is None or head["holder"] == self._holder:
+            return False  # also where the answer to a commit was lost: it takes a new number
         now_us = self._clock.now_us()
         return bool(now_us < head["lease_until_us"] <= now_us + _LONGEST_LEASE_US)
 
@@ -320,7 +325,6 @@ class Sequencer:
         until_us = self._clock.now_us() + self._lease_us
         moved = edge.size, grown.size, fence, until_us
         if not await repository.advance_head(work, self._signer.name, *moved):
-            self._fence = None
             raise UnavailableError("another sequencer moved the log", reason="audit_unavailable")
         return grown
 
