@@ -13,6 +13,7 @@ from audit.cosigning_repository import witnessed
 from audit.errors import (
     AuditError,
     EventPrunedError,
+    EvidenceError,
     NoteError,
     NotRecordedError,
     OriginInUseError,
@@ -20,6 +21,7 @@ from audit.errors import (
     RightsEntryError,
 )
 from audit.event import AuditEvent, Decision, value_digest
+from audit.evidence import EvidenceMade, choose_events, make_evidence
 from audit.expiry import PrunedMonth, Pruning
 from audit.holds import HOLD_REASONS, Holds, HoldScope
 from audit.note import Cosigner, Signer, Verifier, open_note, origin_of, sign_note, split_note
@@ -75,6 +77,8 @@ __all__ = [
     "EndedLog",
     "EventFilter",
     "EventPrunedError",
+    "EvidenceError",
+    "EvidenceMade",
     "FoundEvents",
     "HoldScope",
     "Holds",
@@ -112,6 +116,7 @@ __all__ = [
     "begin_new_origin",
     "brand_of",
     "check_document",
+    "choose_events",
     "cosigned_checkpoint",
     "drop_old_checkpoints",
     "ended_logs",
@@ -124,6 +129,7 @@ __all__ = [
     "log_bodies",
     "log_head",
     "log_name",
+    "make_evidence",
     "open_note",
     "origin_of",
     "pending",

@@ -73,6 +73,15 @@ class ExportError(AuditError):
     remedy = "Choose a destination that does not exist yet, and try again."
 
 
+class EvidenceError(AuditError):
+    """A pack of evidence was not made; nothing lies at the destination that was not there."""
+
+    slug = "audit-evidence"
+    status = 409
+    title = "No evidence was put together"
+    remedy = "Choose other events or another place, and try again."
+
+
 class RightsEntryError(AuditError):
     """An entry of the rights ledger is not of its format, or would hold what it must not."""
 

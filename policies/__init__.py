@@ -10,7 +10,7 @@ from policies.controller import NOT_CONFIGURED, Controller
 from policies.errors import Finding, PackError
 from policies.grants import FIELD_ACTIONS, RESOURCE_ACTIONS, VIEW, VIEW_MASKED
 from policies.jurisdictions import age_tier, completed_years, lawful_basis, period_end
-from policies.loader import check, load_pack
+from policies.loader import check, load_pack, pack_texts
 from policies.loyalty import loyalty_words
 from policies.masking import mask
 from policies.model import (
@@ -124,6 +124,7 @@ __all__ = [
     "load_pack",
     "loyalty_words",
     "mask",
+    "pack_texts",
     "parse_scopes",
     "period_end",
     "public_purpose",

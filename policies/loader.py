@@ -55,6 +55,17 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+def pack_texts(overlay: Path | None = None) -> tuple[str, dict[str, str]]:
+    """Give the digest of a pack and every text that it hashes, by layer and path.
+
+    The paths begin with `pack/` and `overlay/`, as they do in what the digest hashes.
+    """
+    layers = read_layers(overlay, [])
+    texts = {f"pack/{path}": text for path, text in layers.packaged.items()}
+    texts |= {f"overlay/{path}": text for path, text in layers.overlay.items()}
+    return layers.digest(), texts
+
+
 def load_pack(overlay: Path | None = None) -> PolicyPack:
     """Load the packaged pack with the customer's folder laid over it.
 

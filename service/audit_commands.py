@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audit import (
+    EventFilter,
     LogDamagedError,
     OriginInUseError,
     Signer,
@@ -23,8 +24,10 @@ from audit import (
 )
 from backup import leave
 from kernel import NotFoundError
+from service.evidence import evidence, key_of_member, moment_of
 from service.runtime import Runtime
 from service.tasks import system_caller
+from vault import OwnerKey
 
 Progress = Callable[[int, int], None]
 
@@ -55,6 +58,32 @@ async def audit_export_ended(
         await runtime.audit.record(work, system_caller("cli"), "audit.export", decision="allow")
     await export_at(runtime.database, Path(out), ended[0].size, ended[0].note, progress)
     return {"path": out, "events": ended[0].size, "vkey": ended[0].vkey}
+
+
+async def audit_evidence(
+    runtime: Runtime,
+    _progress: Progress,
+    *,
+    out: str,
+    since: str | None = None,
+    until: str | None = None,
+    member: str | None = None,
+    request: str | None = None,
+) -> dict[str, Any]:
+    """Put events with their proofs into a zip, for somebody who has a browser and a key."""
+    key: OwnerKey | None = None
+    tokens: tuple[str, ...] = ()
+    if member is not None:
+        key, tokens = await key_of_member(runtime, member)
+    told = runtime.settings
+    wanted = EventFilter(
+        subjects=tokens,
+        request_id=request,
+        from_us=None if since is None else moment_of(told, "from", since, days=0),
+        until_us=None if until is None else moment_of(told, "to", until, days=1),
+    )
+    made = await evidence(runtime, system_caller("cli"), wanted, Path(out), subject=key)
+    return {"path": out, **made}
 
 
 async def audit_prove(runtime: Runtime, _progress: Progress, *, event: str) -> dict[str, Any]:
@@ -174,6 +203,7 @@ async def audit_new_origin(
 AUDIT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "audit.anchors": audit_anchors,
     "audit.export": audit_export,
+    "audit.evidence": audit_evidence,
     "audit.export_ended": audit_export_ended,
     "audit.new_origin": audit_new_origin,
     "audit.prove": audit_prove,

@@ -31,6 +31,32 @@ def audit_export(
     show(answer | {"path": str(out)}, as_json=as_json, text=text)
 
 
+@audit_app.command("evidence")
+def audit_evidence(
+    out: Annotated[Path, typer.Option(help="A new .zip.")],
+    since: Annotated[
+        str | None, typer.Option("--from", help="From this day (YYYY-MM-DD) or moment on.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Up to the end of this day, or to this moment.")
+    ] = None,
+    member: Annotated[str | None, typer.Option(help="Events about a member, by mem_ id.")] = None,
+    request: Annotated[str | None, typer.Option(help="Events of one request, by its id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put chosen events with their proofs into a zip that a browser can check."""
+    wanted = {"since": since, "until": until, "member": member, "request": request}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    answer = ask("audit.evidence", {"out": str(out.resolve()), **given}, as_json=as_json)
+
+    def text() -> None:
+        say(f"{answer['events']} events with their proofs are in {out}", DONE)
+        say("  check them: open verify.html from it in a browser, give it the zip and the key:")
+        say(f"  {answer['vkey']}")
+
+    show(answer | {"path": str(out)}, as_json=as_json, text=text)
+
+
 @audit_app.command("verify")
 def audit_verify(
     path: Annotated[Path | None, typer.Argument(help="An exported folder or .zip.")] = None,

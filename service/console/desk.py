@@ -189,7 +189,7 @@ class Console:
         return answer
 
     @staticmethod
-    def file(text: str, media_type: str, disposition: str) -> Response:
+    def file(text: str | bytes, media_type: str, disposition: str) -> Response:
         """Answer with a file to keep."""
         headers = {**PAGE_HEADERS, "Content-Disposition": disposition}
         return Response(text, 200, headers, media_type)

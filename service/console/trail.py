@@ -4,19 +4,17 @@ Each search is an event itself. A member's events are found by the tokens under 
 only by who may look members up; the member is named in the body of a form, never in an address.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from audit import EventFilter, FoundEvents, SavedView, brand_of, standing_of, verify_stored_log
-from audit.search import ACTOR, DIGEST, REQUEST_ID, WORD
-from kernel import MemberId, NotFoundError, is_id, rfc3339
+from kernel import rfc3339
 from kernel.http import decode_id_cursor, encode_cursor
 from service.console.desk import Console, Desk
+from service.console.questions import member_key, read_question
 from service.console.rows import actors_of, event_row
 from service.trail_views import trail_views
 from vault import OwnerKey
@@ -26,12 +24,6 @@ _PAGE = 50
 _COUNTED_DAYS = 7
 _MOST_COUNTED = 99
 _DAY_US = 86_400_000_000
-_SHAPES = {
-    "actor": re.compile(ACTOR),
-    "request": re.compile(REQUEST_ID),
-    "policy": re.compile(DIGEST),
-    **dict.fromkeys(("action", "purpose", "decision", "field"), re.compile(WORD)),
-}
 _Text = Annotated[str, Query(max_length=64)]
 
 
@@ -69,7 +61,7 @@ def routes(console: Console) -> APIRouter:
             "from": since,
             "until": until,
         }
-        wanted = _filter(desk, typed, views)
+        wanted = read_question(desk, typed, views)
         if wanted is None:
             empty = FoundEvents((), None)
             return await page(request, desk, empty, status=422, is_faulty=True)
@@ -81,19 +73,10 @@ def routes(console: Console) -> APIRouter:
     @trail.post("/trail/member")
     async def of_member(request: Request) -> Response:
         desk, fields = await console.act(request, _PLACE)
-        if not console.may(desk, "member", "lookup"):
-            await console.refuse(desk, "members")
         member = fields.get("member", "")
-        if not is_id("mem", member):
-            raise NotFoundError(reason="member_unknown")
+        key, tokens = await member_key(console, desk, member)
         before = decode_id_cursor("evt", fields.get("before") or None)
-        async with runtime.database.read() as session:
-            row = await runtime.members.read(session, MemberId(member))
-            if row.brand != desk.account.brand:
-                raise NotFoundError(reason="member_unknown")
-            key = await runtime.members.pseudonym(session, row.id)
-        wanted = EventFilter(subjects=runtime.audit.tokens(key, since_us=row.created_us))
-        found = await look(desk, wanted, before, key)
+        found = await look(desk, EventFilter(subjects=tokens), before, key)
         return await page(request, desk, found, member=member)
 
     async def look(
@@ -144,6 +127,7 @@ def routes(console: Console) -> APIRouter:
             actors=actors,
             purposes=[(key, key) for key in runtime.pack.purposes],
             fields=[(key, key) for key in runtime.pack.fields],
+            may_export=console.may(desk, "audit", "export"),
             may_find=console.may(desk, "member", "lookup"),
             **{"is_faulty": False, **defaults, **context},
         )
@@ -183,39 +167,3 @@ async def _counts(
             more = "+" if found.next_before else ""
             tabs.append({"key": key, "count": f"{len(found.events)}{more}"})
     return tabs
-
-
-def _filter(
-    desk: Desk, typed: Mapping[str, str], views: Mapping[str, SavedView]
-) -> EventFilter | None:
-    """Read what was asked for; None when a word is none, so that nothing odd is looked for."""
-    words = {name: typed[name] or None for name in _SHAPES}
-    if any(word is not None and not _SHAPES[name].match(word) for name, word in words.items()):
-        return None
-    if typed["view"] and typed["view"] not in views:
-        return None
-    try:
-        since = _day_us(desk, typed["from"], 0)
-        until = _day_us(desk, typed["until"], 1)
-    except (ValueError, OverflowError):  # a year that no clock has
-        return None
-    return EventFilter(
-        actor=words["actor"],
-        action=words["action"],
-        purpose=words["purpose"],
-        decision=words["decision"],
-        field=words["field"],
-        request_id=words["request"],
-        policy=words["policy"],
-        view=views.get(typed["view"]),
-        from_us=since,
-        until_us=until,
-    )
-
-
-def _day_us(desk: Desk, text: str, days: int) -> int | None:
-    """Give the first moment of a day, as the reader's clock has it, some days on."""
-    if not text:
-        return None
-    day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=desk.zone) + timedelta(days=days)
-    return max(0, int(day.astimezone(UTC).timestamp()) * 1_000_000)

@@ -1,0 +1,219 @@
+"""A pack of evidence in a real browser, opened from a file: green when honest, else red and why."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from audit.evidence import Exhibit, pack_files
+from audit.merkle import inclusion_proof, leaf_hash
+from audit.note import Checkpoint, Cosigner, Signer, sign_checkpoint
+from audit.tiles import TileNodes, TreeEdge
+from tests.e2e.conftest import ARGUMENTS, CHROMIUM
+
+pytestmark = pytest.mark.slow
+ORIGIN = "log.example/tests"
+SIGNER = Signer.from_seed(ORIGIN, bytes(range(32)))
+WITNESS = Cosigner.from_seed("witness.example/one", bytes(range(1, 33)))
+SIZE, CHOSEN = 700, (0, 255, 256, 511, 698, 699)
+TEXTS = {"pack/pack.toml": 'name = "สมดุล"\n', "overlay/pack.toml": "version = 2\n"}
+
+
+def body(index):
+    said = {
+        "action": "member.view",
+        "actor": {"id": "self", "role": "member", "via": "portal"},
+        "decision": "allow",
+        "fields": ["phone"],
+        "id": f"evt_{index}",
+        "subject": {"epoch": "2026-11", "token": f"{index:032x}"},
+        "ts": "2026-11-23T03:00:00.123456Z",
+    }
+    return json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+
+
+def pack_of(size=SIZE, chosen=CHOSEN, signer=SIGNER):
+    from policies.layers import Layers
+
+    edge, tiles = TreeEdge(), {}
+    edge, changed = edge.append([leaf_hash(body(index)) for index in range(size)])
+    for level, n, data in changed:
+        tiles[level, n] = data
+    note = sign_checkpoint(Checkpoint(signer.name, size, edge.root()), signer)
+    note += WITNESS.cosign(note.partition("\n\n")[0] + "\n", 1_700_000_000)
+    nodes = TileNodes(lambda level, n: tiles[level, n])
+    exhibits = [
+        Exhibit(index, body(index), tuple(inclusion_proof(index, size, nodes))) for index in chosen
+    ]
+    packaged = {"pack.toml": TEXTS["pack/pack.toml"]}
+    digest = Layers(packaged, {"pack.toml": TEXTS["overlay/pack.toml"]}).digest()
+    return pack_files(exhibits, note, {digest: TEXTS}, [digest], ["filter.member"])
+
+
+def zipped(files, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def changed(files, name, at):
+    data = files[name]
+    return {**files, name: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    playwright = pytest.importorskip("playwright.sync_api", reason="install the extra [test]")
+    if not CHROMIUM.exists():
+        pytest.skip("no /usr/bin/chromium; install the Debian package chromium")
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "verify.html").write_bytes(pack_of(3, (0,))["verify.html"])
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        opened = browser.new_context(offline=True, locale="en-GB").new_page()
+        opened.complaints = []
+        opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        opened.on("console", lambda line: opened.complaints.append(line.text))
+        opened.goto((folder / "verify.html").as_uri())
+        yield opened
+        browser.close()
+
+
+@pytest.fixture
+def check(page, tmp_path):
+    """Check files as an officer does; gives the colour and the reasons."""
+
+    def run(files, key=SIGNER.vkey, witnesses=""):
+        path = files if isinstance(files, Path) else zipped(files, tmp_path / "pack.zip")
+        page.fill("#key", key)
+        page.fill("#witnesses", witnesses)
+        page.set_input_files("#pack", str(path))
+        page.click("#form button")
+        page.wait_for_selector("#result:not([hidden])")
+        items = page.query_selector_all("#reasons li")
+        reasons = [(item.get_attribute("data-reason"), item.inner_text()) for item in items]
+        return page.get_attribute("#result", "class"), reasons
+
+    return run
+
+
+def test_an_honest_pack_is_green_from_a_file_without_a_network(page, check):
+    colour, reasons = check(pack_of(), witnesses=WITNESS.vkey)
+    assert colour == "ok"
+    assert "The evidence holds" in page.inner_text("#verdict")
+    assert page.locator("#events tbody tr").count() == len(CHOSEN)
+    assert [key for key, _ in reasons] == ["uncovered"]
+    assert "events.csv" in reasons[0][1]
+    assert "policies/" not in reasons[0][1]
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257])
+def test_honest_packs_of_every_edge_are_green(check, size):
+    chosen = tuple(sorted({0, size // 2, size - 1}))
+    assert check(pack_of(size, chosen))[0] == "ok"
+
+
+def test_one_byte_of_an_event_a_proof_or_the_checkpoint_makes_it_red(check):
+    files = pack_of()
+    event, proof = "events/000000000256.json", "proofs/000000000256.tlog-proof"
+    assert check(changed(files, event, 20)) == (
+        "bad",
+        [
+            (
+                "path",
+                f"{event}: event and proof do not lead to the signed root: one of them was changed",
+            )
+        ],
+    )
+    hashes = files[proof].index(b"\n", 30) + 5
+    assert check(changed(files, proof, hashes))[1][0][0] == "path"
+    assert check(changed(files, proof, 27))[1][0][0] in {"malformed", "index"}
+    assert check(changed(files, proof, len(files[proof]) - 9))[1][0][0] == "other_head"
+    root = files["checkpoint"].index(b"\n700\n") + 10
+    told = [key for key, _ in check(changed(files, "checkpoint", root))[1]]
+    assert told[0] in {"signature", "malformed"}
+    assert check(changed(files, "checkpoint", 4))[1][0][0] in {"signature", "unsigned", "origin"}
+
+
+def test_a_key_that_did_not_sign_makes_it_red_also_when_it_lies_in_the_pack(check):
+    mine = Signer.from_seed(ORIGIN, bytes(32))
+    forged = {**pack_of(signer=mine), "key": mine.vkey.encode()}
+    colour, reasons = check(forged)
+    assert (colour, reasons[0][0]) == ("bad", "unsigned")
+    elsewhere = Signer.from_seed("log.example/other", bytes(range(32)))
+    assert {key for key, _ in check(pack_of(), elsewhere.vkey)[1]} >= {"unsigned", "origin"}
+
+
+def test_a_key_that_is_none_checks_nothing_and_calls_nothing_good(check):
+    for text in ("nonsense", SIGNER.vkey[:-4] + "AAAA", WITNESS.vkey):
+        colour, reasons = check(pack_of(), text)
+        assert (colour, [key for key, _ in reasons]) == ("unsure", ["bad_key"])
+
+
+def test_a_witness_that_did_not_sign_makes_it_red(check):
+    other = Cosigner.from_seed("witness.example/two", bytes(range(2, 34)))
+    colour, reasons = check(pack_of(), witnesses=f"{WITNESS.vkey}\n{other.vkey}")
+    assert (colour, reasons) == (
+        "bad",
+        [("unwitnessed", "witness.example/two: a witness you named has not signed this")],
+    )
+
+
+def test_files_that_are_missing_swapped_or_doubled_make_it_red(check, tmp_path):
+    files = pack_of()
+    first, second = "events/000000000000.json", "events/000000000255.json"
+    for name in (first, "proofs/000000000000.tlog-proof", "checkpoint"):
+        without = {each: data for each, data in files.items() if each != name}
+        assert check(without) == ("bad", [("missing", f"{name}: the file is missing")])
+    swapped = {**files, first: files[second], second: files[first]}
+    assert {key for key, _ in check(swapped)[1]} == {"path"}
+    moved = {**files, "proofs/000000000000.tlog-proof": files["proofs/000000000255.tlog-proof"]}
+    assert check(moved)[1][0][0] == "index"
+    path = zipped(files, tmp_path / "doubled.zip")
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(first, files[second])
+    assert check(path)[1][0][0] == "twice"
+    raw = zipped(files, tmp_path / "cut.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(raw[:-7])
+    assert check(tmp_path / "cut.zip")[1][0][0] == "bad_zip"
+    nothing = {name: data for name, data in files.items() if "000000" not in name}
+    assert check(nothing)[1][0][0] == "empty"
+
+
+def test_a_policy_text_that_is_not_of_its_digest_makes_it_red(check):
+    files = pack_of()
+    (name,) = [each for each in files if each.endswith("overlay/pack.toml")]
+    assert check(changed(files, name, 3))[1][0][0] == "policy"
+
+
+def test_a_browser_without_ed25519_says_so_and_calls_nothing_good(page, check):
+    page.evaluate(
+        "() => { crypto.subtle.importKey = () => Promise.reject(new DOMException('', 'NotSupportedError')); }"
+    )
+    try:
+        colour, reasons = check(pack_of())
+        assert (colour, [key for key, _ in reasons]) == ("unsure", ["no_ed25519"])
+    finally:
+        page.evaluate("() => { delete crypto.subtle.importKey; }")
+    assert check(pack_of())[0] == "ok"
+
+
+def test_the_page_speaks_three_languages_and_can_send_nothing(page, check):
+    for code, word in (("th", "ตรวจหลักฐาน"), ("zh-Hant", "驗證"), ("en", "Check")):
+        page.click(f"#languages button[lang={code}]")
+        assert word in page.inner_text("h1")
+        assert page.get_attribute("html", "lang") == code
+    sent = page.evaluate("() => fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
+    assert sent == "refused"
+    assert any("Content Security Policy" in line for line in page.complaints)
+    page.complaints.clear()
+
+
+def test_axe_finds_nothing_on_the_page(page, check, axe_source):
+    check(pack_of())
+    page.evaluate(axe_source)
+    found = page.evaluate("() => axe.run()")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
