@@ -14,7 +14,8 @@ from audit.cosigning import cosignature_in
 from audit.errors import NoteError, TileError
 from audit.merkle import HASH_SIZE, leaf_hash
 from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
-from audit.retention_repository import pruned_runs
+from audit.retention import said_of
+from audit.retention_repository import all_runs, pruned_runs, prunings
 from audit.tiles import WIDTH, TreeEdge, edge_of
 from audit.verify import Finding
 from kernel import Database, ReadSession, Row, from_rfc3339
@@ -22,6 +23,7 @@ from kernel import Database, ReadSession, Row, from_rfc3339
 MOST_FINDINGS = 20
 _MOST_CHECKPOINTS = 5_000
 _PAGE = 4096
+_PRUNINGS_AT_ONCE = 100
 _NOT_IN_TILE = "its leaf is not the one in the tile"
 _SEARCHED = (
     "id", "recorded_us", "subject", "actor", "action", "purpose", "decision", "request_id",
@@ -33,10 +35,12 @@ async def cross_check(database: Database, log: Verifier) -> list[Finding]:
 
     Codes: `head`, `leaf`, `checkpoint` and `tile` when tables disagree about the size, the leaves,
     the roots or the tiles of the log, `lost` for an event that is neither in the log nor in its
-    queue, `witness` for a line under a head that the witness has not signed.
+    queue, `pruned` where the kept places of deletions are not those that events name, `witness` for
+    a line under a head that the witness has not signed.
     """
     found = await _sizes(database)
     found += await _checkpoints(database, log)
+    found += await _prunings(database)
     async with database.read() as session:
         lines = await crosscheck_repository.cosignatures(session)
     for row in lines:
@@ -113,6 +117,29 @@ def _surplus(levels: list[Row]) -> Iterator[Finding]:
             detail = f"level {row['level']} holds {row['bytes']} bytes in {row['tiles']} tiles, "
             detail += f"the last is {row['last']}: that is not a log of {row['size']} events"
             yield Finding("tile", None, None, detail)
+
+
+async def _prunings(database: Database) -> list[Finding]:
+    """Hold the places that bodies are said to have gone from against the events that say so."""
+    named: set[tuple[str, int, int]] = set()
+    after = ""
+    async with database.snapshot() as session:
+        while rows := await prunings(session, after=after, most=_PRUNINGS_AT_ONCE):
+            for row in rows:
+                said = said_of(bytes(row["body"]))
+                runs = [] if said is None else said.runs
+                named.update((row["id"], first, last) for first, last in runs)
+            after = rows[-1]["id"]
+        stored = {
+            (row["event_id"], row["first_index"], row["last_index"])
+            for row in await all_runs(session)
+        }
+    return [
+        Finding("pruned", first, None, f"{event} does not name the places {first} to {last}")
+        if (event, first, last) in stored
+        else Finding("pruned", first, None, f"the places {first} to {last} of {event} are not kept")
+        for event, first, last in sorted(named ^ stored, key=lambda run: run[1])
+    ]
 
 
 async def _checkpoints(database: Database, log: Verifier) -> list[Finding]:

@@ -14,7 +14,7 @@ import orjson
 from audit import lease_repository, repository
 from audit.merkle import leaf_hash
 from audit.note import Signer, open_checkpoint
-from audit.retention import Pruned, bounds_us
+from audit.retention import bounds_us, said_of
 from audit.retention_repository import delete_again, name_runs, pruning_of, prunings
 from audit.sequencer import LogDamagedError
 from audit.tiles import TreeEdge
@@ -94,11 +94,11 @@ async def _prune_again(database: Database) -> None:
         async with database.read() as session:
             rows = await prunings(session, after=after, most=_PRUNINGS_AT_ONCE)
         for row in rows:
-            said = orjson.loads(row["body"])["pruned"]
-            gaps = tuple((first, last) for first, last in said.get("except", []))
-            pruned = Pruned(said["month"], said["rule"], said["first"], said["last"], gaps)
+            pruned = said_of(bytes(row["body"]))
+            if pruned is None:  # nobody takes it for a deletion
+                continue
+            until_us = bounds_us(pruned.month)[1]
             async with database.unit_of_work() as work:
-                until_us = bounds_us(pruned.month)[1]
                 await name_runs(work, row["id"], pruned.runs, pruned.month, due_us=until_us)
                 await delete_again(work, row["id"])
         if len(rows) < _PRUNINGS_AT_ONCE:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import orjson
+
 PRUNED = "retention.pruned"
 MOST_GAPS = 200
 """So many gaps fit an event of 8 KiB beside everything else, whatever the size of the log."""
@@ -90,3 +92,18 @@ def bounds_us(month: str) -> tuple[int, int]:
     begin = datetime(year, number, 1, tzinfo=UTC)
     end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
     return int(begin.timestamp()) * _MICROSECONDS, int(end.timestamp()) * _MICROSECONDS
+
+
+def said_of(body: bytes) -> Pruned | None:
+    """Read what a stored event `retention.pruned` tells; None when it is not well formed."""
+    try:
+        said = orjson.loads(body)["pruned"]
+        gaps = tuple((int(first), int(last)) for first, last in said.get("except", []))
+        pruned = Pruned(
+            str(said["month"]), str(said["rule"]), int(said["first"]), int(said["last"]), gaps
+        )
+        bounds_us(pruned.month)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    ordered = all(first <= last for first, last in (*pruned.runs, *pruned.gaps))
+    return pruned if ordered else None

@@ -145,6 +145,9 @@ _RUNS = Statement(
     )
     .order_by(audit_pruned.c.first_index)
 )
+_ALL_RUNS = Statement(
+    select(audit_pruned.c.event_id, audit_pruned.c.first_index, audit_pruned.c.last_index)
+)
 _PRUNED_UNTIL = Statement(select(func.max(audit_pruned.c.until_us).label("until_us")))
 _NEWEST_PRUNING = Statement(
     select(audit_pruned.c.event_id, audit_leaf.c.leaf_index)
@@ -255,6 +258,11 @@ async def pruned_runs(session: ReadSession, first: int, last: int) -> list[Run]:
     """Give the runs of places deleted by rule that meet those from first to last."""
     rows = await session.all(_RUNS, first=first, last=last)
     return [(max(first, row["first_index"]), min(last, row["last_index"])) for row in rows]
+
+
+async def all_runs(session: ReadSession) -> Sequence[Row]:
+    """Give event_id, first_index and last_index of every run."""
+    return await session.all(_ALL_RUNS)
 
 
 async def pruned_until(session: ReadSession) -> int | None:

@@ -607,6 +607,7 @@ class _Events:
     def __init__(self, files: _Files, findings: _Findings) -> None:
         self._findings = findings
         self._ahead = b""
+        self.reached = 0
         self._lines: IO[bytes] | None = None
         try:
             self._lines = files.open(_EVENTS)
@@ -641,6 +642,7 @@ class _Events:
             index = int(match[1]) if match else -1
             if match is None or index < at:
                 self._give_up("events", "it is no line of a later event; not read further", at)
+                self.reached = at
                 break
             if index >= start + count:
                 self._ahead = line
@@ -829,7 +831,7 @@ class _Walk:
         except _BadFileError as error:
             found = events.take(start, width) if error.code == "missing" else None
             if found is None:
-                self._findings.add_error(error, start)
+                self._findings.add_error(error, max(start, events.reached))
                 if error.code != "missing":
                     events.skip(start, width)
                 return [None] * width

@@ -241,6 +241,14 @@ async def test_a_deletion_that_nobody_told_of_is_missing_and_not_pruned(aged, tm
     assert not stored.ok
 
 
+async def test_a_place_that_no_event_names_is_found_in_the_table(aged):
+    await prune(aged)
+    (event,) = await aged.events("retention.pruned")
+    await aged.execute("INSERT INTO audit_pruned VALUES (0, 0, :event, 0, 1, 1)", event=event["id"])
+    stored, _ = await verify_stored_log(aged.runtime.database, aged.runtime.audit)
+    assert ("pruned", 0) in [(finding.code, finding.index) for finding in stored.findings]
+
+
 async def test_a_body_that_waits_for_nothing_cannot_be_deleted_by_hand(aged):
     """Not even where a run is named for it: the day, the event and the head are asked again."""
     await aged.runtime.sequencer.drain()
