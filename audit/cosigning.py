@@ -14,9 +14,8 @@ from typing import Protocol
 
 from audit import cosigning_repository, repository
 from audit.errors import AuditError, NoteError
-from audit.merkle import consistency_proof
 from audit.note import Verifier, open_note, split_note
-from audit.tiles import TileNodes, tiles_for_consistency
+from audit.proof import prove_consistency
 from audit.witness import write_submission
 from kernel import Clock, Database, ReadSession
 
@@ -141,11 +140,7 @@ async def _submission(session: ReadSession, old: int) -> tuple[int, str, bytes]:
     size, _, note = last
     proof: list[bytes] = []
     if 0 < old < size:
-        tiles = {
-            tile: await repository.read_tile(session, *tile)
-            for tile in tiles_for_consistency(old, size)
-        }
-        proof = consistency_proof(old, size, TileNodes(lambda level, n: tiles[level, n]))
+        proof = await prove_consistency(session, old, size)
     return size, note, write_submission(min(old, size), proof, note)
 
 

@@ -5,6 +5,7 @@ stored bytes, the path is climbed, and the root must be one that the log's own k
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ import orjson
 
 from audit import repository
 from audit.errors import ProofError
-from audit.merkle import inclusion_proof, leaf_hash, verify_inclusion
+from audit.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_inclusion
 from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
-from audit.tiles import TileNodes, tiles_for_inclusion
+from audit.tiles import TileNodes, tiles_for_consistency, tiles_for_inclusion
 from kernel import ReadSession
 
 
@@ -39,12 +40,24 @@ async def prove_inclusion(session: ReadSession, event_id: str) -> InclusionProof
     if index is None or last is None or index >= last[0]:
         return None
     size, _, note = last
-    tiles = {
-        tile: await repository.read_tile(session, *tile)
-        for tile in tiles_for_inclusion(index, size)
-    }
-    hashes = inclusion_proof(index, size, TileNodes(lambda level, n: tiles[level, n]))
+    nodes = await _nodes(session, tiles_for_inclusion(index, size))
+    hashes = inclusion_proof(index, size, nodes)
     return InclusionProof(index, tuple(hashes), Checkpoint.parse(split_note(note)[0]), note)
+
+
+async def prove_consistency(session: ReadSession, old: int, size: int) -> list[bytes]:
+    """Prove that the log of `size` events continues the one of `old`; hashes in order.
+
+    `TileError` when the tiles do not hold them.
+    """
+    nodes = await _nodes(session, tiles_for_consistency(old, size))
+    return consistency_proof(old, size, nodes)
+
+
+async def _nodes(session: ReadSession, places: Sequence[tuple[int, int]]) -> TileNodes:
+    """Read the tiles that a proof needs."""
+    tiles = {place: await repository.read_tile(session, *place) for place in places}
+    return TileNodes(lambda level, n: tiles[level, n])
 
 
 def check_inclusion(body: bytes, proof: InclusionProof, vkey: str) -> Checkpoint:

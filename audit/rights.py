@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from audit import repository
+from audit import rights_repository
 from audit.errors import RightsEntryError
 from audit.event import timestamp
 from kernel import Clock, IntegrityError, MemberId, ReadSession, UnitOfWork, id_bytes, new_id
@@ -138,19 +138,19 @@ class RightsLedger:
 
         `IntegrityError` when another process took the next place: the unit of work must end.
         """
-        waiting = await repository.waiting_rights(work, _BATCH)
+        waiting = await rights_repository.waiting_rights(work, _BATCH)
         if not waiting:
             return 0
-        position, link = await repository.rights_head(work) or (0, GENESIS)
+        position, link = await rights_repository.rights_head(work) or (0, GENESIS)
         for entry_id, body in waiting:
             position, link = position + 1, link_of(link, body)
-            if not await repository.place_rights(work, entry_id, position, link):
+            if not await rights_repository.place_rights(work, entry_id, position, link):
                 raise IntegrityError("another process placed this entry")
         return len(waiting)
 
     async def placed(self, session: ReadSession, after: int, most: int) -> list[PlacedEntry]:
         """Give chained entries from the one after a position, in order."""
-        rows = await repository.placed_rights(session, after, most)
+        rows = await rights_repository.placed_rights(session, after, most)
         return [
             PlacedEntry(row["position"], bytes(row["link"]), read_entry(bytes(row["body"])))
             for row in rows
@@ -158,19 +158,19 @@ class RightsLedger:
 
     async def head(self, session: ReadSession) -> tuple[int, bytes]:
         """Give position and link of the newest chained entry; (0, zeros) when there is none."""
-        return await repository.rights_head(session) or (0, GENESIS)
+        return await rights_repository.rights_head(session) or (0, GENESIS)
 
     async def waiting(self, session: ReadSession) -> int:
         """Count entries that have no place yet."""
-        return await repository.count_waiting_rights(session)
+        return await rights_repository.count_waiting_rights(session)
 
     async def holds(self, session: ReadSession, entry_id: str) -> bool:
         """Say whether an entry's transaction has committed."""
-        return await repository.has_rights(session, entry_id)
+        return await rights_repository.has_rights(session, entry_id)
 
     async def erased(self, session: ReadSession) -> set[bytes]:
         """Give the tags (see `tag`) of everybody who was ever erased: 16 bytes each."""
-        return await repository.subjects_of_rights(session, RightsKind.ERASURE.value)
+        return await rights_repository.subjects_of_rights(session, RightsKind.ERASURE.value)
 
     async def bring_back(
         self, work: UnitOfWork, placed: Iterable[PlacedEntry], unplaced: Iterable[RightsEntry]
@@ -178,13 +178,15 @@ class RightsLedger:
         """Write entries of an earlier life again, after a restore, those with places in them."""
         for one in placed:
             await _add(work, one.entry)
-            await repository.place_rights(work, one.entry.id, one.position, one.link)
+            await rights_repository.place_rights(work, one.entry.id, one.position, one.link)
         for entry in unplaced:
             await _add(work, entry)
 
 
 async def _add(work: UnitOfWork, entry: RightsEntry) -> None:
-    await repository.add_rights(work, entry.id, entry.kind, entry.subject, entry.at_us, entry.body)
+    await rights_repository.add_rights(
+        work, entry.id, entry.kind, entry.subject, entry.at_us, entry.body
+    )
 
 
 def make_entry(

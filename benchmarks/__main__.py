@@ -2,9 +2,14 @@
 
 import sys
 
-from benchmarks import consented_read, search, vault
+from benchmarks import audit, consented_read, search, vault
 
-BENCHMARKS = {"consented_read": consented_read.main, "search": search.main, "vault": vault.main}
+BENCHMARKS = {
+    "audit": audit.main,
+    "consented_read": consented_read.main,
+    "search": search.main,
+    "vault": vault.main,
+}
 
 
 def main(arguments: list[str]) -> int:
