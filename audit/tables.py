@@ -8,7 +8,7 @@ sequencer's lease as well: who leads, until when, and under which fencing number
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, TRAIL, metadata
 
 audit_event = Table(
     "audit_event",
@@ -22,6 +22,7 @@ audit_event = Table(
     Column("decision", Text),
     Column("request_id", Text),
     Column("body", LargeBinary, nullable=False),
+    info=TRAIL,
 )
 Index("ix_audit_event_subject", audit_event.c.subject, audit_event.c.id)
 Index("ix_audit_event_actor", audit_event.c.actor, audit_event.c.id)
@@ -134,6 +135,7 @@ audit_pruned = Table(
     Column("from_us", BigInteger, nullable=False),
     Column("until_us", BigInteger, nullable=False),
     Column("due_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 
 audit_hold = Table(
@@ -147,6 +149,7 @@ audit_hold = Table(
     Column("by_subject", Integer, nullable=False),
     Column("placed_us", BigInteger, nullable=False),
     Column("released_us", BigInteger),
+    info=GOVERNED,
 )
 
 audit_hold_subject = Table(
@@ -155,5 +158,6 @@ audit_hold_subject = Table(
     Column("hold_id", Text, primary_key=True),
     Column("token", Text, primary_key=True),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 Index("ix_audit_hold_subject_token", audit_hold_subject.c.token)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.report import Bound, Target, number, table
 from benchmarks.vault_world import TENANT, World, make_tables
-from kernel import SystemClock, UnitOfWork, new_id
+from kernel import Building, SystemClock, UnitOfWork, new_id
 from vault import ORDINARY, PSEUDONYM, PassingKeyProvider, Vault, create_key_ring
 from vault.rewrapping import rewrap
 from vault.rotation import Rotations
@@ -31,7 +31,7 @@ async def measure(results: "Results", members: int, world: World, folder: Path) 
 
     file = folder / "rotation.db"
     make_tables(file)
-    database = SqliteDatabase(file)
+    database = SqliteDatabase(file, owes=Building)
     vault = Vault(
         create_key_ring(folder / "ring-rotation", PassingKeyProvider(), TENANT),
         bucket_bits=BUCKET_BITS,
@@ -40,7 +40,10 @@ async def measure(results: "Results", members: int, world: World, folder: Path) 
     async def record(_work: UnitOfWork, _rotation: Rotation) -> None:
         return None
 
-    rotations = Rotations(database, vault.buckets, (), record, SystemClock())
+    async def note(_work: UnitOfWork, _step: str, _many: int) -> None:
+        return None
+
+    rotations = Rotations(database, vault.buckets, (), record, note, SystemClock())
     try:
         async with database.unit_of_work() as work:
             await vault.buckets.make(work, dict.fromkeys(range(1 << BUCKET_BITS), 1))

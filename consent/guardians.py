@@ -25,6 +25,7 @@ from kernel import (
     FieldProblem,
     MemberId,
     ReadSession,
+    RequestId,
     UnitOfWork,
     new_id,
     put_message,
@@ -165,7 +166,13 @@ class Guardians:
         stored = await guardian_rows.set_code(
             work, guardian_id, self._mac(guardian_id, code), expires_us=now_us + CODE_LIFETIME_US
         )
-        return code if stored else None
+        if not stored:
+            return None
+        registry = Caller("sys_registry", "system", "worker", "*", RequestId(new_id("req")))
+        await self._audit.record(
+            work, registry, "guardian.code", resource=f"guardian:{guardian_id}"
+        )
+        return code
 
     async def verify(
         self,

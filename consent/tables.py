@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 member_gate = Table(
     "member_gate",
@@ -12,6 +12,7 @@ member_gate = Table(
     Column("state", Text, nullable=False),
     Column("age_tier", Text, nullable=False),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 
 notice = Table(
@@ -23,6 +24,7 @@ notice = Table(
     Column("lang", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("effective_from_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 
 consent_event = Table(
@@ -41,6 +43,7 @@ consent_event = Table(
     Column("audit_id", Text, nullable=False),
     Column("guardian_id", Text),
     Column("joint_with", Text),
+    info=GOVERNED,
 )
 Index("ix_consent_event_member", consent_event.c.member_id, consent_event.c.at_us)
 
@@ -56,6 +59,7 @@ consent_state = Table(
     Column("since_us", BigInteger, nullable=False),
     Column("guardian_id", Text),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 
 # Who may decide for, or with, a minor. The contact of a guardian who is no member is a cell
@@ -77,6 +81,7 @@ guardian = Table(
     Column("ended_us", BigInteger),
     Column("recorded_by", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 Index("ix_guardian_member", guardian.c.member_id)
 Index("ix_guardian_guardian_member", guardian.c.guardian_member_id)
@@ -90,4 +95,5 @@ suppression = Table(
     Column("channel", Text, primary_key=True),
     Column("since_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )

@@ -33,6 +33,7 @@ from kernel import (
     FieldProblem,
     InvalidRequestError,
     MemberId,
+    UnitOfWork,
     YinyomError,
     new_id,
 )
@@ -231,12 +232,12 @@ class Audiences:
                 strangers = await audience_repository.unknown_members(
                     work, shape, whom, after=last, most=_INTRODUCED_AT_A_TIME
                 )
-                for member_id in strangers:
-                    if chosen is not None and member_id not in chosen:
-                        continue
+                met = [one for one in strangers if chosen is None or one in chosen]
+                for member_id in met:
                     await self._members.pairwise_for(
                         work, caller.id, MemberId(member_id), now_us=self._clock.now_us()
                     )
+                await self._introduced(work, caller, selection, len(met))
             if len(strangers) < _INTRODUCED_AT_A_TIME:
                 return export
             last = strangers[-1]
@@ -254,12 +255,28 @@ class Audiences:
         for some in _slices(members):
             async with self._database.unit_of_work() as work:
                 reached = await audience_repository.among(work, shape, whom, some)
+                strangers = [one for one in some if one in reached and not reached[one]]
                 for member_id in some:
                     if member_id in reached:
                         known[member_id] = reached[member_id] or await self._members.pairwise_for(
                             work, caller.id, member_id, now_us=self._clock.now_us()
                         )
+                await self._introduced(work, caller, selection, len(strangers))
         return known
+
+    async def _introduced(
+        self, work: UnitOfWork, caller: Caller, selection: Selection, many: int
+    ) -> None:
+        """Put on record that the client got ids of its own for members it had not met."""
+        if many:
+            await self._audit.record(
+                work,
+                caller,
+                "audience.introduce",
+                purpose=selection.question.purpose.key,
+                channel=selection.question.channel,
+                count=many,
+            )
 
     async def chunk(
         self,

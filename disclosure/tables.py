@@ -6,7 +6,7 @@ field has a column here.
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 # Whom a client asked for on a day (days since the epoch, UTC): keyed digests, for that day only.
 member_budget = Table(
@@ -52,6 +52,7 @@ webhook = Table(
     Column("ring_version", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 Index("ix_webhook_client", webhook.c.client_id)
 

@@ -209,13 +209,16 @@ class Rights(Intake):
         """Hand the copy over, once, as a ZIP (see `CarryingOut.fetch`)."""
         return await self._carrying_out.fetch(caller, request_id)
 
-    async def ask_consumers(self, request_id: str, member_id: MemberId, looks: int) -> None:
+    async def ask_consumers(
+        self, caller: Caller, request_id: str, member_id: MemberId, looks: int
+    ) -> None:
         """Note on the request who has heard of its erasure, and look again while some have not."""
         async with self._database.unit_of_work() as work:
             request = await repository.hold(work, request_id)
             if request is None:
                 return
             noted = await self._noted(work, request, member_id)
+            await self._desk.record(work, caller, "rights_request.note_consumers", request)
             states = {one["state"] for one in noted.outcome["consumers"]}
             if not states <= _SETTLED and looks < _MOST_LOOKS:
                 await self._tell_later(work, request.id, member_id, looks + 1, self._now.now_us())
@@ -269,6 +272,8 @@ class Rights(Intake):
                 await self.restrictions.end(work, caller, restriction.id, now_us=now_us)
         async with self._database.unit_of_work() as work:
             dropped = await repository.drop_expired_exports(work, now_us=now_us)
+            if dropped:
+                await self._desk.audit.record(work, caller, "rights_export.expire", count=dropped)
         return Flagged(counts["due_soon"], counts["late"], len(ended), dropped)
 
     # --- helpers ----------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 rights_request = Table(
     "rights_request",
@@ -41,6 +41,7 @@ rights_request = Table(
     Column("results", LargeBinary, nullable=False),
     Column("outcome", LargeBinary, nullable=False),
     Column("version", Integer, nullable=False),
+    info=GOVERNED,
 )
 Index("ix_rights_request_member", rights_request.c.member_id)
 Index("ix_rights_request_state", rights_request.c.state, rights_request.c.alarm_us)
@@ -54,6 +55,7 @@ rights_export = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 Index("ix_rights_export_member", rights_export.c.member_id)
 
@@ -68,5 +70,6 @@ restriction = Table(
     Column("begun_us", BigInteger, nullable=False),
     Column("until_us", BigInteger),
     Column("ended_us", BigInteger),
+    info=GOVERNED,
 )
 Index("ix_restriction_member", restriction.c.member_id)

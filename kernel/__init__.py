@@ -36,6 +36,7 @@ from kernel.errors import (
     UnavailableError,
     YinyomError,
 )
+from kernel.governance import GOVERNED, TRAIL, Building, UnrecordedChangeError
 from kernel.ids import (
     AuditEventId,
     ClientId,
@@ -83,7 +84,10 @@ from kernel.repository import (
 
 __all__ = [
     "ENDED_KEPT_US",
+    "GOVERNED",
+    "TRAIL",
     "AuditEventId",
+    "Building",
     "Caller",
     "ClientId",
     "Clock",
@@ -113,6 +117,7 @@ __all__ = [
     "SystemClock",
     "UnavailableError",
     "UnitOfWork",
+    "UnrecordedChangeError",
     "Urgency",
     "YinyomError",
     "bump_epoch",

@@ -18,6 +18,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from kernel.governance import writes_of
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_N_label)s",
@@ -44,13 +46,14 @@ class IntegrityError(Exception):
 class Compiled:
     """One statement for one driver: the SQL text and the order of its parameters."""
 
-    __slots__ = ("_defaults", "_names", "sql")
+    __slots__ = ("_defaults", "_names", "sql", "writes")
 
     def __init__(self, clause: ClauseElement, dialect: str) -> None:
         compiled = clause.compile(dialect=_DIALECTS[dialect])
         if not isinstance(compiled, SQLCompiler):
             raise TypeError("only data statements are compiled")
         self.sql = compiled.string
+        self.writes = writes_of(clause)
         self._names = tuple(compiled.positiontup or ())
         # A parameter that the call must give has no default: forgetting it is an error.
         self._defaults = {

@@ -16,6 +16,7 @@ import asyncpg
 
 from kernel.db import IntegrityError, Row, Snapshot, Statement
 from kernel.errors import ConfigurationError, UnavailableError
+from kernel.governance import Owed, OwedAtOnce
 
 POOL_SIZE = 10
 STATEMENT_TIMEOUT_MS = 30_000
@@ -54,44 +55,67 @@ def _translated(error: Exception) -> Exception:
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
+_AT_ONCE = OwedAtOnce()
+
+
 class _Session:
     """Runs compiled statements on one connection."""
 
-    __slots__ = ("_connection", "_reactions", "dialect")
+    __slots__ = ("_connection", "_reactions", "dialect", "owed")
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    def __init__(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", owed: Owed = _AT_ONCE
+    ) -> None:
         self._connection = connection
+        self.owed = owed
         self._reactions: list[Callable[[], None]] = []
         self.dialect = "postgresql"
 
     async def all(self, statement: Statement, /, **parameters: Any) -> Sequence[Row]:
         compiled = statement.compiled("postgresql")
+        if compiled.writes is not None:
+            self.owed.announce(compiled.writes)
         try:
             rows: Any = await self._connection.fetch(compiled.sql, *compiled.bind(parameters))
         except _FAILURES as error:
             raise _translated(error) from error
+        if compiled.writes is not None and rows:
+            self.owed.note(compiled.writes)
         return rows  # type: ignore[no-any-return]
 
     async def first(self, statement: Statement, /, **parameters: Any) -> Row | None:
         compiled = statement.compiled("postgresql")
+        if compiled.writes is not None:
+            self.owed.announce(compiled.writes)
         try:
             row: Any = await self._connection.fetchrow(compiled.sql, *compiled.bind(parameters))
         except _FAILURES as error:
             raise _translated(error) from error
+        if compiled.writes is not None and row is not None:
+            self.owed.note(compiled.writes)
         return row  # type: ignore[no-any-return]
 
     async def run(self, statement: Statement, /, **parameters: Any) -> int:
         compiled = statement.compiled("postgresql")
+        if compiled.writes is not None:
+            self.owed.announce(compiled.writes)
         try:
             tag = await self._connection.execute(compiled.sql, *compiled.bind(parameters))
         except _FAILURES as error:
             raise _translated(error) from error
-        return int(tag.rpartition(" ")[2])
+        touched = int(tag.rpartition(" ")[2])
+        if compiled.writes is not None and touched:
+            self.owed.note(compiled.writes)
+        return touched
 
     async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
         compiled = statement.compiled("postgresql")
+        bound = [compiled.bind(row) for row in rows]
+        if compiled.writes is not None and bound:  # the driver does not count what they touch
+            self.owed.announce(compiled.writes)
+            self.owed.note(compiled.writes)
         try:
-            await self._connection.executemany(compiled.sql, [compiled.bind(row) for row in rows])
+            await self._connection.executemany(compiled.sql, bound)
         except _FAILURES as error:
             raise _translated(error) from error
 
@@ -147,7 +171,8 @@ class _Lease:
                 if isinstance(error, _FAILURES):
                     raise _translated(error) from error
                 raise
-        self._session = _Session(connection)
+        owed = _AT_ONCE if self._begin is None else self._database.owes()
+        self._session = _Session(connection, owed)
         return self._session
 
     async def __aexit__(
@@ -159,6 +184,8 @@ class _Lease:
         broken = True
         try:
             if self._begin is not None:
+                if kind is None:
+                    self._session.owed.check()  # refused: the connection is closed uncommitted
                 ended = await self._connection.execute("ROLLBACK" if kind else "COMMIT")
                 if kind is None and ended != "COMMIT":
                     # A statement had failed and somebody caught the error: the server answers
@@ -180,8 +207,9 @@ class _Lease:
 class PostgresDatabase:
     """The production engine: a stack of connections, the warmest one first."""
 
-    def __init__(self, url: str, *, pool_size: int = POOL_SIZE) -> None:
+    def __init__(self, url: str, *, pool_size: int = POOL_SIZE, owes: type[Owed] = Owed) -> None:
         self.dialect = "postgresql"
+        self.owes = owes
         self._dsn = driver_dsn(url)
         self._free: list[asyncpg.Connection[asyncpg.Record]] = []
         self._room = asyncio.Semaphore(pool_size)

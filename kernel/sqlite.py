@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from kernel.db import IntegrityError, ReadSession, Row, Snapshot, Statement, UnitOfWork
+from kernel.db import IntegrityError, ReadSession, Row, Snapshot, Statement
 from kernel.errors import UnavailableError
+from kernel.governance import Owed, OwedAtOnce, UnrecordedChangeError
 
 MINIMUM_VERSION = (3, 35, 0)  # RETURNING
 _CACHED_STATEMENTS = 512
@@ -109,24 +110,58 @@ class _Session:
         return row  # type: ignore[no-any-return]
 
 
+_AT_ONCE = OwedAtOnce()
+
+
 class _UnitOfWork(_Session):
     """A savepoint inside the running batch."""
 
-    __slots__ = ("reactions",)
+    __slots__ = ("owed", "reactions")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, owed: Owed) -> None:
         super().__init__(connection)
+        self.owed = owed
         self.reactions: list[Callable[[], None]] = []
 
+    async def all(self, statement: Statement, /, **parameters: Any) -> Sequence[Row]:
+        writes = statement.compiled("sqlite").writes
+        if writes is not None:
+            self.owed.announce(writes)
+        rows = await super().all(statement, **parameters)
+        if writes is not None and rows:
+            self.owed.note(writes)
+        return rows
+
+    async def first(self, statement: Statement, /, **parameters: Any) -> Row | None:
+        writes = statement.compiled("sqlite").writes
+        if writes is not None:
+            self.owed.announce(writes)
+        row = await super().first(statement, **parameters)
+        if writes is not None and row is not None:
+            self.owed.note(writes)
+        return row
+
     async def run(self, statement: Statement, /, **parameters: Any) -> int:
-        return self._execute(statement, parameters).rowcount
+        writes = statement.compiled("sqlite").writes
+        if writes is not None:
+            self.owed.announce(writes)
+        touched = self._execute(statement, parameters).rowcount
+        if writes is not None and touched:
+            self.owed.note(writes)
+        return touched
 
     async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
         compiled = statement.compiled("sqlite")
+        if compiled.writes is not None:
+            self.owed.announce(compiled.writes)
         try:
-            self._connection.executemany(compiled.sql, (compiled.bind(row) for row in rows))
+            cursor = self._connection.executemany(
+                compiled.sql, (compiled.bind(row) for row in rows)
+            )
         except sqlite3.Error as error:
             raise _translated(error) from error
+        if compiled.writes is not None and cursor.rowcount > 0:
+            self.owed.note(compiled.writes)
 
     def after_commit(self, reaction: Callable[[], None]) -> None:
         self.reactions.append(reaction)
@@ -177,7 +212,7 @@ class _Writing:
         self._database = database
         self._savepoint = savepoint
 
-    async def __aenter__(self) -> UnitOfWork:
+    async def __aenter__(self) -> _UnitOfWork:
         self._work = await self._database._enter(savepoint=self._savepoint)  # noqa: SLF001 (one module, one machine)
         return self._work
 
@@ -187,9 +222,19 @@ class _Writing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        refused: UnrecordedChangeError | None = None
+        if kind is None:
+            try:
+                self._work.owed.check()
+            except UnrecordedChangeError as found:
+                refused = found
         done = self._database._leave(  # noqa: SLF001 (one module, one machine)
-            self._work, savepoint=self._savepoint, failed=kind is not None
+            self._work,
+            savepoint=self._savepoint,
+            failed=kind is not None or refused is not None,
         )
+        if refused is not None:
+            raise refused
         if done is not None:
             await done
 
@@ -197,11 +242,12 @@ class _Writing:
 class SqliteDatabase:
     """The embedded engine; see the head of this file for the group commit."""
 
-    def __init__(self, path: Path, *, busy_timeout_ms: int = 0) -> None:
+    def __init__(self, path: Path, *, busy_timeout_ms: int = 0, owes: type[Owed] = Owed) -> None:
         if sqlite3.sqlite_version_info < MINIMUM_VERSION:
             raise UnavailableError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
         self.dialect = "sqlite"
         self.path = path
+        self._owes = owes
         self._writer = connect(path, busy_timeout_ms=busy_timeout_ms)
         self._reader = connect_read_only(path)
         self._turn = asyncio.Lock()
@@ -259,7 +305,7 @@ class SqliteDatabase:
             self._turn.release()
             raise _translated(error) from error
         self._turn_taken = True
-        return _UnitOfWork(self._writer)
+        return _UnitOfWork(self._writer, self._owes() if savepoint else _AT_ONCE)
 
     def _leave(
         self, work: _UnitOfWork, *, savepoint: bool, failed: bool

@@ -3,12 +3,14 @@
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
 from kernel.db import metadata
+from kernel.governance import GOVERNED
 
 registry_fact = Table(
     "registry_fact",
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+    info=GOVERNED,
 )
 
 epoch = Table(

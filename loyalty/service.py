@@ -52,6 +52,7 @@ class Loyalty:
         clock: Clock,
     ) -> None:
         self._database = database
+        self._audit = audit
         self._clock = clock
         self._accounts = Accounts(pack.loyalty, vault, audit)
         self._points = Points(self._accounts)
@@ -114,7 +115,7 @@ class Loyalty:
         await self._round(repository.members_with_expired_coupons, coupons)
         return await self._round(repository.members_with_expired_lots, points)
 
-    async def review_due(self) -> int:
+    async def review_due(self, caller: Caller) -> int:
         """Look again at members whose tier or class time has changed; gives how many changed."""
 
         async def review(work: UnitOfWork, member_id: MemberId, now_us: int) -> int:
@@ -122,6 +123,12 @@ class Loyalty:
             account, state = await self._accounts.hold(work, member_id, now_us=now_us)
             found = await self._accounts.reckon(work, account, state, now_us=now_us)
             await repository.write_accounts(work, [found])
+            await self._audit.record(
+                work,
+                caller,
+                "loyalty.review",
+                subject=await self._accounts.pseudonym(work, member_id),
+            )
             return (found.tier, found.activity_class) != (account.tier, account.activity_class)
 
         return await self._round(repository.due_for_review, review)

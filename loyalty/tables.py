@@ -5,7 +5,7 @@ Plain and pseudonymous: a row leads to a person only by `member_id`, and an eras
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 loyalty_account = Table(
     "loyalty_account",
@@ -22,6 +22,7 @@ loyalty_account = Table(
     Column("review_us", BigInteger),
     Column("updated_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 Index("ix_loyalty_account_review", loyalty_account.c.review_us)
 
@@ -36,6 +37,7 @@ points_entry = Table(
     Column("expires_us", BigInteger),
     Column("client_id", Text, nullable=False),
     Column("reference", Text),
+    info=GOVERNED,
 )
 Index("ix_points_entry_member", points_entry.c.member_id, points_entry.c.at_us)
 Index("uq_points_entry_reference", points_entry.c.client_id, points_entry.c.reference, unique=True)
@@ -48,6 +50,7 @@ points_lot = Table(
     Column("remaining", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 Index("ix_points_lot_member", points_lot.c.member_id, points_lot.c.expires_us)
 Index("ix_points_lot_expires", points_lot.c.expires_us)
@@ -66,6 +69,7 @@ purchase = Table(
     Column("branch", Text),
     Column("points", BigInteger, nullable=False),
     Column("recorded_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 Index("ix_purchase_member", purchase.c.member_id, purchase.c.at_us)
 Index("uq_purchase_reference", purchase.c.client_id, purchase.c.reference, unique=True)
@@ -80,6 +84,7 @@ coupon = Table(
     Column("issued_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False),
     Column("used_us", BigInteger),
+    info=GOVERNED,
 )
 Index("ix_coupon_member", coupon.c.member_id)
 Index("ix_coupon_expires", coupon.c.state, coupon.c.expires_us)
@@ -93,6 +98,7 @@ loyalty_merge = Table(
     Column("moved", LargeBinary, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 Index("ix_loyalty_merge_into", loyalty_merge.c.into_id)
 Index("ix_loyalty_merge_merged", loyalty_merge.c.merged_id)

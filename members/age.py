@@ -9,8 +9,9 @@ from datetime import date
 
 from audit import AuditLog
 from consent import ConsentService, Gate, GateState
-from kernel import Caller, Clock, Database, MemberId, NotFoundError, to_date
+from kernel import Caller, Clock, Database, MemberId, NotFoundError, UnitOfWork, to_date
 from members import repository
+from members.errors import MemberChangedError
 from members.retention import key_kind
 from members.sources import MEMBER_TABLE
 from policies import AgeTier, JurisdictionCode, PolicyPack, age_tier
@@ -88,19 +89,23 @@ class AgeTiers:
             caller, gate, tier, keys.get(PSEUDONYM)
         )
 
+    async def _hold(self, work: UnitOfWork, looked_at: Gate) -> None:
+        """Hold the gate of a member who has not changed; else nothing of this is stored."""
+        gate = await self._consent.hold_gate(work, looked_at.member_id)
+        if gate.version != looked_at.version + 1:
+            raise MemberChangedError(reason="member_busy")
+
     async def _move(
         self, caller: Caller, looked_at: Gate, tier: AgeTier, pseudonym: OwnerKey | None
     ) -> bool:
         """Write the tier down, unless the member changed since the birth date was read."""
-        async with self._database.unit_of_work() as work:
-            try:
-                gate = await self._consent.hold_gate(work, looked_at.member_id)
-            except NotFoundError:
-                return False
-            if gate.version != looked_at.version + 1:
-                return False
-            await self._consent.set_age_tier(work, gate.member_id, tier)
-            await self._audit.record(
-                work, caller, "member.age_tier", subject=pseudonym, reason=tier.value
-            )
+        try:
+            async with self._database.unit_of_work() as work:
+                await self._hold(work, looked_at)
+                await self._consent.set_age_tier(work, looked_at.member_id, tier)
+                await self._audit.record(
+                    work, caller, "member.age_tier", subject=pseudonym, reason=tier.value
+                )
+        except (NotFoundError, MemberChangedError):
+            return False
         return True

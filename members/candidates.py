@@ -87,7 +87,7 @@ class Matching:
         if mine is None:
             return 0
         return await self._propose(
-            (mine, other, compare(mine, other)) for other in profiles.values()
+            caller, ((mine, other, compare(mine, other)) for other in profiles.values())
         )
 
     async def scan(self, caller: Caller, progress: Progress | None = None) -> Scanned:
@@ -113,7 +113,7 @@ class Matching:
             if progress is not None:
                 progress(len(profiles), total)
         found = [(one, other, compare(one, other)) for one, other in pairs_in_blocks(profiles)]
-        new = await self._propose(found)
+        new = await self._propose(caller, found)
         async with self._database.read() as session:
             counts = await repository.pair_counts(session, caller.brand)
         return Scanned(
@@ -179,13 +179,20 @@ class Matching:
         )
         return _Granted(row, keys, {kind: frozenset(t) for kind, t in tags.items()}, event)
 
-    async def _propose(self, found: Iterable[tuple[Profile, Profile, Match]]) -> int:
+    async def _propose(
+        self, caller: Caller, found: Iterable[tuple[Profile, Profile, Match]]
+    ) -> int:
         likely = [(a, b, match) for a, b, match in found if match.score >= LINE]
         new = 0
         while likely:
             chunk, likely = likely[:_PAGE], likely[_PAGE:]
             async with self._database.unit_of_work() as work:
-                new += sum([await self._propose_one(work, *pair) for pair in chunk])
+                proposed = sum([await self._propose_one(work, *pair) for pair in chunk])
+                if proposed:
+                    await self._audit.record(
+                        work, caller, "duplicates.propose", purpose=PURPOSE, count=proposed
+                    )
+            new += proposed
         return new
 
     async def _propose_one(

@@ -324,6 +324,9 @@ class Imports:
                 )
             await repository.add_rows(work, run.id, stored)
             await repository.add_marks(work, run.id, stored)
+            await self._audit.record(
+                work, caller, "import.rows", resource=f"import:{run.id}", count=len(stored)
+            )
 
     async def _accept(
         self,

@@ -66,6 +66,10 @@ class _Look:
     event: AuditEvent
 
 
+class _MovedError(Exception):
+    """A member changed between the look and the writing; the caller looks again."""
+
+
 class Merges:
     """Merges members and undoes merges."""
 
@@ -125,9 +129,10 @@ class Merges:
                 look.merged.row,
                 look.taken,
             )
-            made = await self._write(caller, duplicate_id, look, opened, then)
-            if made is not None:
-                return made
+            try:
+                return await self._write(caller, duplicate_id, look, opened, then)
+            except _MovedError:
+                continue
         raise MemberChangedError(reason="member_busy")
 
     # --- looking ----------------------------------------------------------------------
@@ -190,8 +195,8 @@ class Merges:
         look: _Look,
         opened: Mapping[str, str],
         then: Callable[[UnitOfWork, Merged], Awaitable[object]] | None,
-    ) -> Merged | None:
-        """Write the merge if nothing moved since the look; None to look again."""
+    ) -> Merged:
+        """Write the merge; `_MovedError`, and nothing written, when something moved meanwhile."""
         now_us = self._clock.now_us()
         merge_id = new_id("mrg", now_us)
         into, gone = look.survivor, look.merged
@@ -201,7 +206,7 @@ class Merges:
             if pair is None or pair.state is not PairState.OPEN:
                 raise MergeError("this pair was decided", reason="decided")
             if any(gates[side.row.id].version != side.gate.version + 1 for side in (into, gone)):
-                return None
+                raise _MovedError
             cells, keys = await self._resealed(work, into, opened)
             provenance = {**into.row.provenance} | {
                 field: gone.row.provenance[field] for field in look.taken
@@ -210,7 +215,7 @@ class Merges:
                 work, into.row, cells, provenance, now_us=now_us
             )
             if written is None:
-                return None
+                raise _MovedError
             await self._move_identifiers(work, look, keys[ORDINARY], opened)
             ids = await repository.pairwise_ids_of(work, gone.row.id)
             for pairwise, made_for in ids:

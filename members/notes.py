@@ -84,7 +84,17 @@ class Notes:
             now = await repository.read_member(work, member_id)
             if gate.state.is_closed or now is None or now.version != row.version:
                 return 0
-            await repository.replace_findings(work, member_id, found, now_us=self._clock.now_us())
+            if await repository.replace_findings(
+                work, member_id, found, now_us=self._clock.now_us()
+            ):
+                await self._audit.record(
+                    work,
+                    caller,
+                    "member.note_findings",
+                    subject=keys[PSEUDONYM],
+                    purpose=PURPOSE,
+                    count=len(found),
+                )
         return len(found)
 
     def _texts(self, row: MemberRow) -> tuple[str, ...]:

@@ -207,7 +207,7 @@ class Reindex:
                 page = await repository.member_ids(session, after=one.cursor, most=_PAGE_ONLINE)
             if not page:
                 break
-            await self._fill_page(event, page, filling)
+            await self._fill_page(caller, event, page, filling)
             filling = {
                 kind: replace(one, cursor=page[-1], done=one.done + len(page))
                 for kind, one in filling.items()
@@ -222,7 +222,11 @@ class Reindex:
             await self._vault.tags.switch(work, filled)
 
     async def _fill_page(
-        self, event: AuditEvent, page: Sequence[MemberId], filling: Mapping[str, IndexVersion]
+        self,
+        caller: Caller,
+        event: AuditEvent,
+        page: Sequence[MemberId],
+        filling: Mapping[str, IndexVersion],
     ) -> None:
         """Tag a page of members and move the cursor on, in one transaction."""
         for attempt in range(_ATTEMPTS):
@@ -230,6 +234,10 @@ class Reindex:
                 async with self._database.unit_of_work() as work:
                     for member_id in page:
                         await self._fill_one(work, event, member_id, filling)
+                    # Points that sign members in move to the new tags with them.
+                    await self._audit.record(
+                        work, caller, "index.fill", purpose=PURPOSE, count=len(page)
+                    )
                     await self._vault.tags.advance(work, filling.values(), page[-1], len(page))
             except (IntegrityError, UnavailableError):
                 # Somebody verified one of these numbers at this very moment.

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, and_, text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 member = Table(
     "member",
@@ -15,6 +15,7 @@ member = Table(
     Column("version", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 
 pairwise_id = Table(
@@ -26,6 +27,7 @@ pairwise_id = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("made_for", Text),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 # An id that came with a merge names the survivor beside the survivor's own; `made_for` is whom it
 # named before.
@@ -49,6 +51,7 @@ contact_point = Table(
     Column("verified_us", BigInteger),
     Column("sign_in_tag", LargeBinary, unique=True),
     Column("created_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 Index("ix_contact_point_member", contact_point.c.member_id)
 
@@ -74,6 +77,7 @@ import_run = Table(
     # When what was set aside ends, and when it has: the import's key is destroyed then.
     Column("expires_us", BigInteger),
     Column("ended_us", BigInteger),
+    info=GOVERNED,
 )
 
 import_row = Table(
@@ -86,6 +90,7 @@ import_row = Table(
     Column("member_id", Text),
     Column("issues", LargeBinary, nullable=False),
     Column("cell", LargeBinary),
+    info=GOVERNED,
 )
 Index("ix_import_row_tag", import_row.c.import_id, import_row.c.row_tag)
 Index("ix_import_row_member", import_row.c.member_id)
@@ -117,6 +122,7 @@ import_upload = Table(
     Column("declared", LargeBinary),
     Column("failure", Text),
     Column("created_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 
 import_part = Table(
@@ -139,6 +145,7 @@ note_finding = Table(
     Column("score", Integer, nullable=False),
     Column("recogniser", Text, nullable=False),
     Column("found_us", BigInteger, nullable=False),
+    info=GOVERNED,
 )
 Index("ix_note_finding_member", note_finding.c.member_id)
 Index("ix_note_finding_kind", note_finding.c.kind, note_finding.c.member_id)
@@ -157,6 +164,7 @@ duplicate = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("decided_us", BigInteger),
     Column("decided_by", Text),
+    info=GOVERNED,
 )
 Index("uq_duplicate_pair", duplicate.c.first_id, duplicate.c.second_id, unique=True)
 Index("ix_duplicate_second", duplicate.c.second_id)
@@ -175,6 +183,7 @@ member_merge = Table(
     Column("merged_us", BigInteger, nullable=False),
     Column("undo_until_us", BigInteger, nullable=False),
     Column("undone_us", BigInteger),
+    info=GOVERNED,
 )
 Index("ix_member_merge_survivor", member_merge.c.survivor_id)
 Index("ix_member_merge_merged", member_merge.c.merged_id)

@@ -127,6 +127,13 @@ class Uploads:
                 ),
             )
             if made:
+                await self._audit.record(
+                    work,
+                    caller,
+                    "import.receive",
+                    resource=f"import:{received.import_id}",
+                    count=received.rows,
+                )
                 await repository.add_parts(work, received.import_id, list(sealed.values()))
                 await enqueue_job(
                     work, IMPORT_WANTED, {"import_id": received.import_id}, now_us=now_us
@@ -178,14 +185,23 @@ class Uploads:
         except ImportFileError as error:
             failure = error.reason
         async with self._database.unit_of_work() as work:
-            await repository.drop_parts(work, import_id, failure)
+            await self._drop(work, reader, import_id, failure)
 
-    async def drop_stale(self) -> int:
+    async def _drop(
+        self, work: UnitOfWork, caller: Caller, import_id: str, failure: str | None
+    ) -> None:
+        """Forget a received file, on record."""
+        await repository.drop_parts(work, import_id, failure)
+        await self._audit.record(
+            work, caller, "import.drop", resource=f"import:{import_id}", reason=failure
+        )
+
+    async def drop_stale(self, caller: Caller) -> int:
         """Drop files whose import has failed for a week; gives how many."""
         async with self._database.unit_of_work() as work:
             stale = await repository.stale_uploads(work, before_us=self._clock.now_us() - _KEPT_US)
             for import_id in stale:
-                await repository.drop_parts(work, import_id, "given_up")
+                await self._drop(work, caller, import_id, "given_up")
         return len(stale)
 
     # --- answering --------------------------------------------------------------------

@@ -28,7 +28,7 @@ from backup import (
     open_store,
     read_shelf,
 )
-from kernel import Clock, ConfigurationError, Database, SystemClock
+from kernel import Building, Clock, ConfigurationError, Database, SystemClock
 from service.files import KEY_RING_FILE, RECOVERY_KITS_FILE, RING_BACKUP_FOLDER
 from service.kms import new_key_provider
 from service.lock import DataDirLock
@@ -204,7 +204,7 @@ class SqliteStaging(_Keys):
 
         self._draft.make(self._needed)
         await migrate(self._settings)
-        return SqliteDatabase(self._settings.database_file)
+        return SqliteDatabase(self._settings.database_file, owes=Building)
 
     async def put(self, database: Database) -> None:
         """Close the file and rename its folder over the empty target."""
@@ -254,7 +254,10 @@ class PostgresStaging(_Keys):
         await self._run(f"DROP SCHEMA IF EXISTS {_STAGING_SCHEMA} CASCADE")
         await self._run(f"CREATE SCHEMA {_STAGING_SCHEMA}")
         await migrate(self._settings)
-        return PostgresDatabase(self._settings.database.url)
+        await self._run(
+            f"SET LOCAL search_path TO {_STAGING_SCHEMA}", _guards("DISABLE"), "SELECT 1"
+        )
+        return PostgresDatabase(self._settings.database.url, owes=Building)
 
     async def put(self, database: Database) -> None:
         """Rename folder and schema; the database changes in one transaction."""
@@ -306,15 +309,34 @@ _MEND_FUNCTIONS = """
 DO $$ DECLARE f regprocedure; BEGIN
   FOR f IN SELECT oid::regprocedure FROM pg_proc
     WHERE pronamespace = 'public'::regnamespace AND proconfig IS NOT NULL
-  LOOP EXECUTE format('ALTER FUNCTION %s SET search_path = public', f); END LOOP;
+  LOOP EXECUTE format('ALTER FUNCTION %s SET search_path = public, pg_temp', f); END LOOP;
 END $$
 """
+
+
+def _guards(switch: str) -> str:
+    """Switch the guards that ask for an event: off while rows are brought back, then on.
+
+    Only the owner of the tables can, and nobody else can see the schema that is being built.
+    """
+    return f"""
+        DO $$ DECLARE t record; BEGIN
+          FOR t IN SELECT tgrelid::regclass AS of_table, tgname FROM pg_trigger
+            JOIN pg_class ON pg_class.oid = tgrelid
+            WHERE relnamespace = current_schema()::regnamespace AND tgname = relname || '_recorded'
+          LOOP EXECUTE format('ALTER TABLE %s {switch} TRIGGER %I', t.of_table, t.tgname);
+          END LOOP;
+        END $$
+    """  # noqa: S608 (either switch is a word of this file)
+
+
 _SWAP: Sequence[str] = (
     "DROP SCHEMA public RESTRICT",  # fails when anything has come into it
     f"ALTER SCHEMA {_STAGING_SCHEMA} RENAME TO public",
     "GRANT USAGE ON SCHEMA public TO PUBLIC",
     "SET LOCAL search_path TO public",
     _MEND_FUNCTIONS,
+    _guards("ENABLE ALWAYS"),
     "SELECT 1",
 )
 

@@ -64,7 +64,7 @@ def follow_members(runtime: "Runtime") -> None:
     async def settle(_payload: Mapping[str, Any]) -> None:
         """End merges whose time for undoing is over, and files nobody came back for."""
         await runtime.partings.settle_due(system_caller("worker"))
-        await runtime.uploads.drop_stale()
+        await runtime.uploads.drop_stale(system_caller("worker"))
 
     runtime.worker.on(MERGES_SETTLED, settle, every_us=DAY_US)
 

@@ -20,6 +20,7 @@ from service.files import KEY_RING_FILE, KMS_ROOT_FILE
 from service.kms import new_key_provider, open_ring
 from service.lock import DataDirLock
 from service.ring_backups import recovery_kits, ring_folder, wire_ring_backups
+from service.rotations import key_steps
 from service.runtime import open_database
 from service.schema import check_schema
 from service.settings import Settings
@@ -120,7 +121,9 @@ async def _recover(
     pack = load_pack(settings.policies.pack_dir)
     signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
     audit = AuditLog(signer, clock, pack.digest)
-    recovering = Recovering(database, ring, backup, lambda owner: rights.tag(owner) in gone)
+    recovering = Recovering(
+        database, ring, backup, lambda owner: rights.tag(owner) in gone, key_steps(audit)
+    )
     found = await recovering.look()
     if found.lost and not accept_loss:
         raise _would_lose(found)

@@ -84,7 +84,10 @@ def work_on_rights(worker: Worker, rights: Rights, merges: Merges) -> None:
     worker.on(
         TELL_CONSUMERS,
         lambda payload: rights.ask_consumers(
-            payload["request_id"], MemberId(payload["member_id"]), payload["looks"]
+            system_caller("worker"),
+            payload["request_id"],
+            MemberId(payload["member_id"]),
+            payload["looks"],
         ),
     )
     worker.on(LOOK_AFTER, lambda _: rights.look_after(system_caller("worker")), every_us=HOUR_US)

@@ -16,6 +16,7 @@ from service.ring_backups import wire_ring_backups
 from service.settings import Settings
 from service.tasks import HOUR_US, Worker, system_caller
 from vault import (
+    KeyNote,
     Rotation,
     Rotations,
     Sealing,
@@ -80,10 +81,11 @@ class KeyCare:
         self._database = database
         self._clock = clock
         self._every_us = settings.vault.seal_every_hours * HOUR_US
-        self.rotations = Rotations(database, vault.buckets, keepers, self._record, clock)
+        note = key_steps(audit)
+        self.rotations = Rotations(database, vault.buckets, keepers, self._record, note, clock)
         self.ring_backups = wire_ring_backups(settings, database, vault, clock)
         self.sealing = Sealing(
-            database, vault.buckets, keepers, self.ring_backups, self._record, clock
+            database, vault.buckets, keepers, self.ring_backups, self._record, note, clock
         )
         self.follower = RingFollower(database, vault)
 
@@ -111,6 +113,15 @@ class KeyCare:
             count=done.erasures if done.kind == "seal" else done.moved or None,
             decision="allow",
         )
+
+
+def key_steps(audit: AuditLog) -> KeyNote:
+    """Give what puts a step of a rotation, a seal or a recovery on record."""
+
+    async def note(work: UnitOfWork, step: str, many: int) -> None:
+        await audit.record(work, system_caller("cli"), f"vault.{step}", count=many)
+
+    return note
 
 
 def keep_keys(worker: Worker, settings: Settings, keys: KeyCare) -> None:

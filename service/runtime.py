@@ -5,6 +5,7 @@ another version, a policy pack that was changed and not activated.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from audit import AuditLog, Pruning, RightsLedger, Sequencer, Signer, log_name
 from backup import Backups, LedgerShipping
@@ -393,10 +394,9 @@ def _come_round(
     budget: MemberBudget,
 ) -> None:
     """Say what is done again and again, and how often."""
-    worker.on(
-        "points_expire", lambda _: loyalty.expire_due(system_caller("worker")), every_us=DAY_US
-    )
-    worker.on("loyalty_review", lambda _: loyalty.review_due(), every_us=DAY_US)
+    by = partial(system_caller, "worker")
+    worker.on("points_expire", lambda _: loyalty.expire_due(by()), every_us=DAY_US)
+    worker.on("loyalty_review", lambda _: loyalty.review_due(by()), every_us=DAY_US)
     worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
     worker.on("member_budget", lambda _: budget.sweep(), every_us=HOUR_US)
     worker.on(BACKUP, lambda _: backups.create_when_due(system_caller("worker")), every_us=HOUR_US)

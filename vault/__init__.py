@@ -52,6 +52,7 @@ from vault.repository import (
     key_from_row,
     key_source,
 )
+from vault.rewrapping import Note as KeyNote
 from vault.rewrapping import Progress
 from vault.ring_backup import RingBackup, RingKey, read_ring
 from vault.ring_backups import Proof, RingBackups, RingBackupState
@@ -81,6 +82,7 @@ __all__ = [
     "IndexState",
     "IndexVersion",
     "Indexes",
+    "KeyNote",
     "KeyProvider",
     "KeyRing",
     "KeyRingError",

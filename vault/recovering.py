@@ -19,6 +19,7 @@ from vault.contexts import bucket_context, key_context
 from vault.errors import UnreadableError
 from vault.keyring import KeyRing
 from vault.repository import StoredBucket, WrappedKey, add_buckets, every_key
+from vault.rewrapping import Note
 from vault.ring_backup import RingBackup
 from vault.wrapping import KEY_BYTES, wrap
 
@@ -59,8 +60,10 @@ class Recovering:
         ring: KeyRing,
         backup: RingBackup,
         was_erased: Callable[[str], bool],
+        note: Note,
     ) -> None:
         self._database = database
+        self._note = note
         self._ring = ring
         self._keys: Mapping[_Place, bytes] = {
             (key.owner_id, key.kind, key.version): key.key for key in backup.each()
@@ -93,15 +96,19 @@ class Recovering:
         async with self._database.unit_of_work() as work:
             known = await rotation.hold_ring_alone(work, ring.versions)
             await rotation.set_ring(work, ring.version, known.oldest)
-            await self._make_buckets(work)
+            made = await self._make_buckets(work)
+            if made:
+                await self._note(work, "bucket_keys_made", made)
         after, done = _START, 0
         while True:
             async with self._database.unit_of_work() as work:
                 page = await every_key(work, after, _PAGE)
                 newest = await self._newest(work)
-                await self._move(
+                moved = await self._move(
                     work, [k for k, dated in page if not self._may_not(k, dated)], newest
                 )
+                if moved:
+                    await self._note(work, "keys_moved", moved)
             done += len(page)
             progress(done, found.keys + found.lost + found.erased)
             if len(page) < _PAGE:
@@ -116,8 +123,8 @@ class Recovering:
             await last(work, recovered)
         return recovered
 
-    async def _make_buckets(self, work: UnitOfWork) -> None:
-        """Give every bucket a key under the new root, unless it has one."""
+    async def _make_buckets(self, work: UnitOfWork) -> int:
+        """Give every bucket a key under the new root, unless it has one; gives how many."""
         fresh = []
         for bucket, stored in (await self._newest(work)).items():
             if stored.ring_version != self._ring.version:
@@ -126,10 +133,11 @@ class Recovering:
                 root, wrapped = self._ring.wrap_newest(os.urandom(KEY_BYTES), context)
                 fresh.append(StoredBucket(bucket, version, root, wrapped))
         await add_buckets(work, fresh)
+        return len(fresh)
 
     async def _move(
         self, work: UnitOfWork, keys: list[WrappedKey], newest: Mapping[int, StoredBucket]
-    ) -> None:
+    ) -> int:
         rows, versions, rewrapped = [], [], []
         ciphers: dict[int, AESGCM] = {}
         for key in keys:
@@ -147,6 +155,7 @@ class Recovering:
             rewrapped.append(wrap(ciphers[key.bucket], secret, context))
         if rows:
             await rotation.move_keys(work, rows, versions, rewrapped)
+        return len(rows)
 
     def _opened(self, bucket: StoredBucket) -> AESGCM:
         context = bucket_context(self._ring.tenant, bucket.bucket, bucket.version)

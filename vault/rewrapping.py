@@ -7,7 +7,7 @@ rewrap is not the right to read.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -23,6 +23,8 @@ from vault.repository import StoredBucket
 from vault.rotation_repository import Wanted
 
 Progress = Callable[[int, int], None]
+Note = Callable[[UnitOfWork, str, int], Awaitable[None]]
+"""Puts a step that changes stored keys on record in its transaction: what, and how many."""
 _AT_ONCE = {"postgresql": 2_000, "sqlite": 500}
 _MOVES = 3
 _ROUNDS = 600
@@ -38,9 +40,10 @@ class Rewrapping:
     Two may do so at once, and each bucket is done when it has one key and nothing under another.
     """
 
-    def __init__(self, database: Database, buckets: BucketKeys) -> None:
+    def __init__(self, database: Database, buckets: BucketKeys, note: Note) -> None:
         self._database = database
         self._buckets = buckets
+        self._note = note
         self._at_once = _AT_ONCE[database.dialect]
 
     async def run(self, progress: Progress) -> tuple[int, int]:
@@ -83,9 +86,13 @@ class Rewrapping:
                     o.bucket: o.above + 1 for o in group if newest[o.bucket].version <= o.above
                 }
                 await self._buckets.make(work, fresh)
+                if fresh:
+                    await self._note(work, "bucket_keys_made", len(fresh))
             await self._move(group, moved)
             async with self._database.unit_of_work() as work:
-                await repository.drop_replaced(work, group)
+                dropped = await repository.drop_replaced(work, group)
+                if dropped:
+                    await self._note(work, "bucket_keys_dropped", dropped)
                 if not await repository.wanted_in_range(work, first, last):
                     return
             await asyncio.sleep(_REST_SECONDS)  # somebody held a key, or had just made one
@@ -102,6 +109,7 @@ class Rewrapping:
                 newest, older = await self._ciphers(work, group)
                 versions, rewrapped = rewrap(self._buckets.ring.tenant, keys, older, newest)
                 await repository.move_keys(work, keys, versions, rewrapped)
+                await self._note(work, "keys_moved", len(keys))
             moved(len(keys))
             last = keys[-1]
             after = (last[0], last[1], last[2], last[3])

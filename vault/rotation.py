@@ -16,7 +16,7 @@ from vault import rotation_repository as repository
 from vault.buckets import BucketKeys
 from vault.contexts import bucket_context, secret_context
 from vault.repository import StoredBucket
-from vault.rewrapping import Progress, Rewrapping
+from vault.rewrapping import Note, Progress, Rewrapping
 from vault.rotation_log import Rotation
 
 Record = Callable[[UnitOfWork, Rotation], Awaitable[None]]
@@ -44,9 +44,14 @@ class RingRoots:
     """Replaces the ring root: a new one, everything under it, the old ones dropped."""
 
     def __init__(
-        self, database: Database, buckets: BucketKeys, keepers: Sequence[SecretKeeper]
+        self,
+        database: Database,
+        buckets: BucketKeys,
+        keepers: Sequence[SecretKeeper],
+        note: Note,
     ) -> None:
         self._database = database
+        self._note = note
         self._buckets = buckets
         self._keepers = tuple(keepers)
 
@@ -75,13 +80,18 @@ class RingRoots:
                 were = await repository.under_old_root(work, root, _AT_ONCE)
                 become = [self._moved(one) for one in were]
                 await repository.rewrap_buckets(work, were, become)
+                if were:
+                    await self._note(work, "bucket_keys_rewrapped", len(were))
             moved += len(were)
             progress(moved, moved)
             if len(were) < _AT_ONCE:
                 break
         for keeper in self._keepers:
             async with self._database.unit_of_work() as work:
+                secrets = await keeper.secrets_behind(work, root)
                 await keeper.move_secrets(work, root, self._moved_secret)
+                if secrets:
+                    await self._note(work, "secrets_rewrapped", secrets)
 
     async def drop(self, root: int, progress: Progress) -> None:
         """Drop every ring root before `root`, from the file first, once nothing rests under one."""
@@ -125,12 +135,13 @@ class Rotations:
         buckets: BucketKeys,
         keepers: Sequence[SecretKeeper],
         record: Record,
+        note: Note,
         clock: Clock,
     ) -> None:
         self._database = database
         self._buckets = buckets
-        self._roots = RingRoots(database, buckets, keepers)
-        self._rewrapping = Rewrapping(database, buckets)
+        self._roots = RingRoots(database, buckets, keepers, note)
+        self._rewrapping = Rewrapping(database, buckets, note)
         self._record = record
         self._clock = clock
 

@@ -306,10 +306,10 @@ async def move_keys(
     )
 
 
-async def drop_replaced(work: UnitOfWork, group: Sequence[Wanted]) -> None:
+async def drop_replaced(work: UnitOfWork, group: Sequence[Wanted]) -> int:
     """Destroy the replaced keys of those buckets where none of them wraps anything any more.
 
-    Waits for everybody who is wrapping under one of them.
+    Waits for everybody who is wrapping under one of them; gives how many buckets are at rest.
     """
     first, last = group[0].bucket, group[-1].bucket
     await work.all(_HOLD_OLD, first=first, last=last)
@@ -317,6 +317,7 @@ async def drop_replaced(work: UnitOfWork, group: Sequence[Wanted]) -> None:
     at_rest = [one for one in group if one.bucket not in behind]
     await work.run_many(_DROP_OLD, [{"bucket": o.bucket, "above": o.above} for o in at_rest])
     await are_done(work, at_rest)
+    return len(at_rest)
 
 
 # --- ring roots -----------------------------------------------------------------------

@@ -16,7 +16,7 @@ from kernel import Clock, Database, UnavailableError
 from vault import rotation_log as log
 from vault import rotation_repository as repository
 from vault.buckets import BucketKeys
-from vault.rewrapping import Progress, Rewrapping
+from vault.rewrapping import Note, Progress, Rewrapping
 from vault.rotation import Record, RingRoots, SecretKeeper
 from vault.rotation_log import Rotation
 
@@ -41,13 +41,14 @@ class Sealing:
         keepers: Sequence[SecretKeeper],
         keeping: RingKeeping,
         record: Record,
+        note: Note,
         clock: Clock,
     ) -> None:
         self._database = database
         self._buckets = buckets
         self._keeping = keeping
-        self._roots = RingRoots(database, buckets, keepers)
-        self._rewrapping = Rewrapping(database, buckets)
+        self._roots = RingRoots(database, buckets, keepers, note)
+        self._rewrapping = Rewrapping(database, buckets, note)
         self._record = record
         self._clock = clock
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 vault_bucket = Table(
     "vault_bucket",
@@ -11,6 +11,7 @@ vault_bucket = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("ring_version", Integer, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
+    info=GOVERNED,
 )
 
 vault_key = Table(
@@ -24,6 +25,7 @@ vault_key = Table(
     Column("wrapped", LargeBinary, nullable=False),
     Column("destroy_after_us", BigInteger),
     sqlite_with_rowid=False,
+    info=GOVERNED,
 )
 Index(
     "ix_vault_key_destroy_after",

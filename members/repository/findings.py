@@ -82,9 +82,10 @@ def _finding(row: Row) -> Finding:
 
 async def replace_findings(
     work: UnitOfWork, member_id: MemberId, findings: Iterable[Finding], *, now_us: int
-) -> None:
-    """Write down what a scan found, in place of what an earlier one did."""
-    await work.run(_DROP, of_member=member_id)
+) -> bool:
+    """Write down what a scan found, in place of what an earlier one did; False if all was empty."""
+    dropped = await work.run(_DROP, of_member=member_id)
+    rows = list(findings)
     await work.run_many(
         _ADD,
         [
@@ -99,9 +100,10 @@ async def replace_findings(
                 "recogniser": found.recogniser,
                 "now_us": now_us,
             }
-            for found in findings
+            for found in rows
         ],
     )
+    return bool(dropped or rows)
 
 
 async def findings_of(session: ReadSession, member_id: MemberId) -> list[Finding]:

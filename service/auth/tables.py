@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 client = Table(
     "client",
@@ -19,6 +19,7 @@ client = Table(
     Column("person", Text),
     # How many distinct members it may read in a day, where that is not the setting.
     Column("members_a_day", BigInteger),
+    info=GOVERNED,
 )
 Index(
     "uq_client_brand_name",

@@ -6,7 +6,7 @@ from kernel.i18n import Language
 from service.console.desk import HOME, PASSWORD, SIGN_IN, Console, address_of, go_to, request_id
 from service.console.places import PLACES
 from service.portal.forms import read_form
-from service.staff import SignedIn
+from service.staff import SignedIn, staff_caller
 
 
 def routes(console: Console) -> APIRouter:
@@ -40,7 +40,8 @@ def routes(console: Console) -> APIRouter:
         language = request.query_params.get("lang")
         if signed.account.language is None and language in set(Language):
             async with console.runtime.database.unit_of_work() as work:
-                await staff.choose_language(work, signed.account, language)
+                caller = staff_caller(signed.account, request_id(request))
+                await staff.choose_language(work, caller, signed.account, language)
         place = PASSWORD if signed.account.must_change else HOME
         return go_to(place, request, signed.token)
 
@@ -78,7 +79,7 @@ def routes(console: Console) -> APIRouter:
         chosen, back = fields.get("lang", ""), PLACES.get(fields.get("back", ""))
         if chosen in set(Language):
             async with console.runtime.database.unit_of_work() as work:
-                await staff.choose_language(work, desk.account, chosen)
+                await staff.choose_language(work, desk.caller, desk.account, chosen)
         return go_to(HOME if back is None else HOME + back.path)
 
     return door

@@ -216,9 +216,12 @@ class Staff:
             await self._audit.record(work, caller, "staff.reset", resource=f"staff:{found.id}")
         return {"staff_id": found.id, "name": found.name, "password": password}
 
-    async def choose_language(self, work: UnitOfWork, account: Account, language: str) -> None:
+    async def choose_language(
+        self, work: UnitOfWork, caller: Caller, account: Account, language: str
+    ) -> None:
         """Remember in which language an account reads the console."""
         await repository.set_language(work, account.id, language)
+        await self._audit.record(work, caller, "staff.language", resource=f"staff:{account.id}")
 
     async def drop_expired_sessions(self, work: UnitOfWork, *, now_us: int) -> int:
         """Forget sessions that have run out."""

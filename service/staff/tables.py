@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text
 
-from kernel import metadata
+from kernel import GOVERNED, metadata
 
 staff = Table(
     "staff",
@@ -19,6 +19,7 @@ staff = Table(
     Column("language", Text),
     Column("created_us", BigInteger, nullable=False),
     Column("signed_in_us", BigInteger),
+    info=GOVERNED,
 )
 
 staff_session = Table(
@@ -47,6 +48,7 @@ approval = Table(
     Column("state", Text, nullable=False),
     Column("decided_by", Text),
     Column("decided_us", BigInteger),
+    info=GOVERNED,
 )
 Index("ix_approval_request", approval.c.kind, approval.c.request_hash)
 Index("ix_approval_state", approval.c.state, approval.c.id)

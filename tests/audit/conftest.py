@@ -19,7 +19,13 @@ from tests.support.trail import (  # noqa: F401 (fixtures)
     staged_sqlite,
     yinyom,
 )
-from tests.support.world import installed_sqlite  # noqa: F401 (a fixture)
+from tests.support.world import (  # noqa: F401 (fixtures are asked for by name)
+    installed_sqlite,
+    postgres_settings,
+    settings,
+    sqlite_settings,
+    world,
+)
 
 ORIGIN = "log.example/tests"
 

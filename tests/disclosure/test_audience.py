@@ -13,7 +13,7 @@ from disclosure import Allowed, CountRules, Snapshot, audience_repository, decid
 from kernel import Statement, new_id
 from members.tables import member as member_table
 from policies import AgeTier
-from tests.support.world import EVERYTHING, open_world
+from tests.support.world import EVERYTHING, open_world, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -436,7 +436,7 @@ async def test_in_every_state_there_is_sql_counts_exactly_those_whom_the_decisio
     reached = [("marketing", "sms"), ("profiling", ""), ("membership", "")]
     current = {purpose: world.revision(purpose) for purpose, _ in reached}
     everybody = {}
-    async with runtime.database.unit_of_work() as work:
+    async with recorded(runtime.database) as work:
         for one in every_state([*runtime.pack.jurisdictions, "XX"]):
             brand, law, state, tier, status, words, guardian = one
             identifier = new_id("mem")

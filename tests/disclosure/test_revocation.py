@@ -14,7 +14,7 @@ from kernel import bump_epoch, set_fact
 from service.auth import repository as auth_repository
 from service.auth.clients import OAuthError
 from service.facts import FACT_POLICY
-from tests.support.world import open_world
+from tests.support.world import open_world, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +172,7 @@ async def test_a_moved_policy_epoch_is_noticed_by_the_statement_and_the_read_beg
 
 async def test_a_worker_with_the_old_policy_answers_nothing(world, known):
     crm, member = known
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await set_fact(work, FACT_POLICY, "sha256:" + "0" * 64)
         await bump_epoch(work, POLICY_EPOCH)
     before = await world.events()

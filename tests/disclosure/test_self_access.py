@@ -13,6 +13,7 @@ from disclosure import (
 )
 from kernel import NotFoundError, UnavailableError, bump_epoch, new_id
 from policies import AccessSnapshot
+from tests.support.world import recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +119,7 @@ async def test_a_gate_that_never_stands_still_discloses_nothing(
 async def test_a_restriction_does_not_keep_members_from_their_own_data(
     world, crm, access, member_id
 ):
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.consent.restrict(work, member_id, on=True)
     assert len((await outline(world, access, member_id)).values) == len(FIELDS)
 

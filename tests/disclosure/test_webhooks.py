@@ -20,7 +20,7 @@ from kernel import Message, new_id
 from members.repository import propose_pair
 from service.settings import WebhookSettings
 from service.webhook_poster import WebhookPoster
-from tests.support.world import EVERYTHING, JumpingClock, open_world
+from tests.support.world import EVERYTHING, JumpingClock, open_world, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -623,7 +623,7 @@ async def test_a_client_with_two_ids_of_one_member_hears_by_both_and_counts_one(
         both = {old.id, new.id}
         pair, now_us = new_id("dup"), world.clock.now_us()
         ids = (await world.member_id(old), await world.member_id(new))
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             await propose_pair(work, pair, "main", ids, 90, ["phone"], now_us=now_us)
         merged = await crm.post(f"/v1/duplicates/{pair}:merge", {})
         assert merged.status_code == 200, merged.text

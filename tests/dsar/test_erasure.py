@@ -162,7 +162,7 @@ async def test_consumers_that_know_the_member_are_named_with_what_they_have_hear
     assert done.outcome["consumers"] == [
         {"client": crm.id, "state": "no_webhook", "acknowledged_at": None}
     ]
-    await desk.rights.ask_consumers(done.id, member_id, 0)
+    await desk.rights.ask_consumers(desk.world.operator, done.id, member_id, 0)
     assert (await desk.read(done)).outcome["consumers"][0]["client"] == crm.id
 
 

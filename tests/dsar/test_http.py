@@ -246,7 +246,7 @@ async def test_the_worker_asks_who_has_heard_of_an_erasure(world, desk, member):
     rows = await world.fetch("SELECT id, payload FROM job WHERE kind = 'rights_consumers'")
     payload = json.loads(bytes(rows[0]["payload"]))
     await world.runtime.rights_requests.ask_consumers(
-        payload["request_id"], payload["member_id"], payload["looks"]
+        world.operator, payload["request_id"], payload["member_id"], payload["looks"]
     )
     async with world.runtime.database.read() as session:
         found = await world.runtime.rights_requests.read(session, request["id"])

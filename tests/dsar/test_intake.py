@@ -16,6 +16,7 @@ from kernel import Caller, RequestId, new_id
 from members import MemberNotFoundError
 from policies import AgeTier
 from tests.support.requests import Desk
+from tests.support.world import recorded
 
 TIERS = [AgeTier.GUARDIAN_ONLY, AgeTier.MINOR_WITH_GUARDIAN]
 pytestmark = pytest.mark.anyio
@@ -154,7 +155,7 @@ def desk(world):
 
 
 async def make_minor(world, member_id, tier):
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.consent.set_age_tier(work, member_id, tier)
 
 

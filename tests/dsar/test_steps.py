@@ -16,7 +16,7 @@ from dsar import (
 )
 from members import ContactPointNotFoundError
 from tests.support.requests import Desk, staff
-from tests.support.world import DAY_US, JumpingClock, open_world
+from tests.support.world import DAY_US, JumpingClock, open_world, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -345,7 +345,7 @@ async def test_a_restricted_member_is_not_corrected_before_the_restriction_ends(
 
 
 async def move(desk, into, merged, step="merge"):
-    async with desk.world.runtime.database.unit_of_work() as work:
+    async with recorded(desk.world.runtime.database) as work:
         act = getattr(Moving(), step)
         await act(work, staff(), into=into, merged=merged, merge_id="mrg_1", now_us=desk.now_us)
 

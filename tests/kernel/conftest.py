@@ -1,4 +1,7 @@
-"""A database of each engine that holds the kernel's own tables and nothing else."""
+"""A database of each engine that holds the kernel's own tables and nothing else.
+
+There is no trail in it: `Building` lets facts be written without an event.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -7,7 +10,7 @@ import pytest
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from kernel import tables
+from kernel import Building, tables
 from kernel.postgres import PostgresDatabase
 from kernel.sqlite import SqliteDatabase
 
@@ -46,14 +49,14 @@ def postgres_url(postgres_server, new_postgres_database):
 
 @pytest.fixture
 async def sqlite_database(sqlite_file):
-    database = SqliteDatabase(sqlite_file)
+    database = SqliteDatabase(sqlite_file, owes=Building)
     yield database
     await database.close()
 
 
 @pytest.fixture
 async def postgres_database(postgres_url):
-    database = PostgresDatabase(postgres_url, pool_size=8)
+    database = PostgresDatabase(postgres_url, pool_size=8, owes=Building)
     yield database
     await database.close()
 

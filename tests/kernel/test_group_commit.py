@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy import bindparam, insert, select
 
-from kernel import IntegrityError, Statement, UnavailableError
+from kernel import Building, IntegrityError, Statement, UnavailableError
 from kernel.sqlite import SqliteDatabase, connect, connect_read_only
 from kernel.tables import registry_fact
 
@@ -228,7 +228,7 @@ async def test_reactions_of_a_batch_run_in_the_order_of_their_units(sqlite_datab
 
 
 async def test_closing_keeps_what_was_promised(sqlite_file, on_disk):
-    database = SqliteDatabase(sqlite_file)
+    database = SqliteDatabase(sqlite_file, owes=Building)
     tasks = [asyncio.create_task(put(database, name)) for name in ("a", "b")]
     await asyncio.sleep(0)
     await database.close()

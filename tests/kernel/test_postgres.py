@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy import bindparam, func, insert, select
 
-from kernel import ConfigurationError, IntegrityError, Statement, UnavailableError
+from kernel import Building, ConfigurationError, IntegrityError, Statement, UnavailableError
 from kernel.postgres import PostgresDatabase, driver_dsn
 from kernel.tables import registry_fact
 
@@ -24,7 +24,7 @@ SETTING = Statement(select(func.current_setting(bindparam("name")).label("value"
 @pytest.fixture
 async def one(postgres_url):
     """A database with a single connection to lend: whatever leaks, the next one meets it."""
-    database = PostgresDatabase(postgres_url, pool_size=1)
+    database = PostgresDatabase(postgres_url, pool_size=1, owes=Building)
     yield database
     await database.close()
 
@@ -220,7 +220,7 @@ class TestConnections:
     async def test_no_more_connections_are_open_than_the_pool_has_room_for(
         self, postgres_url, outside
     ):
-        database = PostgresDatabase(postgres_url, pool_size=3)
+        database = PostgresDatabase(postgres_url, pool_size=3, owes=Building)
 
         async def work(number):
             async with database.unit_of_work() as unit:

@@ -210,9 +210,9 @@ async def test_purchases_of_a_restricted_member_are_stored_and_move_no_class(set
         held = await account(world, member)
         assert (held.purchases, held.points_balance) == (2, 404)
         assert (held.tier, held.activity_class) == (before.tier, before.activity_class)
-        assert await world.runtime.loyalty.review_due() == 0
+        assert await world.runtime.loyalty.review_due(world.operator) == 0
         await world.restrict(member, on=False)
-        assert await world.runtime.loyalty.review_due() == 1
+        assert await world.runtime.loyalty.review_due(world.operator) == 1
         assert (await account(world, member)).tier == "silver"
 
 
@@ -225,9 +225,9 @@ async def test_time_alone_moves_the_activity_class(settings):
         for _ in range(4):
             seen.append((await account(world, member)).activity_class)
             clock.jump_us += 91 * DAY_US
-            await world.runtime.loyalty.review_due()
+            await world.runtime.loyalty.review_due(world.operator)
         assert seen == ["active", "lapsing", "dormant", "dormant"]
-        assert await world.runtime.loyalty.review_due() == 0
+        assert await world.runtime.loyalty.review_due(world.operator) == 0
 
 
 async def test_a_purchase_that_lies_back_does_not_become_the_last(world):

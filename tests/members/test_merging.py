@@ -10,7 +10,7 @@ from members import MergeError, repository
 from members.merge import parted
 from members.repository import propose_pair
 from tests.support.invariants import assert_sound
-from tests.support.world import DAY_US, EVERYTHING, App, JumpingClock, open_world
+from tests.support.world import DAY_US, EVERYTHING, App, JumpingClock, open_world, recorded
 
 pytestmark = pytest.mark.anyio
 SCOPES = (*EVERYTHING, "duplicates:resolve")
@@ -22,7 +22,7 @@ async def client(world, name="crm") -> App:
 
 async def pair_of(world, one, other) -> str:
     ids = [await world.member_id(one), await world.member_id(other)]
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         from kernel import new_id
 
         pair = new_id("dup", world.runtime.clock.now_us())

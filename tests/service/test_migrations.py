@@ -34,7 +34,7 @@ COLUMNS = (
 INDEXES = "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
 CONSTRAINTS = (
     "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
-    "WHERE connamespace = 'public'::regnamespace"
+    "WHERE connamespace = 'public'::regnamespace AND contype <> 't'"  # a trigger is no shape
 )
 
 

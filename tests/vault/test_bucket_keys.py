@@ -12,7 +12,7 @@ import pytest
 from kernel import UnavailableError, new_id
 from kernel.postgres import PostgresDatabase
 from service.kms import open_ring
-from tests.support.world import open_world
+from tests.support.world import open_world, recorded
 from vault import ORDINARY, PSEUDONYM, UnreadableError, Vault, buckets
 
 pytestmark = pytest.mark.anyio
@@ -43,11 +43,11 @@ async def opens_after_a_restart(world, owner):
 async def test_a_rolled_back_bucket_never_wraps_a_member_key(world, vault):
     database = world.runtime.database
     with pytest.raises(GoneError):
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             await vault.make_keys(work, new_id("mem"), KINDS)
             raise GoneError
     owner = new_id("mem")
-    async with database.unit_of_work() as work:
+    async with recorded(database) as work:
         await vault.make_keys(work, owner, KINDS)
     assert await opens_after_a_restart(world, owner)
 
@@ -57,12 +57,12 @@ async def test_a_bucket_read_back_in_its_own_failed_unit_of_work_is_forgotten(wo
     database = world.runtime.database
     lost = new_id("mem")
     with pytest.raises(GoneError):
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             await vault.make_keys(work, lost, KINDS)
             assert set(await vault.keys_of(work, lost)) == set(KINDS)
             raise GoneError
     owner = new_id("mem")
-    async with database.unit_of_work() as work:
+    async with recorded(database) as work:
         await vault.make_keys(work, owner, KINDS)
         await vault.keys_of(work, owner)
     assert await opens_after_a_restart(world, owner)
@@ -71,13 +71,13 @@ async def test_a_bucket_read_back_in_its_own_failed_unit_of_work_is_forgotten(wo
 async def test_a_worker_that_saw_a_lost_bucket_reads_what_another_worker_made_instead(world, vault):
     database = world.runtime.database
     with pytest.raises(GoneError):
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             lost = new_id("mem")
             await vault.make_keys(work, lost, KINDS)
             await vault.keys_of(work, lost)
             raise GoneError
     owner = new_id("mem")
-    async with database.unit_of_work() as work:
+    async with recorded(database) as work:
         await after_a_restart(world).make_keys(work, owner, KINDS)
     async with database.read() as session:
         assert set(await vault.keys_of(session, owner)) == set(KINDS)
@@ -92,11 +92,11 @@ async def test_a_commit_that_fails_takes_the_bucket_seen_by_its_neighbour_with_i
         first = new_id("mem")
 
         async def make():
-            async with database.unit_of_work() as work:
+            async with recorded(database) as work:
                 await vault.make_keys(work, first, KINDS)
 
         async def look():
-            async with database.unit_of_work() as work:
+            async with recorded(database) as work:
                 assert set(await vault.keys_of(work, first)) == set(KINDS)
 
         class NoCommit:
@@ -117,7 +117,7 @@ async def test_a_commit_that_fails_takes_the_bucket_seen_by_its_neighbour_with_i
         database._writer = genuine
         assert [type(each) for each in failed] == [UnavailableError, UnavailableError]
         owner = new_id("mem")
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             await vault.make_keys(work, owner, KINDS)
         assert await opens_after_a_restart(world, owner)
 
@@ -131,7 +131,7 @@ async def test_two_workers_that_make_the_same_bucket_at_once_agree_on_one(postgr
         together = asyncio.Barrier(len(vaults))
 
         async def register(vault, database, owner):
-            async with database.unit_of_work() as work:
+            async with recorded(database) as work:
                 await together.wait()
                 await vault.make_keys(work, owner, KINDS)
 
@@ -152,7 +152,7 @@ async def test_a_worker_whose_rival_rolls_back_makes_the_bucket_itself(postgres_
 
         async def fail_later():
             with pytest.raises(GoneError):
-                async with database.unit_of_work() as work:
+                async with recorded(database) as work:
                     await winner.make_keys(work, new_id("mem"), KINDS)
                     made.set()
                     await asyncio.sleep(0.2)
@@ -160,7 +160,7 @@ async def test_a_worker_whose_rival_rolls_back_makes_the_bucket_itself(postgres_
 
         async def wait_for_it():
             await made.wait()
-            async with database.unit_of_work() as work:
+            async with recorded(database) as work:
                 await waiting.make_keys(work, owner, KINDS)
 
         await asyncio.gather(fail_later(), wait_for_it())
@@ -172,7 +172,7 @@ async def test_every_bucket_of_many_is_made_once_and_found_again(sqlite_settings
         many = Vault(open_ring(world.settings), bucket_bits=3)
         owners = [new_id("mem") for _ in range(60)]
         for owner in owners:
-            async with world.runtime.database.unit_of_work() as work:
+            async with recorded(world.runtime.database) as work:
                 await many.make_keys(work, owner, KINDS)
         buckets = await world.fetch("SELECT DISTINCT bucket FROM vault_key")
         assert {row["bucket"] for row in buckets} == set(range(8))
@@ -187,7 +187,7 @@ async def test_the_cache_is_bounded(sqlite_settings, monkeypatch):
         many = Vault(open_ring(world.settings), bucket_bits=4)
         owners = [new_id("mem") for _ in range(40)]
         for owner in owners:
-            async with world.runtime.database.unit_of_work() as work:
+            async with recorded(world.runtime.database) as work:
                 await many.make_keys(work, owner, KINDS)
             assert len(many.buckets._held) <= 3
         async with world.runtime.database.read() as session:
@@ -200,7 +200,7 @@ async def test_a_bucket_key_is_forgotten_after_minutes(sqlite_settings, monkeypa
     monkeypatch.setattr(buckets.time, "monotonic", lambda: now)
     async with open_world(sqlite_settings, background=False) as world:
         vault, owner = world.runtime.vault, new_id("mem")
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             await vault.make_keys(work, owner, KINDS)
         await world.execute("DELETE FROM vault_bucket")
         async with world.runtime.database.read() as session:

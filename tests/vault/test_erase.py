@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from audit.event import epoch_of, subject_tokens
 from kernel import NotAllowedError, NotFoundError, id_bytes
 from service.kms import open_ring
-from tests.support.world import DAY_US, JumpingClock, open_world
+from tests.support.world import DAY_US, JumpingClock, open_world, recorded
 from vault import ORDINARY, PSEUDONYM, AccessTicket, UnreadableError, Vault
 from vault.cell import Places, open_one
 
@@ -124,9 +124,9 @@ async def test_no_key_of_an_owner_is_left_over_whatever_kinds_it_had(world):
     vault, database = world.runtime.vault, world.runtime.database
     crm = await world.app()
     member_id = await world.member_id(await crm.register(FIELDS))
-    async with database.unit_of_work() as work:
+    async with recorded(database) as work:
         await vault.make_keys(work, member_id, ["fiscal", "evidence"])
-    async with database.unit_of_work() as work:
+    async with recorded(database) as work:
         destroyed = await vault.erase(work, member_id, keep={"fiscal": 10**18})
     assert destroyed == 3
     assert [key["kind"] for key in await keys_in(world, member_id)] == ["fiscal"]
@@ -141,7 +141,7 @@ async def test_an_erasure_that_fails_erases_nothing(world, crm):
     member_id = await world.member_id(member)
     runtime = world.runtime
     with pytest.raises(StopError):
-        async with runtime.database.unit_of_work() as work:
+        async with recorded(runtime.database) as work:
             await runtime.members.erase(
                 work, world.operator, member_id, now_us=runtime.clock.now_us()
             )

@@ -5,7 +5,7 @@ import pytest
 from kernel import ConflictError
 from members.identifiers import identifier
 from service.kms import open_ring
-from tests.support.world import open_world
+from tests.support.world import open_world, recorded
 from vault import INDEXED_KINDS, Identifier, Indexes, IndexState, IndexVersion, KeyRingError
 from vault.index import BlindIndex, harden, secret_name, version_of_secret
 
@@ -168,7 +168,7 @@ def test_names_of_secrets_say_their_version():
 
 
 async def test_a_version_whose_secret_is_lost_is_refused_and_not_made_up(quiet):
-    async with quiet.runtime.database.unit_of_work() as work:
+    async with recorded(quiet.runtime.database) as work:
         await quiet.runtime.vault.tags.begin(
             work, [IndexVersion("phone", 7, 1, IndexState.FILLING)]
         )

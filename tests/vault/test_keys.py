@@ -12,7 +12,7 @@ from audit import AuditEvent
 from audit.errors import EventError
 from kernel import NotAllowedError, new_id
 from service.kms import open_ring
-from tests.support.world import open_world
+from tests.support.world import open_world, recorded
 from vault import (
     ORDINARY,
     PSEUDONYM,
@@ -39,7 +39,7 @@ async def quiet(settings):
 
 async def make(world, kinds=KINDS):
     owner = new_id("mem")
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         return owner, await world.runtime.vault.make_keys(work, owner, kinds)
 
 

@@ -11,7 +11,7 @@ from service.kms import open_ring
 from service.recovering import recover
 from service.vault_commands import vault_verify
 from tests.support.stores import begin, create
-from tests.support.world import App, open_world
+from tests.support.world import App, open_world, recorded
 from vault import KeyRingError, RingFolder, identities_of, write_recovery_kit
 from vault.recovering import Recovering
 
@@ -258,7 +258,7 @@ async def test_an_erasure_that_only_the_ledger_knows_counts(settings):
         member_id = await world.member_id(await crm.register())
         await world.runtime.ring_backups.refresh()
         runtime = world.runtime
-        async with runtime.database.unit_of_work() as work:
+        async with recorded(runtime.database) as work:
             await runtime.rights.record(work, RightsKind.ERASURE, member_id, {})
     lose_the_root(settings)
     answer = await recovered(settings)

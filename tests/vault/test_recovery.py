@@ -11,7 +11,7 @@ from service.commands import doctor
 from service.setup import set_up
 from service.vault_commands import vault_kit_check, vault_kit_issue, vault_kits
 from tests.support.stores import begin
-from tests.support.world import DAY_US, JumpingClock, open_world
+from tests.support.world import DAY_US, JumpingClock, open_world, recorded
 from vault import KeyRingError, RecoveryKits, read_ring, write_recovery_kit
 
 pytestmark = pytest.mark.anyio
@@ -122,7 +122,7 @@ async def test_a_further_key_of_a_known_member_waits_too(world):
     member = await world.member_id(await crm.register())
     backups = world.runtime.ring_backups
     await backups.refresh()
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.vault.make_keys(work, member, ["fiscal"])
     assert (await backups.state()).waiting == 1
     await backups.append()
@@ -274,7 +274,7 @@ async def test_keys_that_are_not_the_living_ones_are_noticed(world):
     member = await world.member_id(await crm.register())
     await world.runtime.ring_backups.refresh()
     await world.execute("DELETE FROM vault_key WHERE owner_id = :id", id=member)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.vault.make_keys(work, member, ["ordinary", "pseudonym"])
     with pytest.raises(KeyRingError, match="other keys"):
         await world.runtime.ring_backups.prove(kit_of(world.settings))

@@ -14,7 +14,7 @@ from members.normalise import registry as forms
 from members.repository import propose_pair
 from service.kms import open_ring
 from tests.support.invariants import assert_sound
-from tests.support.world import open_world
+from tests.support.world import open_world, recorded
 from vault import BlindIndex, IndexState, harden
 from vault.tags import Tags
 
@@ -262,11 +262,11 @@ async def test_a_resumed_re_index_goes_on_behind_the_last_page(quiet, crm, monke
     pages = []
     whole = Reindex._fill_page
 
-    async def two_pages(self, event, page, filling):
+    async def two_pages(self, caller, event, page, filling):
         if len(pages) == 2:
             raise Killed
         pages.append(list(page))
-        await whole(self, event, page, filling)
+        await whole(self, caller, event, page, filling)
 
     with monkeypatch.context() as patch:
         patch.setattr(Reindex, "_fill_page", two_pages)
@@ -315,11 +315,11 @@ async def test_a_number_that_changed_hands_during_a_re_index_signs_in_its_last_h
     second = await crm.register(phone=PHONE)
     whole, pages = Reindex._fill_page, []
 
-    async def one_page(self, event, page, filling):
+    async def one_page(self, caller, event, page, filling):
         if pages:
             raise Killed
         pages.append(page)
-        await whole(self, event, page, filling)
+        await whole(self, caller, event, page, filling)
 
     with monkeypatch.context() as patch:
         patch.setattr(Reindex, "_fill_page", one_page)
@@ -367,7 +367,7 @@ async def test_a_merge_from_before_a_re_index_is_undone_into_the_present_version
     new = await crm.register(phone="089-111-2222", email="somying@example.com")
     pair, now_us = new_id("dup"), quiet.runtime.clock.now_us()
     ids = await quiet.member_id(old), await quiet.member_id(new)
-    async with quiet.runtime.database.unit_of_work() as work:
+    async with recorded(quiet.runtime.database) as work:
         await propose_pair(work, pair, "main", ids, 90, ["name"], now_us=now_us)
     merged = await quiet.runtime.merges.merge(OFFICER, pair)
     assert await owners(quiet, "somying@example.com", "email") == [ids[0]]

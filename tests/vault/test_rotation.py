@@ -10,7 +10,8 @@ from kernel import UnavailableError, new_id
 from kernel.ids import id_bytes
 from policies import compile_access, load_pack
 from service.kms import open_ring
-from tests.support.world import open_world
+from service.rotations import key_steps
+from tests.support.world import open_world, recorded
 from vault import ORDINARY, PSEUDONYM, UnreadableError, Vault
 from vault import rotation_repository as repository
 from vault.rewrapping import Rewrapping, rewrap
@@ -36,7 +37,7 @@ async def make_owners(world, count=20, bits=BITS):
     """Owners in several buckets, as a large registry has them."""
     vault = Vault(world.runtime.vault.buckets.ring, bucket_bits=bits)
     owners = [new_id("mem") for _ in range(count)]
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         for owner in owners:
             await vault.make_keys(work, owner, KINDS)
     return owners
@@ -114,7 +115,7 @@ async def test_a_reader_never_opens_a_key_that_was_destroyed_after_it_read_it(wo
     vault = Vault(open_ring(world.settings))
     async with world.runtime.database.read() as session:
         row = await vault_key(session, owner)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.vault.erase(work, owner, keep={})
     await keys.rewrap(silent)
     async with world.runtime.database.read() as session:
@@ -127,7 +128,7 @@ async def test_a_registration_under_way_keeps_its_bucket_key_alive(postgres_sett
     async with open_world(postgres_settings, background=False) as world:
         owners = await make_owners(world, 2, bits=0)
         database, keys = world.runtime.database, world.runtime.keys.rotations
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             late = new_id("mem")
             await world.runtime.vault.make_keys(work, late, KINDS)
             rewrapping = asyncio.create_task(keys.rewrap(silent))
@@ -142,7 +143,7 @@ async def test_an_erasure_under_way_is_neither_waited_for_nor_undone(postgres_se
     async with open_world(postgres_settings, background=False) as world:
         gone, *others = await make_owners(world, 4, bits=0)
         database, keys = world.runtime.database, world.runtime.keys.rotations
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             await world.runtime.vault.erase(work, gone, keep={})
             rewrapping = asyncio.create_task(keys.rewrap(silent))
             with contextlib.suppress(TimeoutError):
@@ -356,7 +357,7 @@ async def test_a_bucket_made_by_a_slow_process_never_rests_under_a_dropped_root(
         slow = Vault(other.runtime.vault.buckets.ring, bucket_bits=10)
         assert slow.ring_version == 1
         owner = new_id("mem")
-        async with other.runtime.database.unit_of_work() as work:
+        async with recorded(other.runtime.database) as work:
             await slow.make_keys(work, owner, KINDS)
         rows = await world.fetch("SELECT DISTINCT ring_version FROM vault_bucket")
         assert [r["ring_version"] for r in rows] == [2]
@@ -367,12 +368,12 @@ async def test_a_root_is_not_dropped_while_somebody_is_wrapping_under_it(postgre
     async with open_world(postgres_settings, background=False) as world:
         await make_owners(world, 3)
         database, buckets = world.runtime.database, world.runtime.vault.buckets
-        roots = RingRoots(database, buckets, ())
+        roots = RingRoots(database, buckets, (), key_steps(world.runtime.audit))
         buckets.ring.add_root()
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             await repository.set_ring(work, 2, 1)
         many = Vault(buckets.ring, bucket_bits=10)
-        async with database.unit_of_work() as work:
+        async with recorded(database) as work:
             await many.make_keys(work, new_id("mem"), KINDS)
             dropping = asyncio.create_task(roots.drop(2, silent))
             with contextlib.suppress(TimeoutError):
@@ -385,11 +386,11 @@ async def test_a_root_is_not_dropped_while_somebody_is_wrapping_under_it(postgre
 
 async def test_a_key_ring_file_that_is_behind_the_database_wraps_nothing(world):
     await make_owners(world, 1)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await repository.set_ring(work, 9, 1)
     many = Vault(world.runtime.vault.buckets.ring, bucket_bits=10)
     with pytest.raises(UnavailableError, match="older than the database"):
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             await many.make_keys(work, new_id("mem"), KINDS)
 
 

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kernel import NotAllowedError, id_bytes, new_id
-from tests.support.world import open_world
+from tests.support.world import open_world, recorded
 from vault import ORDINARY, AccessTicket, Sealed, UnreadableError
 from vault.cell import Places, seal_many
 
@@ -84,7 +84,7 @@ def test_two_of_them_are_never_equal():
 async def test_it_opens_to_its_type_for_a_ticket_and_for_nothing_else(sqlite_settings):
     async with open_world(sqlite_settings, background=False) as world:
         vault, owner = world.runtime.vault, new_id("mem")
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             keys = await vault.make_keys(work, owner, (ORDINARY,))
         key = keys[ORDINARY]
         cells = vault.seal(key, "member", owner, {"birth_date": "1990-02-28", "phone": "1"})

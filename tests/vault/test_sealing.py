@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kernel import ConfigurationError, UnavailableError, new_id
 from service.kms import key_provider, open_ring
-from tests.support.world import open_world
+from service.rotations import key_steps
+from tests.support.world import open_world, recorded
 from vault import (
     ORDINARY,
     PSEUDONYM,
@@ -48,7 +49,7 @@ async def make_owners(world, count):
     owners = [new_id("mem") for _ in range(count)]
     vault = many(world)
     for at in range(0, count, 50):
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             for owner in owners[at : at + 50]:
                 await vault.make_keys(work, owner, KINDS)
     return owners
@@ -56,7 +57,7 @@ async def make_owners(world, count):
 
 async def erase(world, owners):
     for at in range(0, len(owners), 50):
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             for owner in owners[at : at + 50]:
                 await world.runtime.vault.erase(work, owner, keep={})
 
@@ -232,14 +233,15 @@ async def test_a_stolen_key_ring_file_opens_nothing_after_a_seal(world, server, 
 async def test_what_was_destroyed_after_a_rewrap_began_is_sealed_too(world, server, tmp_path):
     """The bucket had its new key from the rewrap when the member was erased."""
     owners = await make_owners(world, 6)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await log.begin(work, log.REWRAP, now_us=1)
         await repository.want_all(work)
     genuine = Rewrapping._move
-    rewrapping = Rewrapping(world.runtime.database, world.runtime.vault.buckets)
+    runtime = world.runtime
+    rewrapping = Rewrapping(runtime.database, runtime.vault.buckets, key_steps(runtime.audit))
     async with world.runtime.database.read() as session:
         todo = await repository.wanted(session)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         newest = await rewrapping._hold(work, todo)
         await world.runtime.vault.buckets.make(work, dict.fromkeys(newest, 2))
     await genuine(rewrapping, todo, lambda _keys: None)
@@ -277,7 +279,7 @@ async def test_nothing_destroyed_is_nothing_to_seal(world):
 
 async def test_a_key_whose_retention_ended_is_sealed_as_well(world):
     owners = await make_owners(world, 3)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.vault.erase(work, owners[0], keep={PSEUDONYM: 1, ORDINARY: 1})
     assert await world.runtime.keys.sealing.run(silent) is None
     await world.runtime.housekeeping.sweep()

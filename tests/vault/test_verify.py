@@ -10,7 +10,7 @@ from members.row_digest import recorded_digest
 from service.commands import members_import
 from service.vault_commands import vault_verify
 from tests.support.stores import begin, create
-from tests.support.world import DAY_US, EVERYTHING, JumpingClock, open_world
+from tests.support.world import DAY_US, EVERYTHING, JumpingClock, open_world, recorded
 
 pytestmark = pytest.mark.anyio
 ROW = "SELECT * FROM member WHERE id = :id"
@@ -231,7 +231,7 @@ async def test_nobody_is_named_after_everything_that_may_change_a_row(settings):
         for undo in (True, False):
             await world.execute("DELETE FROM duplicate")
             pair, now_us = new_id("dup", clock.now_us()), clock.now_us()
-            async with world.runtime.database.unit_of_work() as work:
+            async with recorded(world.runtime.database) as work:
                 await propose_pair(work, pair, "main", tuple(ids), 90, ["phone"], now_us=now_us)
             merged = await world.runtime.merges.merge(world.caller(crm), pair)
             assert await named(world) == {}
