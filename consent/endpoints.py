@@ -1,6 +1,6 @@
 """Consent over HTTP: record, withdraw, look at it now or as of a moment, fetch a receipt."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -25,6 +25,7 @@ from kernel import (
     FieldProblem,
     InvalidRequestError,
     MemberId,
+    NotFoundError,
     ReadSession,
     UnitOfWork,
     from_rfc3339,
@@ -46,6 +47,18 @@ _IfMatch = Annotated[
     ),
 ]
 _YEAR_10000_US = 253_402_300_800_000_000
+
+
+async def _past_a_merge(attempt: Callable[[], Awaitable[JSONBytes]]) -> JSONBytes:
+    """Try, and once more where the member was merged into another between looking and holding.
+
+    What a client calls the member then leads to the other one, and a "no" arrives. Of an attempt
+    that found nobody nothing is left.
+    """
+    try:
+        return await attempt()
+    except NotFoundError:
+        return await attempt()
 
 
 def request_of(body: DecisionBody) -> ConsentRequest:
@@ -94,22 +107,26 @@ def router(
         requests = [request_of(one) for one in body.consents]
         key = await idempotency_key(request, caller, "POST /v1/members/{id}/consents")
         now_us = clock.now_us()
-        async with database.unit_of_work() as work:
-            member_id = await members.resolve(work, member, caller)
-            gate = await consent.gate(work, member_id)
-            consent.check(requests, AgeTier(gate.age_tier), pointer="/consents")
 
-            async def act() -> dict[str, Any]:
-                await hold_as_seen(work, member_id, if_match)
-                pseudonym = await members.pseudonym(work, member_id)
-                events = await consent.record(
-                    work, caller, member_id, pseudonym, requests, now_us=now_us
-                )
-                return {"id": member, "consents": [_recorded(event) for event in events]}
+        async def attempt() -> JSONBytes:
+            async with database.unit_of_work() as work:
+                member_id = await members.resolve(work, member, caller)
+                gate = await consent.gate(work, member_id)
+                consent.check(requests, AgeTier(gate.age_tier), pointer="/consents")
 
-            answer, replay = await once(work, key, act, now_us=now_us, status=201)
-            headers = replayed(replay=replay) | await tag(work, member_id)
-        return JSONBytes(answer, 201, headers)
+                async def act() -> dict[str, Any]:
+                    await hold_as_seen(work, member_id, if_match)
+                    pseudonym = await members.pseudonym(work, member_id)
+                    events = await consent.record(
+                        work, caller, member_id, pseudonym, requests, now_us=now_us
+                    )
+                    return {"id": member, "consents": [_recorded(event) for event in events]}
+
+                answer, replay = await once(work, key, act, now_us=now_us, status=201)
+                headers = replayed(replay=replay) | await tag(work, member_id)
+            return JSONBytes(answer, 201, headers)
+
+        return await _past_a_merge(attempt)
 
     @routes.post(
         "/members/{member}/consents:withdraw",
@@ -123,27 +140,31 @@ def router(
         caller = await gatekeeper.require(request, "consent", "write")
         key = await idempotency_key(request, caller, "POST /v1/members/{id}/consents:withdraw")
         now_us = clock.now_us()
-        async with database.unit_of_work() as work:
-            member_id = await members.resolve(work, member, caller)
 
-            async def act() -> dict[str, Any]:
-                await hold_as_seen(work, member_id, if_match)
-                pseudonym = await members.pseudonym(work, member_id)
-                events = await consent.withdraw(
-                    work,
-                    caller,
-                    member_id,
-                    pseudonym,
-                    body.purpose,
-                    body.channel,
-                    now_us=now_us,
-                    guardian=body.guardian,
-                )
-                return {"id": member, "consents": [_recorded(event) for event in events]}
+        async def attempt() -> JSONBytes:
+            async with database.unit_of_work() as work:
+                member_id = await members.resolve(work, member, caller)
 
-            answer, replay = await once(work, key, act, now_us=now_us)
-            headers = replayed(replay=replay) | await tag(work, member_id)
-        return JSONBytes(answer, headers=headers)
+                async def act() -> dict[str, Any]:
+                    await hold_as_seen(work, member_id, if_match)
+                    pseudonym = await members.pseudonym(work, member_id)
+                    events = await consent.withdraw(
+                        work,
+                        caller,
+                        member_id,
+                        pseudonym,
+                        body.purpose,
+                        body.channel,
+                        now_us=now_us,
+                        guardian=body.guardian,
+                    )
+                    return {"id": member, "consents": [_recorded(event) for event in events]}
+
+                answer, replay = await once(work, key, act, now_us=now_us)
+                headers = replayed(replay=replay) | await tag(work, member_id)
+            return JSONBytes(answer, headers=headers)
+
+        return await _past_a_merge(attempt)
 
     @routes.get(
         "/members/{member}/consents",
@@ -189,26 +210,30 @@ def router(
             raise ConsentError(errors=faults)
         key = await idempotency_key(request, caller, "POST /v1/members/{id}/objections")
         now_us = clock.now_us()
-        async with database.unit_of_work() as work:
-            member_id = await members.resolve(work, member, caller)
 
-            async def act() -> dict[str, Any]:
-                pseudonym = await members.pseudonym(work, member_id)
-                await consent.object(
-                    work,
-                    caller,
-                    member_id,
-                    pseudonym,
-                    body.purpose,
-                    now_us=now_us,
-                    evidence=body.evidence,
-                    guardian=body.guardian,
-                )
-                return _objections(member, await consent.objections(work, member_id))
+        async def attempt() -> JSONBytes:
+            async with database.unit_of_work() as work:
+                member_id = await members.resolve(work, member, caller)
 
-            answer, replay = await once(work, key, act, now_us=now_us, status=201)
-            headers = replayed(replay=replay) | await tag(work, member_id)
-        return JSONBytes(answer, 201, headers)
+                async def act() -> dict[str, Any]:
+                    pseudonym = await members.pseudonym(work, member_id)
+                    await consent.object(
+                        work,
+                        caller,
+                        member_id,
+                        pseudonym,
+                        body.purpose,
+                        now_us=now_us,
+                        evidence=body.evidence,
+                        guardian=body.guardian,
+                    )
+                    return _objections(member, await consent.objections(work, member_id))
+
+                answer, replay = await once(work, key, act, now_us=now_us, status=201)
+                headers = replayed(replay=replay) | await tag(work, member_id)
+            return JSONBytes(answer, 201, headers)
+
+        return await _past_a_merge(attempt)
 
     @routes.get(
         "/members/{member}/objections",

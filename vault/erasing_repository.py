@@ -4,11 +4,23 @@ On PostgreSQL all of it is one statement, because each further one is a way to t
 back that an erasing request waits for; SQLite is in the process and takes them one by one.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
 import orjson
-from sqlalchemy import BigInteger, Text, bindparam, cast, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -26,8 +38,11 @@ _KEEP = Statement(
 _TOUCH = Statement.for_dialect(
     lambda insert_into: (
         insert_into(vault_destroyed)
-        .values(id=bindparam("id"), bucket=bindparam("bucket"))
-        .on_conflict_do_nothing()
+        .values(id=bindparam("id"), bucket=bindparam("bucket"), keys=bindparam("keys"))
+        .on_conflict_do_update(
+            index_elements=["id"],
+            set_={"keys": vault_destroyed.c["keys"] + bindparam("keys", type_=Integer)},
+        )
     )
 )
 _DROP_TAGS = Statement(delete(vault_tag).where(vault_tag.c.owner_id == _owner))
@@ -50,11 +65,12 @@ _gone = (
 _touched = (
     insert(vault_destroyed)
     .from_select(
-        ["id", "bucket"],
+        ["id", "bucket", "keys"],
         select(
             func.concat(bindparam("id", type_=Text), "-", cast(_gone.c.bucket, Text)),
             _gone.c.bucket,
-        ).distinct(),
+            func.count(),
+        ).group_by(_gone.c.bucket),
     )
     .returning(vault_destroyed.c.bucket)
     .cte("touched")
@@ -87,8 +103,8 @@ async def erase(work: UnitOfWork, owner_id: str, keep: Mapping[str, int]) -> int
         await work.run(_KEEP, owner=owner_id, one=kind, until_us=until_us)
     kinds = {f"kept_{at}": kind for at, kind in enumerate(keep)}
     gone = await work.all(_all_but(len(kinds)), owner=owner_id, **kinds)
-    for bucket in {row["bucket"] for row in gone}:
-        await work.run(_TOUCH, id=f"des-{bucket}", bucket=bucket)
+    for bucket, keys in Counter(row["bucket"] for row in gone).items():
+        await work.run(_TOUCH, id=f"des-{bucket}", bucket=bucket, keys=keys)
     await work.run(_DROP_TAGS, owner=owner_id)
     return len(gone)
 

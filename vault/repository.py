@@ -1,5 +1,6 @@
 """All SQL of keys; that of blind indexes is in `index_repository`."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -109,7 +110,11 @@ _EVERY_KEY = Statement(
     .order_by(vault_key.c.owner_id, vault_key.c.kind, vault_key.c.version)
     .limit(bindparam("most", type_=BigInteger))
 )
-_TOUCH = Statement(insert(vault_destroyed).values(id=bindparam("id"), bucket=bindparam("bucket")))
+_TOUCH = Statement(
+    insert(vault_destroyed).values(
+        id=bindparam("id"), bucket=bindparam("bucket"), keys=bindparam("keys")
+    )
+)
 _DESTROY_EXPIRED = Statement(
     delete(vault_key)
     .where(vault_key.c.destroy_after_us <= bindparam("now_us"))
@@ -315,11 +320,14 @@ async def every_key(
 
 
 async def _touch(work: UnitOfWork, buckets: Iterable[int]) -> None:
-    """Note for the next seal that keys of these buckets were destroyed: a row each, never shared.
+    """Note for the next seal of which bucket each destroyed key was; no row is ever shared.
 
     Erasures must not wait for one another.
     """
-    rows = [{"id": new_random_id("des"), "bucket": bucket} for bucket in set(buckets)]
+    rows = [
+        {"id": new_random_id("des"), "bucket": bucket, "keys": keys}
+        for bucket, keys in Counter(buckets).items()
+    ]
     await work.run_many(_TOUCH, rows)
 
 

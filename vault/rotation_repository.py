@@ -1,5 +1,6 @@
 """The SQL by which keys replace one another: buckets to re-key, keys to move, roots to drop."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,10 +91,12 @@ _DONE = Statement(
         vault_rekey.c.bucket == bindparam("bucket"), vault_rekey.c.above == bindparam("above")
     )
 )
-_TAKE_DESTROYED = Statement(delete(vault_destroyed).returning(vault_destroyed.c.bucket))
+_TAKE_DESTROYED = Statement(
+    delete(vault_destroyed).returning(vault_destroyed.c.bucket, vault_destroyed.c["keys"])
+)
 _COUNT_DESTROYED = Statement(
     select(
-        func.count().label("erasures"),
+        func.coalesce(func.sum(vault_destroyed.c["keys"]), 0).label("erasures"),
         func.count(vault_destroyed.c.bucket.distinct()).label("buckets"),
     )
 )
@@ -125,13 +128,16 @@ async def are_done(work: UnitOfWork, done: Sequence[Wanted]) -> None:
     await work.run_many(_DONE, [{"bucket": one.bucket, "above": one.above} for one in done])
 
 
-async def take_destroyed(work: UnitOfWork) -> list[int]:
-    """Take the note of every destruction since the last seal: a bucket each."""
-    return [r["bucket"] for r in await work.all(_TAKE_DESTROYED)]
+async def take_destroyed(work: UnitOfWork) -> Counter[int]:
+    """Take every note of destroyed keys since the last seal; gives how many in which bucket."""
+    taken: Counter[int] = Counter()
+    for row in await work.all(_TAKE_DESTROYED):
+        taken[row["bucket"]] += row["keys"]
+    return taken
 
 
 async def count_destroyed(session: ReadSession) -> tuple[int, int]:
-    """Count destructions since the last seal, and the buckets they were in."""
+    """Count the keys destroyed since the last seal, and the buckets they were in."""
     row = await session.first(_COUNT_DESTROYED)
     return (0, 0) if row is None else (int(row["erasures"]), int(row["buckets"]))
 

@@ -71,14 +71,13 @@ class Sealing:
             destroyed = await repository.take_destroyed(work)
             if not destroyed:
                 return None
-            buckets = set(destroyed)
             now_us = self._clock.now_us()
             begun = await log.begin(
-                work, log.SEAL, now_us=now_us, buckets=len(buckets), erasures=len(destroyed)
+                work, log.SEAL, now_us=now_us, buckets=len(destroyed), erasures=destroyed.total()
             )
             if not begun:
                 raise UnavailableError("another seal has just begun", reason="rotating")
-            await repository.want(work, list(buckets))
+            await repository.want(work, list(destroyed))
             return await log.open_one(work, log.SEAL)
 
     async def _seal(self, rotation: Rotation, progress: Progress) -> Rotation:

@@ -55,6 +55,7 @@ vault_destroyed = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("bucket", Integer, nullable=False),
+    Column("keys", Integer, nullable=False),
 )
 
 vault_rekey = Table(

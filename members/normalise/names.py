@@ -75,8 +75,9 @@ def search_form(text: str) -> str:
     Case folding may undo the normal form, so it is made again behind it.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    seen = (one for one in folded if unicodedata.category(one) not in _WITHOUT_LOOK)
-    return thai_spelling("".join(seen))
+    seen = "".join(one for one in folded if unicodedata.category(one) not in _WITHOUT_LOOK)
+    # What went may have kept apart what belongs together: "a", a space and a macron are one letter.
+    return thai_spelling(seen) if len(seen) == len(folded) else search_form(seen)
 
 
 def thai_spelling(line: str) -> str:

