@@ -14,7 +14,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD = "0022"
+HEAD = "0023"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
