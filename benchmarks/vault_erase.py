@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql
 from benchmarks.report import number, table
 from benchmarks.servers import Postgres, UnavailableError
 from benchmarks.vault_world import TABLE, TENANT, ddl, make_tables
-from kernel import Database, Statement, new_id
+from kernel import Building, Database, Statement, new_id
 from vault import (
     ORDINARY,
     PSEUDONYM,
@@ -64,7 +64,7 @@ async def measure(results: "Results", times: int, folder: Path) -> None:
 
     file = folder / "erase.db"
     make_tables(file, _bare.metadata)
-    await _one_engine(results, "SQLite", SqliteDatabase(file), times, folder)
+    await _one_engine(results, "SQLite", SqliteDatabase(file, owes=Building), times, folder)
     try:
         server = await asyncio.to_thread(Postgres.start, folder)
     except UnavailableError as error:
@@ -78,7 +78,7 @@ async def measure(results: "Results", times: int, folder: Path) -> None:
         url = server.create_database("vault_erase")
         for statement in [*ddl(postgresql.dialect()), *ddl(postgresql.dialect(), _bare.metadata)]:
             server.sql("vault_erase", statement)
-        database = PostgresDatabase(url, pool_size=4)
+        database = PostgresDatabase(url, pool_size=4, owes=Building)
         await _one_engine(results, "PostgreSQL", database, times, folder)
     finally:
         await asyncio.to_thread(server.stop)

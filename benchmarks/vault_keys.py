@@ -22,6 +22,7 @@ from members.tables import member
 from service.runtime import Runtime
 from service.settings import DatabaseSettings, Settings, VaultSettings
 from service.setup import set_up
+from service.tasks import system_caller
 from vault import ORDINARY
 
 _MEMBERS_AT_ONCE = 2_000
@@ -97,6 +98,7 @@ async def _fill(runtime: Runtime, wanted: int) -> None:
         async with runtime.database.unit_of_work() as work:
             for _ in range(some):
                 await _add(runtime, work)
+            await runtime.audit.record(work, system_caller("cli"), "benchmark.fill", count=some)
         there += some
         print(f"\r{there} members", end="", flush=True)
     print()
@@ -126,6 +128,8 @@ async def _erase(runtime: Runtime) -> int:
     async with runtime.database.unit_of_work() as work:
         for owner in owners:
             await runtime.vault.erase(work, owner, keep={})
+        caller = system_caller("cli")
+        await runtime.audit.record(work, caller, "benchmark.erase", count=len(owners))
     return len(owners)
 
 

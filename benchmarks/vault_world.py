@@ -17,7 +17,7 @@ from sqlalchemy import Dialect, MetaData
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from kernel import Database, id_bytes, metadata, new_id
+from kernel import Building, Database, id_bytes, metadata, new_id
 from policies import load_pack
 from vault import (
     ORDINARY,
@@ -100,7 +100,7 @@ async def opened_world(folder: Path) -> AsyncIterator[World]:
     vault = Vault(ring, pads=load_pack().pads)
     file = folder / f"{ring.id}.db"
     make_tables(file)
-    database = SqliteDatabase(file)
+    database = SqliteDatabase(file, owes=Building)
     try:
         async with database.unit_of_work() as work:
             version, kek = await vault.buckets.newest(work, 0)
