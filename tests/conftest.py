@@ -64,11 +64,18 @@ SLOW = (
 )
 
 
+# Each command is a process of a second: of engines, and of a server that is open or none, the
+# two pairs in which both differ are enough for every day.
+LONG = ("[alone-postgres", "[beside a server-sqlite")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out of the fast run what starts other programs."""
     for item in items:
         if any(part in item.path.as_posix() for part in SLOW):
             item.add_marker(pytest.mark.slow)
+        if item.path.name == "test_cli.py" and any(pair in item.name for pair in LONG):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,11 @@ import pytest
 from playwright.sync_api import expect
 
 from service.console.places import PLACES
-from tests.e2e.test_portal_browser import SCHEMES, WIDTHS, violations
+from tests.e2e.test_portal_browser import LOOKS, violations
 
 pytestmark = pytest.mark.browser
 
 PASSWORD = "three-lamps-ตามทาง"
-LANGUAGES = ["th", "en", "zh-Hant"]
 _numbers = itertools.count(1)
 
 
@@ -117,9 +116,7 @@ def test_the_queue_is_reached_and_decided_by_the_keyboard_alone(open_page, offic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(("lang", "scheme", "width"), LOOKS)
 def test_axe_finds_nothing_on_any_page_of_the_console(
     open_page, axe_source, officer, lang, scheme, width
 ):

@@ -14,6 +14,14 @@ LANGUAGES = ["th", "en", "zh-Hant"]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 SCHEMES = ["light", "dark"]
 WIDTHS = [320, 1280]
+LOOKS = [
+    pytest.param(lang, scheme, width, marks=[] if paired else [pytest.mark.long])
+    for at, lang in enumerate(LANGUAGES)
+    for scheme in SCHEMES
+    for width in WIDTHS
+    for paired in [(at + SCHEMES.index(scheme) + WIDTHS.index(width)) % 2 == 0]
+]
+"""Every language, scheme and width; the long run has the half that pairs no two anew."""
 MEMBER_PAGES = (
     "",
     "data",
@@ -305,9 +313,7 @@ def test_axe_and_the_ruler_see_planted_faults(open_page, axe_source):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(("lang", "scheme", "width"), LOOKS)
 def test_axe_finds_nothing_on_any_page(open_page, axe_source, member, lang, scheme, width):
     page = open_page(scripts=True, scheme=scheme, width=width)
     page.goto(f"/{lang}/")
@@ -338,9 +344,7 @@ def test_axe_finds_nothing_on_any_page(open_page, axe_source, member, lang, sche
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(("lang", "scheme", "width"), LOOKS)
 def test_axe_finds_nothing_from_joining_to_leaving(
     open_page, axe_source, registry, lang, scheme, width
 ):
