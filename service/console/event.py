@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 from audit import AuditError, brand_of, is_open_to, standing_of
 from kernel import NotFoundError
 from service.console.desk import Console, Desk
+from service.console.path import picture
 from service.console.rows import actors_of, event_row, flat_members
 
 _PLACE = "trail"
@@ -43,6 +44,7 @@ def routes(console: Console) -> APIRouter:
             event=event_row(console, desk, body, actors),
             body=sorted(flat_members(body)),
             proof=proof,
+            picture=proof and picture(proof.index, proof.checkpoint.size, proof.hashes),
             standing=standing[event_id].value,
             checked=checked,
             vkey=runtime.audit.vkey,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,22 @@ class TestTrail:
         assert bad.code == FAILED_CHECK
         assert bad.answer["first_bad_index"] == 0
         assert bad.answer["findings"]
+
+    def test_evidence_is_made_of_what_was_asked_for_and_overwrites_nothing(
+        self, registry, tmp_path
+    ):
+        registry("clients", "add", "crm", "--scope", "members:write")
+        out = tmp_path / "pack.zip"
+        made = registry("audit", "evidence", "--out", out, "--from", "2020-01-01", "--json")
+        assert (made.code, made.answer["events"] > 0) == (OK, True)
+        with zipfile.ZipFile(out) as archive:
+            names = archive.namelist()
+        assert {"README.md", "verify.html", "checkpoint", "events.csv"} <= set(names)
+        assert sum(name.startswith("proofs/") for name in names) == made.answer["events"]
+        assert registry("audit", "evidence", "--out", out, "--json").code == FAILED_CHECK
+        none = registry("audit", "evidence", "--out", tmp_path / "x.zip", "--to", "2020-01-01")
+        assert none.code == FAILED_CHECK
+        assert not (tmp_path / "x.zip").exists()
 
     def test_usage_is_said_before_anything_is_opened(self, tmp_path):
         assert yinyom("audit", "verify").code == USAGE

@@ -5,7 +5,9 @@ import hashlib
 import pytest
 
 from audit import EventFilter, standing_of
+from audit.merkle import fold, inclusion_proof, leaf_hash, node_hash
 from kernel import new_id
+from service.console.path import picture, siblings_left
 from service.console.svg import bars
 from tests.support.console import office
 from tests.support.world import JumpingClock
@@ -213,6 +215,21 @@ async def test_an_event_shows_its_proof_and_the_check_really_checks(at):
         proof = await at.runtime.audit.prove(session, event)
     assert proof.checkpoint.root.hex() in page.html
     assert all(one.hex() in page.html for one in proof.hashes)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 100])
+def test_the_picture_of_a_path_leads_to_the_root(size):
+    leaves = [leaf_hash(b"%d" % at) for at in range(size)]
+    read = lambda level, n: fold(b"".join(leaves[n << level : n + 1 << level]))  # noqa: E731
+    for index in range(size):
+        hashes = inclusion_proof(index, size, read)
+        found = leaves[index]
+        for one, is_left in zip(hashes, siblings_left(index, size, len(hashes)), strict=True):
+            found = node_hash(one, found) if is_left else node_hash(found, one)
+        assert found == fold(b"".join(leaves))
+        drawn = picture(index, size, hashes)
+        assert [step.sibling for step in drawn.steps[::-1]] == [one.hex() for one in hashes]
+        assert all(step.path_x != step.sibling_x for step in drawn.steps)
 
 
 async def test_a_changed_event_does_not_hold(at):
