@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit import lease_repository, repository
-from audit.anchoring import AnchorSink, anchor_folder
+from audit.anchoring import AnchorSink, anchor_folder, root_at
+from audit.errors import NoteError
 from audit.event import check
-from audit.note import Signer
+from audit.note import Signer, Verifier, open_checkpoint
 from audit.sequencer import Sequencer
 from audit.service import AuditLog
 from kernel import Caller, Clock, ConfigurationError, ReadSession
@@ -84,6 +85,23 @@ async def ended_logs(session: ReadSession) -> list[EndedLog]:
         )
         for row in await lease_repository.origins(session)
     ]
+
+
+async def check_ended(session: ReadSession, key: Verifier) -> list[str]:
+    """Hold the last head of each earlier name against the tree and the log's one key."""
+    found = []
+    for ended in await ended_logs(session):
+        verifier = Verifier(ended.origin, key.kind, key.public)
+        try:
+            head = open_checkpoint(ended.note, verifier)
+        except NoteError:
+            found.append(f"origin: the last head of {ended.origin} is not signed by this log's key")
+            continue
+        if (head.size, ended.vkey) != (ended.size, verifier.vkey):
+            found.append(f"origin: size or key of {ended.origin} is not what was signed")
+        elif await root_at(session, head.size) != head.root:
+            found.append(f"origin: the first {head.size} events are not those of {ended.origin}")
+    return found
 
 
 async def free_name(

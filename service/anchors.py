@@ -23,7 +23,7 @@ from audit import (
     log_head,
 )
 from backup import open_store
-from kernel import Clock, Database, ReadSession, UnavailableError, rfc3339
+from kernel import Clock, Database, ReadSession, UnavailableError, YinyomError, rfc3339
 from service.backups import s3_access
 from service.settings import Settings
 
@@ -119,17 +119,22 @@ class Anchors:
                 break
         return asked
 
-    async def check_all(self) -> tuple[int, list[str]]:
-        """Hold every head in every place against the log; gives their number and what is wrong."""
-        count, findings = 0, []
+    async def check_all(self) -> tuple[int, list[str], list[str]]:
+        """Hold every head in every place against the log.
+
+        Gives how many there are, what is wrong, and which places did not answer.
+        """
+        count: int = 0
+        wrong: list[str] = []
+        silent: list[str] = []
         for anchoring, sink in zip(self._anchorings, self.sinks, strict=True):
             try:
-                held, wrong = await anchoring.check_all()
-            except UnavailableError:
-                findings.append(f"anchor: {sink.address} does not answer")
+                held, found = await anchoring.check_all()
+            except YinyomError:
+                silent.append(sink.address)
             else:
-                count, findings = count + held, findings + wrong
-        return count, findings
+                count, wrong = count + held, wrong + found
+        return count, wrong, silent
 
     async def _each(self, ask: Callable[[Anchoring], Awaitable[Anchored]]) -> list[Anchored]:
         asked = []

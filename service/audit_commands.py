@@ -11,7 +11,9 @@ from audit import (
     LogDamagedError,
     OriginInUseError,
     Signer,
+    Verifier,
     begin_new_origin,
+    check_ended,
     cosigned_checkpoint,
     ended_logs,
     export_at,
@@ -105,13 +107,16 @@ async def audit_verify_db(runtime: Runtime, progress: Progress) -> dict[str, Any
     report, misleading = await verify_stored_log(runtime.database, runtime.audit, progress)
     async with runtime.database.read() as session:
         waiting, _ = await pending(session)
-    anchors, wrong = await runtime.anchors.check_all()
+        ended = await check_ended(session, Verifier.from_vkey(runtime.audit.vkey))
+    anchors, wrong, silent = await runtime.anchors.check_all()
+    wrong += ended
     return {
         "ok": report.ok and not misleading and not wrong,
         "size": report.size,
         "root": report.root,
         "waiting": waiting,
         "anchors": anchors,
+        "silent": silent,
         "pruned": report.pruned,
         "findings": [str(finding) for finding in (*report.findings, *misleading)] + wrong,
     }
@@ -154,14 +159,17 @@ async def audit_new_origin(
 ) -> dict[str, Any]:
     """End the log under its name and go on under another; without `confirmed`, say what would be.
 
-    Only for a log that may not be signed any more, because an anchor knows a longer or another
-    one. The store of the backups is let go of: what lies there continues the lost history.
+    Only for a log that may not be signed any more, because an anchor or a witness knows a longer
+    or another one. The store of the backups is let go of: it holds the lost history.
     """
     current, configured = runtime.audit.origin, runtime.settings.audit.origin
     async with runtime.database.read() as session:
         why = await refusal(session)
         head = await log_head(session)
         name = await free_name(session, configured, current, runtime.anchors.sinks)
+    if why is None and runtime.witnesses:
+        alarming = [told.verdict for told in await runtime.witnesses.ask() if told.verdict.alarming]
+        why = alarming[0].value if alarming else None
     if why is None or head is None:
         raise OriginInUseError
     signing = runtime.vault.signing_seed("audit-signing")

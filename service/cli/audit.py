@@ -84,6 +84,8 @@ def audit_verify(
             say(f"{answer['size']} events, root {answer['root']}", DONE)
             if answer["pruned"]:
                 say(f"  {answer['pruned']} of them pruned by policy, as the log itself tells")
+            if answer.get("anchors"):
+                say(f"  it continues each of {answer['anchors']} anchored heads")
         else:
             say("the log does not verify", WRONG)
             for finding in answer["findings"]:
@@ -92,6 +94,9 @@ def audit_verify(
                 say(f"  first bad event: {answer['first_bad_index']}")
             if answer.get("ring") is not None:
                 say(f"  caught by ring {RINGS[answer['ring']]}")
+
+        for sink in answer.get("silent", ()):
+            say(f"not held against {sink}, which does not answer", WRONG)
 
     from audit.verify import RINGS
 

@@ -263,13 +263,17 @@ async def test_a_head_of_this_size_with_another_root_under_the_logs_own_key_is_a
         assert world.runtime.sequencer.state.reason == "log-forked"
 
 
-async def test_the_check_of_the_database_holds_every_anchor_against_the_log(small):
+async def test_the_check_of_the_database_holds_every_anchor_against_the_log(small, folder):
     async with open_world(small, background=False) as world:
         for _ in range(3):
             await events(world, 100)
             await world.runtime.anchors.anchor()
         report = await command(world, "audit.verify_db")
-        assert (report["ok"], report["anchors"]) == (True, 3)
+        assert (report["ok"], report["anchors"], report["silent"]) == (True, 3, [])
+        world.runtime.anchors.sinks[0]._root = folder / "not-mounted"
+        report = await command(world, "audit.verify_db")
+        assert (report["ok"], report["anchors"]) == (True, 0)
+        assert report["silent"] == [f"folder:{folder}"]
 
 
 # --- another name ---------------------------------------------------------------------
@@ -325,6 +329,8 @@ async def test_the_new_name_begins_with_an_event_that_names_the_old_head_and_who
         whole = tmp_path / "whole"
         await command(world, "audit.export", out=str(whole))
         assert verify_bundle(whole, world.runtime.audit.vkey).ok
+        await world.execute("UPDATE audit_origin SET size = size - 1")
+        assert not (await command(world, "audit.verify_db"))["ok"]
         names = await world.runtime.anchors.sinks[0].names(anchor_folder(old))
         assert names[-1] == anchor_name(old, lost), "the old name's anchors stay as they were"
 

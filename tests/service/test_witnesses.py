@@ -12,7 +12,7 @@ import time
 import pytest
 
 from audit import Cosigner, Verifier, ask_witness, open_note
-from service.audit_commands import audit_export
+from service.audit_commands import audit_export, audit_new_origin
 from service.commands import doctor
 from service.settings import AuditSettings, WitnessSettings
 from service.witnesses import Witnesses, WitnessPoster
@@ -114,6 +114,10 @@ async def test_an_export_bears_what_its_witness_signed_and_an_old_database_is_ca
             told = await doctor(world.runtime, lambda *_: None)
             (check,) = [one for one in told["checks"] if one["check"] == "witnesses"]
             assert (told["ok"], check["state"]) == (False, "bad")
+            made = await audit_new_origin(
+                world.runtime, lambda *_: None, confirmed=True, operator=None
+            )
+            assert (made["why"], made["new"]) == ("witness_disagrees", made["old"] + "/2")
         process.kill()
         process.wait(30)
     with witness(tmp_path / "w1", vkey, port) as (again, _):
