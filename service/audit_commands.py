@@ -170,7 +170,7 @@ async def audit_new_origin(
     if why is None and runtime.witnesses:
         alarming = [told.verdict for told in await runtime.witnesses.ask() if told.verdict.alarming]
         why = alarming[0].value if alarming else None
-    if why is None or head is None:
+    if why is None:
         raise OriginInUseError
     signing = runtime.vault.signing_seed("audit-signing")
     caller = system_caller("cli")
@@ -182,8 +182,8 @@ async def audit_new_origin(
         "why": why,
         "old": current,
         "new": name,
-        "size": head[0],
-        "root": head[1].hex(),
+        "size": 0 if head is None else head[0],
+        "root": None if head is None else head[1].hex(),
         "done": False,
     }
     if not confirmed:

@@ -52,7 +52,7 @@ def audit_new_origin(
     answer = ask("audit.new_origin", asked | {"confirmed": yes}, as_json=as_json)
     if not answer["done"] and not as_json:
         say(f"{answer['old']} may not be signed any more: {answer['why']}", WRONG)
-        say(f"  it has {answer['size']} events here, root {answer['root']}")
+        say(f"  it has {answer['size']} events here, root {answer['root'] or 'none'}")
         say("  What came after them is lost. If a newer database or backup exists, use that.")
         say(f"  From here the log would go on as {answer['new']}; witnesses must be told its key.")
         typer.confirm("Begin the new name?", abort=True)

@@ -19,7 +19,7 @@ def test_from_a_database_put_back_to_the_log_under_another_name(sqlite_settings,
 
     old = tmp_path / "old"
     shutil.copytree(data_dir, old)
-    assert run("clients", "add", "crm", "--scopes", "purpose:membership").code == 0
+    assert run("clients", "add", "crm", "--scope", "purpose:membership").code == 0
     told = run("audit", "anchors", "--json")
     assert told.code == 0, told.said
     (row,) = told.answer["anchors"]
@@ -34,7 +34,7 @@ def test_from_a_database_put_back_to_the_log_under_another_name(sqlite_settings,
     doctor = run("doctor")
     assert doctor.code == 1
     assert "log-older-than-anchor" in doctor.said
-    denied = run("clients", "add", "till", "--scopes", "purpose:membership")
+    denied = run("clients", "add", "till", "--scope", "purpose:membership")
     assert denied.code != 0
     assert "older than its newest anchor" in denied.said
     assert "new-origin" in denied.said
@@ -52,5 +52,5 @@ def test_from_a_database_put_back_to_the_log_under_another_name(sqlite_settings,
     assert exported.answer["events"] == only_said.answer["size"]
     verified = run("audit", "verify", bundle, "--key", exported.answer["vkey"])
     assert verified.code == 0, verified.said
-    assert run("clients", "add", "till", "--scopes", "purpose:membership").code == 0
+    assert run("clients", "add", "till", "--scope", "purpose:membership").code == 0
     assert run("audit", "verify", "--db").code == 0
