@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audit import (
+    AuditLog,
     EventFilter,
     LogDamagedError,
     OriginInUseError,
@@ -188,16 +189,13 @@ async def audit_new_origin(
     }
     if not confirmed:
         return told
-    made = await begin_new_origin(
-        runtime.sequencer,
-        Signer.from_seed(current, signing),
-        Signer.from_seed(name, signing),
-        runtime.clock,
-        runtime.pack.digest,
-        caller,
-    )
+    old, new = Signer.from_seed(current, signing), Signer.from_seed(name, signing)
+    clock, policy = runtime.clock, runtime.pack.digest
+    made = await begin_new_origin(runtime.sequencer, old, new, clock, policy, caller)
     async with runtime.database.unit_of_work() as work:
         await leave(work)
+        # This process's own trail is blocked: what it writes here gets its place after a start.
+        await AuditLog(new, clock, policy).record(work, caller, "backup.leave", decision="allow")
     return told | {
         "size": made.size,
         "root": made.root.hex(),

@@ -329,6 +329,7 @@ async def test_the_new_name_begins_with_an_event_that_names_the_old_head_and_who
         whole = tmp_path / "whole"
         await command(world, "audit.export", out=str(whole))
         assert verify_bundle(whole, world.runtime.audit.vkey).ok
+        await world.unguard("audit_origin")
         await world.execute("UPDATE audit_origin SET size = size - 1")
         assert not (await command(world, "audit.verify_db"))["ok"]
         names = await world.runtime.anchors.sinks[0].names(anchor_folder(old))
