@@ -18,6 +18,7 @@ from members import PROFILES, ImportReport, Profile
 from service.audit_commands import AUDIT_COMMANDS
 from service.backup_commands import BACKUP_COMMANDS
 from service.consent_commands import CONSENT_COMMANDS
+from service.database_roles import role_opinion
 from service.health import readiness
 from service.key_places import key_places, shared_places
 from service.members_commands import MEMBERS_COMMANDS
@@ -238,13 +239,7 @@ async def doctor(runtime: Runtime, _progress: Progress) -> dict[str, Any]:
         await runtime.anchors.anchor()
         checks.append(check("anchors", *await runtime.anchors.opinion()))
     if settings.on_postgres:
-        checks.append(
-            check(
-                "database_role",
-                "warn",
-                "the run-time role may own the tables; the trail's guards are then a speed bump",
-            )
-        )
+        checks.append(check("database_role", *await role_opinion(settings)))
     async with runtime.database.read() as session:
         consents = await consent_counts(session)
     return {

@@ -16,8 +16,6 @@ from service.outbox import STUCK_AFTER
 from service.runtime import Runtime
 from service.tasks import RETRIES
 
-_OLDEST_US = 60_000_000
-
 
 class LiveAnswer(Answer):
     """That the process answers at all."""
@@ -60,7 +58,10 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
         checks["database"] = "unavailable"
     else:
         lag_ms = 0 if oldest_us is None else max(0, now_us - oldest_us) // 1_000
-        late = oldest_us is not None and now_us - oldest_us > _OLDEST_US
+        late = (
+            oldest_us is not None
+            and now_us - oldest_us > runtime.settings.audit.pending_seconds * 1_000_000
+        )
         if waiting > runtime.settings.audit.pending_limit or late:
             checks["audit_queue"] = "behind"
     if not runtime.sequencer.running and runtime.sequencer.state.reason is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernel import ConfigurationError
+from service.database_roles import apply_grants, check_role
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ async def migrate(settings: Settings) -> None:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    _refuse_newer(await _revision(settings) or "")
+    _refuse_newer(await _revision(settings, _owner(settings)) or "")
     try:
         if settings.on_postgres:
             await _migrate_postgres(settings)
+            if settings.database.owner_url:
+                await apply_grants(settings)
         else:
             await asyncio.to_thread(_migrate_sqlite, settings)
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -46,7 +49,7 @@ async def _migrate_postgres(settings: Settings) -> None:
 
     from kernel.postgres import driver_dsn
 
-    url = driver_dsn(settings.database.url).replace("postgresql://", "postgresql+asyncpg://", 1)
+    url = driver_dsn(_owner(settings)).replace("postgresql://", "postgresql+asyncpg://", 1)
     address = make_url(url)
     path = address.query.get("search_path")  # a restore builds in a schema of its own
     if path is not None:
@@ -93,12 +96,12 @@ def _cause(error: BaseException) -> str:
 
 async def has_schema(settings: Settings) -> bool:
     """Say whether somebody has set a registry up here."""
-    return await _revision(settings) is not None
+    return await _revision(settings, _owner(settings)) is not None
 
 
 async def check_schema(settings: Settings) -> None:
     """Refuse to run on a database that was never set up, or by another version of the schema."""
-    found = await _revision(settings)
+    found = await _revision(settings, settings.database.url)
     if found is None:
         raise ConfigurationError(
             "the database has no registry in it", remedy="Run `yinyom init` first."
@@ -109,6 +112,7 @@ async def check_schema(settings: Settings) -> None:
             f"the database has schema {found}, older than this version's {HEAD}",
             remedy="Make a backup, then run `yinyom init` again: it migrates and keeps the data.",
         )
+    await check_role(settings)
 
 
 def _refuse_newer(found: str) -> None:
@@ -119,9 +123,14 @@ def _refuse_newer(found: str) -> None:
         )
 
 
-async def _revision(settings: Settings) -> str | None:
+def _owner(settings: Settings) -> str:
+    """Give the address of the role that migrates."""
+    return settings.database.owner_url or settings.database.url
+
+
+async def _revision(settings: Settings, url: str) -> str | None:
     if settings.on_postgres:
-        return await _postgres_revision(settings)
+        return await _postgres_revision(url)
     return _sqlite_revision(settings)
 
 
@@ -145,13 +154,13 @@ def _sqlite_revision(settings: Settings) -> str | None:
     return None if row is None else str(row[0])
 
 
-async def _postgres_revision(settings: Settings) -> str | None:
+async def _postgres_revision(url: str) -> str | None:
     import asyncpg
 
     from kernel.postgres import driver_dsn
 
     try:
-        connection = await asyncpg.connect(driver_dsn(settings.database.url), timeout=10)
+        connection = await asyncpg.connect(driver_dsn(url), timeout=10)
         try:
             found = await connection.fetchval("SELECT version_num FROM alembic_version")
         finally:

@@ -12,16 +12,27 @@ from kernel.settings import Section, SettingsRoot, load_settings
 DATABASE_FILE = "registry.db"
 SETTINGS_FILE = "yinyom.toml"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"  # of tenants and brands
-_MAY_HOLD_A_PASSWORD = ("database.url", "kms.vault_address", "kms.aws_endpoint")
+_MAY_HOLD_A_PASSWORD = (
+    "database.url",
+    "database.owner_url",
+    "kms.vault_address",
+    "kms.aws_endpoint",
+)
 _PLAIN_URL = re.compile(
     r"(?P<scheme>[a-z+0-9]+)://(?P<user>[^@/?#]*@)?(?P<place>[\w.:,\[\]-]*(?:/[\w.-]*)?)"
 )
 
 
 class DatabaseSettings(Section):
-    """Which engine holds the registry; empty means SQLite in the data directory."""
+    """Which engine holds the registry; empty means SQLite in the data directory.
+
+    `owner_url` is the role that owns the tables and migrates, where it is not the one that works;
+    with `require_separate_role` nothing starts under a role that owns them.
+    """
 
     url: str = ""
+    owner_url: str = ""
+    require_separate_role: bool = False
     pool_size: int = Field(10, ge=1, le=200)
 
 
@@ -96,7 +107,8 @@ class AuditSettings(Section):
     origin: str = Field("yinyom.local/log", pattern=r"^[a-z0-9.-]+(/[a-z0-9._/-]+)?$")
     poll_ms: int = Field(50, ge=5, le=10_000)
     batch_size: int = Field(5_000, ge=1, le=5_000)
-    pending_limit: int = Field(100_000, ge=100)
+    pending_limit: int = Field(100_000, ge=1)
+    pending_seconds: int = Field(60, ge=1, le=3_600)
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_quorum: int = Field(1, ge=1, le=16)
     anchors: tuple[str, ...] = ()

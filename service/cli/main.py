@@ -10,6 +10,7 @@ import typer
 from service.cli.anchors import audit_app
 from service.cli.backup import backup_app
 from service.cli.consents import consents_app
+from service.cli.database import database_app
 from service.cli.dsar import dsar_app
 from service.cli.members import members_dedupe
 from service.cli.retention import audit_prune, hold_app
@@ -56,6 +57,7 @@ app.add_typer(backup_app, name="backup")
 app.add_typer(consents_app, name="consents")
 app.add_typer(policies_app, name="policies")
 app.add_typer(vault_app, name="vault")
+app.add_typer(database_app, name="database")
 
 Brand = Annotated[str | None, typer.Option(help="The brand; the installation's own by default.")]
 
