@@ -1,7 +1,7 @@
 """SQL of searching the trail: any combination of its search columns, a page at a time.
 
-A member's events are found by the index over subjects and sorted after that. Sorting by an
-expression keeps the planner from walking all events backwards in the hope of meeting some.
+A member's events are found by the index over subjects and sorted after that. Comparing and sorting
+by an expression keeps the planner from walking all events in the hope of meeting some.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,17 +46,18 @@ def _fitting(used: frozenset[str], *, of_subject: bool, of_actions: bool) -> Sta
     if of_actions:
         conditions.append(_OF_ANY_ACTION)
     by_index = of_subject or "request_id" in used
-    order: ColumnElement[str] = audit_event.c.id
-    if by_index:
-        order = audit_event.c.id + literal("", Text)
+    # An expression, or a plan made for any parameters takes two bounds of ids for a short walk.
+    moment: ColumnElement[str] = (
+        audit_event.c.id + literal("", Text) if by_index else audit_event.c.id
+    )
     return Statement(
         select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
         .where(
-            audit_event.c.id < bindparam("before"),
-            audit_event.c.id > bindparam("oldest"),
+            moment < bindparam("before", type_=Text),
+            moment > bindparam("oldest", type_=Text),
             *conditions,
         )
-        .order_by(order.desc())
+        .order_by(moment.desc())
         .limit(bindparam("most", type_=BigInteger))
     )
 
