@@ -56,7 +56,7 @@ async def prove_consistency(session: ReadSession, old: int, size: int) -> list[b
 
 async def _nodes(session: ReadSession, places: Sequence[tuple[int, int]]) -> TileNodes:
     """Read the tiles that a proof needs."""
-    tiles = {place: await repository.read_tile(session, *place) for place in places}
+    tiles = await repository.tiles_at(session, places)
     return TileNodes(lambda level, n: tiles[level, n])
 
 

@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Integer,
     LargeBinary,
     Text,
     bindparam,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.sql import Select
@@ -186,6 +188,19 @@ _TILE = Statement(
         audit_tile.c.level == bindparam("level"), audit_tile.c.n == bindparam("n")
     )
 )
+_TILES_AT_ONCE = 8
+# One way to the server for all tiles of a proof; each part is one look-up by the primary key.
+_TILES = Statement(
+    union_all(
+        *(
+            select(audit_tile.c.level, audit_tile.c.n, audit_tile.c.data).where(
+                audit_tile.c.level == bindparam(f"level_{at}", type_=Integer),
+                audit_tile.c.n == bindparam(f"n_{at}", type_=BigInteger),
+            )
+            for at in range(_TILES_AT_ONCE)
+        )
+    )
+)
 _LEVEL_TILES = Statement(
     select(audit_tile.c.n, audit_tile.c.data)
     .where(audit_tile.c.level == bindparam("level"), audit_tile.c.n >= bindparam("first"))
@@ -340,6 +355,21 @@ async def read_tile(session: ReadSession, level: int, n: int) -> bytes:
     """Give the hashes of a tile; nothing when there is no such tile."""
     row = await session.first(_TILE, level=level, n=n)
     return b"" if row is None else bytes(row["data"])
+
+
+async def tiles_at(
+    session: ReadSession, places: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], bytes]:
+    """Give the tiles at places (level, number); nothing for one that is not there."""
+    found = dict.fromkeys(places, b"")
+    for start in range(0, len(places), _TILES_AT_ONCE):
+        asked = places[start : start + _TILES_AT_ONCE]
+        padded = [*asked, *[(-1, -1)] * (_TILES_AT_ONCE - len(asked))]
+        values = {f"level_{at}": level for at, (level, _) in enumerate(padded)}
+        values |= {f"n_{at}": n for at, (_, n) in enumerate(padded)}
+        for row in await session.all(_TILES, **values):
+            found[row["level"], row["n"]] = bytes(row["data"])
+    return found
 
 
 async def read_tiles(
