@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,9 +177,20 @@ def contenders(place: Place, database: Database) -> dict[str, Act]:
     return {"ours": ours, "plain insert": plain, "hash chain": chain}
 
 
-async def _rate(act: Act, connections: int, seconds: float, offset: int) -> tuple[float, float]:
-    """Give transactions a second and their p99 in ms, from so many connections at once."""
+@dataclass(frozen=True)
+class Turn:
+    """One contender's turn: CPU in µs a transaction, of this process and of PostgreSQL's."""
+
+    rate: float
+    p99_ms: float
+    process_us: float
+    postgres_us: float
+
+
+async def _turn(place: Place, act: Act, connections: int, seconds: float, offset: int) -> Turn:
+    """Have so many connections do one transaction after the other."""
     spent: list[float] = []
+    cpu, backends = time.process_time(), place.backends_cpu_seconds()
     begun = time.perf_counter()
     until = begun + seconds
 
@@ -190,7 +202,14 @@ async def _rate(act: Act, connections: int, seconds: float, offset: int) -> tupl
             at += connections
 
     await asyncio.gather(*(client(each) for each in range(connections)))
-    return len(spent) / (time.perf_counter() - begun), percentile(spent, 0.99) * 1000
+    took = time.perf_counter() - begun
+    cpu, backends = time.process_time() - cpu, place.backends_cpu_seconds() - backends
+    return Turn(
+        len(spent) / took,
+        percentile(spent, 0.99) * 1000,
+        cpu / len(spent) * 1e6,
+        backends / len(spent) * 1e6,
+    )
 
 
 @asynccontextmanager
@@ -213,7 +232,7 @@ async def transactions(
     async with place.opened(CONNECTIONS + 2) as database:
         acts = contenders(place, database)
         for connections in (1, CONNECTIONS):
-            found: dict[str, list[tuple[float, float]]] = {name: [] for name in acts}
+            found: dict[str, list[Turn]] = {name: [] for name in acts}
             order = list(acts)
             for turn in range(rounds + 1):
                 for name in order[turn % 3 :] + order[: turn % 3]:
@@ -221,20 +240,22 @@ async def transactions(
                         _sequencing(place, database) if name == "ours" else contextlib.nullcontext()
                     )
                     async with beside:
-                        got = await _rate(acts[name], connections, seconds, turn * 1_009)
+                        got = await _turn(place, acts[name], connections, seconds, turn * 1_009)
                     if turn:
                         found[name].append(got)
                 say(f"{place.engine}, {connections} connections, round {turn} of {rounds}")
-            for name, got in found.items():
-                rates = [rate for rate, _ in got]
+            for name, turns in found.items():
+                rates = [one.rate for one in turns]
                 rows.append(
                     [
                         name,
                         str(connections),
                         number(statistics.median(rates)),
                         f"{number(min(rates))} to {number(max(rates))}",
-                        number(statistics.median(p99 for _, p99 in got)),
+                        number(statistics.median(one.p99_ms for one in turns)),
                         f"{_ratio(found, 'ours', name):.2f}",
+                        number(statistics.median(one.process_us for one in turns)),
+                        number(statistics.median(one.postgres_us for one in turns)),
                     ]
                 )
             what = f"{place.engine}, {connections} connection{'s' if connections > 1 else ''}"
@@ -248,13 +269,14 @@ async def transactions(
                     _ratio(found, "ours", "hash chain"), 2.5, "x",
                 )  # fmt: skip
     header = ["what", "connections", "transactions/s", "lowest to highest", "p99 ms", "ours / it"]
+    header += ["CPU µs", "PostgreSQL CPU µs"]
     results.tables.append((f"One row changed and one event, {place.engine}", table(header, rows)))
 
 
-def _ratio(found: dict[str, list[tuple[float, float]]], one: str, other: str) -> float:
+def _ratio(found: dict[str, list[Turn]], one: str, other: str) -> float:
     """Give the median over rounds of one rate by another's of the same round."""
     return statistics.median(
-        mine[0] / theirs[0] for mine, theirs in zip(found[one], found[other], strict=True)
+        mine.rate / theirs.rate for mine, theirs in zip(found[one], found[other], strict=True)
     )
 
 

@@ -68,6 +68,12 @@ class Place:
             file.executescript(script)
         file.close()
 
+    def backends_cpu_seconds(self) -> float:
+        """Give the CPU time so far of the server processes that serve this database."""
+        if self.server is None:
+            return 0.0
+        return self.server.backends_cpu_seconds(self.settings.database.url.rpartition("/")[2])
+
     async def fetch(self, query: str) -> list[Any]:
         """Read rows past the product."""
         if self.server is None:
