@@ -5,6 +5,7 @@ each member's event is on record before, the values live in this process's memor
 the job runs, and what is stored of them is a score and the names of fields.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from kernel import Caller, Clock, Database, MemberId, NotFoundError, ReadSession
 from members import repository
 from members.matching import LINE, MOST_IN_BLOCK, Match, Profile, compare, pairs_in_blocks, profile
 from members.opening import open_fields
-from members.repository import MemberRow, PairState
+from members.repository import MemberRow, PairState, Proposal
 from policies import PolicyPack
 from vault import PSEUDONYM, OwnerKey, Vault
 
@@ -187,26 +188,27 @@ class Matching:
         while likely:
             chunk, likely = likely[:_PAGE], likely[_PAGE:]
             async with self._database.unit_of_work() as work:
-                proposed = sum([await self._propose_one(work, *pair) for pair in chunk])
-                if proposed:
+                came = Counter([await self._propose_one(work, *pair) for pair in chunk])
+                changed = came[Proposal.NEW] + came[Proposal.RESCORED]
+                if changed:
                     await self._audit.record(
-                        work, caller, "duplicates.propose", purpose=PURPOSE, count=proposed
+                        work, caller, "duplicates.propose", purpose=PURPOSE, count=changed
                     )
-            new += proposed
+            new += came[Proposal.NEW]
         return new
 
     async def _propose_one(
         self, work: UnitOfWork, one: Profile, other: Profile, match: Match
-    ) -> bool:
+    ) -> Proposal:
         """Put a pair into the queue, unless one of them was closed while it was looked at."""
         ids = sorted((MemberId(one.member_id), MemberId(other.member_id)))
         for member_id in ids:
             gate = await self._consent.share_gate(work, member_id)
             if gate.state is not GateState.ACTIVE:
-                return False
+                return Proposal.KNOWN
         row = await repository.read_member(work, ids[0])
         if row is None:
-            return False
+            return Proposal.KNOWN
         now_us = self._clock.now_us()
         return await repository.propose_pair(
             work,

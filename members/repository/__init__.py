@@ -23,6 +23,7 @@ from members.repository.contacts import (
 from members.repository.duplicates import (
     DuplicatePair,
     PairState,
+    Proposal,
     decide_pair,
     forget_open_pairs,
     forget_pairs,
@@ -111,6 +112,7 @@ __all__ = [
     "Merge",
     "MergeState",
     "PairState",
+    "Proposal",
     "Provenance",
     "StoredPoint",
     "Upload",

@@ -19,6 +19,14 @@ class PairState(StrEnum):
     DISMISSED = "dismissed"
 
 
+class Proposal(StrEnum):
+    """What came of proposing a pair: it is new, waits with another score, or nothing changed."""
+
+    NEW = "new"
+    RESCORED = "rescored"
+    KNOWN = "known"
+
+
 @dataclass(frozen=True, slots=True)
 class DuplicatePair:
     """Two members who may be one person: how likely (0 to 100), and the fields that say so."""
@@ -58,6 +66,10 @@ _RESCORE = Statement(
         duplicate.c.first_id == bindparam("of_first"),
         duplicate.c.second_id == bindparam("of_second"),
         duplicate.c.state == PairState.OPEN.value,
+        or_(
+            duplicate.c.score != bindparam("new_score"),
+            duplicate.c.reasons != bindparam("new_reasons"),
+        ),
     )
     .values(score=bindparam("new_score"), reasons=bindparam("new_reasons"))
 )
@@ -130,8 +142,8 @@ async def propose_pair(
     reasons: Sequence[str],
     *,
     now_us: int,
-) -> bool:
-    """Put a pair into the queue, or score it anew while it waits; True when it is new.
+) -> Proposal:
+    """Put a pair into the queue, or score it anew while it waits.
 
     What a person has decided stays decided.
     """
@@ -147,11 +159,12 @@ async def propose_pair(
         reasons=told,
         now_us=now_us,
     )
-    if not made:
-        await work.run(
-            _RESCORE, of_first=first, of_second=second, new_score=score, new_reasons=told
-        )
-    return bool(made)
+    if made:
+        return Proposal.NEW
+    moved = await work.run(
+        _RESCORE, of_first=first, of_second=second, new_score=score, new_reasons=told
+    )
+    return Proposal.RESCORED if moved else Proposal.KNOWN
 
 
 async def pairs_in_state(

@@ -6,7 +6,7 @@ from audit import RightsKind
 from kernel import new_id
 from members.repository import propose_pair
 from tests.support.stores import begin, create
-from tests.support.world import EVERYTHING, open_world
+from tests.support.world import EVERYTHING, open_world, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ async def merge(world, app, one, other):
     """Merge the second into the first."""
     ids = tuple(sorted([await world.member_id(one), await world.member_id(other)]))
     pair, now_us = new_id("dup"), world.runtime.clock.now_us()
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await propose_pair(work, pair, "main", ids, 90, ["phone"], now_us=now_us)
     answer = await app.post(f"/v1/duplicates/{pair}:merge", {"survivor": one.id})
     assert answer.status_code == 200, answer.text

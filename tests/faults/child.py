@@ -20,7 +20,7 @@ from members.repository import propose_pair
 from members.tables import duplicate
 from service.settings import AuditSettings, DatabaseSettings, LogSettings, Settings
 from tests.support.requests import Desk, staff
-from tests.support.world import App, World, open_world
+from tests.support.world import App, World, open_world, recorded
 
 POLL_MS = 5
 OFFICER = Caller("stf_one", "dpo", "console", "main", RequestId("req_01m834me8bfjwbgnk89sr02kdz"))
@@ -119,7 +119,7 @@ async def merge(world: World, crm: App) -> None:
         now_us = world.runtime.clock.now_us()
         pair = new_id("dup", now_us)
         ids = await world.member_id(old), await world.member_id(new)
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             # A comparison in the background may have been first with this pair.
             await propose_pair(work, pair, "main", ids, 90, ["phone"], now_us=now_us)
             row = await work.first(PAIR_OF, first=min(ids), second=max(ids))

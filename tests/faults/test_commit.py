@@ -6,7 +6,7 @@ import pytest
 
 from kernel import IntegrityError, UnavailableError, UnitOfWork, set_fact
 from kernel.repository import _PUT_MESSAGE
-from tests.support.world import open_world
+from tests.support.world import open_world, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -29,18 +29,18 @@ async def test_a_commit_that_the_server_turns_into_a_rollback_is_not_taken_for_o
     async with open_world(postgres_settings, background=False) as world:
         reactions = []
         with pytest.raises(UnavailableError, match="rolled the change back"):
-            async with world.runtime.database.unit_of_work() as work:
+            async with recorded(world.runtime.database) as work:
                 work.after_commit(lambda: reactions.append("durable"))
                 await stumble(work)
         assert reactions == []
         assert await world.fetch("SELECT id FROM outbox WHERE id = 'msg_once'") == []
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             await set_fact(work, "the connection", "is good")
 
 
 async def test_on_sqlite_the_statement_alone_is_undone(sqlite_settings):
     async with open_world(sqlite_settings, background=False) as world:
-        async with world.runtime.database.unit_of_work() as work:
+        async with recorded(world.runtime.database) as work:
             await stumble(work)
         assert await world.fetch("SELECT value FROM registry_fact WHERE name = 'before'")
         assert len(await world.fetch("SELECT id FROM outbox WHERE id = 'msg_once'")) == 1

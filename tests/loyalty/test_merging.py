@@ -4,7 +4,7 @@ import pytest
 
 from kernel import new_id
 from members.repository import propose_pair
-from tests.support.world import EVERYTHING
+from tests.support.world import EVERYTHING, recorded
 
 pytestmark = pytest.mark.anyio
 SCOPES = (*EVERYTHING, "duplicates:resolve", "loyalty:write")
@@ -27,7 +27,7 @@ async def merge(world, crm, one, other):
     ids = [await world.member_id(one), await world.member_id(other)]
     now_us = world.runtime.clock.now_us()
     pair = new_id("dup", now_us)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await propose_pair(work, pair, "main", tuple(ids), 90, ["phone", "name"], now_us=now_us)
     answer = await crm.post(f"/v1/duplicates/{pair}:merge", {})
     assert answer.status_code == 200, answer.text
