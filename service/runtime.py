@@ -397,7 +397,7 @@ def _come_round(
     by = partial(system_caller, "worker")
     worker.on("points_expire", lambda _: loyalty.expire_due(by()), every_us=DAY_US)
     worker.on("loyalty_review", lambda _: loyalty.review_due(by()), every_us=DAY_US)
-    worker.on(CLAIMS, lambda _: claims.sweep(), every_us=HOUR_US)
+    worker.on(CLAIMS, lambda _: claims.sweep(by()), every_us=HOUR_US)
     worker.on("member_budget", lambda _: budget.sweep(), every_us=HOUR_US)
     worker.on(BACKUP, lambda _: backups.create_when_due(system_caller("worker")), every_us=HOUR_US)
 

@@ -20,7 +20,9 @@ CLAIM_CODE_WANTED = "contact_claim.code_wanted"
 CODE_TRIES = 5
 CODE_LIFETIME_US = 10 * 60 * 1_000_000
 LIFETIME_US = 30 * 60 * 1_000_000
+OPEN = "contact_claim.open"
 PROVE = "contact_claim.prove"
+EXPIRE = "contact_claim.expire"
 _KEY_KIND = "claim"
 _TABLE = "contact_claim"
 _DIGITS = 6
@@ -39,11 +41,13 @@ class Claims:
     async def open(
         self,
         work: UnitOfWork,
+        caller: Caller,
         kind: str,
         values: Mapping[str, str],
         *,
         member_id: MemberId | None = None,
         slot: str | None = None,
+        subject: OwnerKey | None = None,
     ) -> Claim:
         """Seal what was typed (normal forms by field) and store it; `kind` names the contact.
 
@@ -59,6 +63,8 @@ class Claims:
         digest = self._vault.keyed_digest("claim-contact", values[kind].encode())
         claim = Claim(claim_id, member_id, kind, slot, 0, sealed, digest)
         await repository.add(work, claim, expires_us=now_us + LIFETIME_US)
+        fields = tuple(sorted(sealed))
+        await self._audit.record(work, caller, OPEN, subject=subject, fields=fields)
         return claim
 
     async def want_code(self, work: UnitOfWork, claim: Claim) -> None:
@@ -136,7 +142,7 @@ class Claims:
             await self.drop(work, claim_id)
         return [Forgotten("contact_claim", None, "erased")] if found else []
 
-    async def sweep(self) -> int:
+    async def sweep(self, caller: Caller) -> int:
         """Forget claims that have run out; gives how many."""
         dropped = 0
         while True:
@@ -144,6 +150,8 @@ class Claims:
                 found = await repository.old(work, now_us=self._clock.now_us(), most=_BATCH)
                 for claim_id in found:
                     await self.drop(work, claim_id)
+                if found:
+                    await self._audit.record(work, caller, EXPIRE, count=len(found))
             dropped += len(found)
             if len(found) < _BATCH:
                 return dropped

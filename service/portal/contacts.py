@@ -96,7 +96,13 @@ class Contacts:
         async with self.database.unit_of_work() as work:
             await self.sessions.spend(work, session, CONTACTS)
             claim = await self.claims.open(
-                work, kind.value, prepared.values, member_id=member_id, slot=slot
+                work,
+                caller,
+                kind.value,
+                prepared.values,
+                member_id=member_id,
+                slot=slot,
+                subject=await self.members.pseudonym(work, member_id),
             )
             await self._want_code(work, claim, address, now_us)
         return None

@@ -45,7 +45,9 @@ def add_routes(routes: APIRouter, language: Language, portal: Portal) -> None:
         application = portal.joining.read(typed, language)
         if not isinstance(application, Application):
             return join_page(request, visit, typed, application)
-        token = await portal.joining.apply(application, address_of(request), former=visit.session)
+        token = await portal.joining.apply(
+            application, address_of(request), request_id(request), former=visit.session
+        )
         return go_to(f"{home}join/code", request, token)
 
     @routes.get("/join/code")

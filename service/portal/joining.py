@@ -104,11 +104,18 @@ class Joining:
         return Application(kind, prepared.values)
 
     async def apply(
-        self, application: Application, address: str | None, *, former: PortalSession | None
+        self,
+        application: Application,
+        address: str | None,
+        request_id: str,
+        *,
+        former: PortalSession | None,
     ) -> str:
         """Seal an application and send its code; gives the token of the session that waits."""
         async with self._database.unit_of_work() as work:
-            claim = await self._claims.open(work, application.kind.value, application.values)
+            claim = await self._claims.open(
+                work, _visitor(request_id), application.kind.value, application.values
+            )
             await self._want_code(work, claim, address)
             if former is not None:
                 await self._sessions.close(work, former)
@@ -129,8 +136,7 @@ class Joining:
         self, session: PortalSession, claim: Claim, typed: str, request_id: str
     ) -> Joined | None:
         """Take a code; None when it was refused, else the one session it opens."""
-        visitor = Caller("visitor", "visitor", VIA, "*", RequestId(request_id))
-        values = await self._claims.prove(visitor, claim, typed_code(typed))
+        values = await self._claims.prove(_visitor(request_id), claim, typed_code(typed))
         if values is None:
             return None
         now_us = self._clock.now_us()
@@ -181,3 +187,8 @@ class Joining:
         now_us = self._clock.now_us()
         if self._limits.ask(address, now_us) and self._limits.send(claim.contact_digest, now_us):
             await self._claims.want_code(work, claim)
+
+
+def _visitor(request_id: str) -> Caller:
+    """Give whoever asks before they are anybody: no member, of no brand yet."""
+    return Caller("visitor", "visitor", VIA, "*", RequestId(request_id))

@@ -6,7 +6,7 @@ from consent import Status
 from policies import AgeTier
 from service.portal.decisions import Decisions
 from tests.support.portal import FIELDS, PHONE, Browser, portal_world
-from tests.support.world import JumpingClock
+from tests.support.world import JumpingClock, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ async def consents(world, **where: str) -> list[dict]:
 
 async def set_tier(world, tier: AgeTier) -> None:
     member_id = await world.member_id(world.member)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.consent.set_age_tier(work, member_id, tier)
 
 

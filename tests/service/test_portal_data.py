@@ -7,7 +7,7 @@ import pytest
 
 from policies import AgeTier
 from tests.support.portal import EMAIL, FIELDS, PERSONAL, PHONE, Browser, portal_world
-from tests.support.world import JumpingClock
+from tests.support.world import JumpingClock, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_what_is_proven_or_given_out_does_not_change_by_typing(world, brow
 
 async def test_a_minor_does_not_grow_up_by_typing(world, browser):
     member_id = await world.member_id(world.member)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         await world.runtime.consent.set_age_tier(work, member_id, AgeTier.MINOR_WITH_GUARDIAN)
     csrf = browser.page.form("sign-out").fields["csrf"]
     sent = {"csrf": csrf, "day": "1", "month": "1", "year": "1980"}

@@ -13,6 +13,7 @@ from kernel.i18n import Language
 from policies import AgeTier
 from service.pages import LOCALE, STATIC, TEMPLATES
 from tests.support.portal import FIELDS, PERSONAL, PHONE, Browser, portal_world
+from tests.support.world import recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +126,7 @@ async def _refused(browser, lang):
 async def _minor(browser, lang):
     world = browser.world
     member_id = await world.member_id(world.member)
-    async with world.runtime.database.unit_of_work() as work:
+    async with recorded(world.runtime.database) as work:
         tier = AgeTier.MINOR_WITH_GUARDIAN
         await world.runtime.consent.set_age_tier(work, member_id, tier)
     return await browser.open(f"/{lang}/")

@@ -9,7 +9,7 @@ from dsar import verify_certificate
 from policies import AgeTier
 from service.limits import CODES_PER_POINT
 from tests.support.portal import FIELDS, PERSONAL, PHONE, Browser, portal_world
-from tests.support.world import JumpingClock
+from tests.support.world import JumpingClock, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -154,7 +154,7 @@ async def test_a_field_that_one_may_correct_oneself_is_no_request(browser):
 
 async def test_a_minor_asks_for_a_birth_date_to_be_corrected(world, browser):
     member_id = await world.member_id(world.member)
-    async with world.runtime.database.unit_of_work() as unit:
+    async with recorded(world.runtime.database) as unit:
         await world.runtime.consent.set_age_tier(unit, member_id, AgeTier.MINOR_WITH_GUARDIAN)
     await browser.open("/en/requests/rectification")
     page = await browser.send(
