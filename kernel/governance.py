@@ -33,10 +33,11 @@ class UnrecordedChangeError(YinyomError):
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """What a statement writes that is of interest here."""
+    """What a statement writes that is of interest here; `surely`: a plain insert of a row."""
 
     governed: frozenset[str]
     to_trail: bool
+    surely: bool
 
 
 def writes_of(clause: ClauseElement) -> Writes | None:
@@ -46,9 +47,10 @@ def writes_of(clause: ClauseElement) -> Writes | None:
         for part in visitors.iterate(clause)
         if isinstance(part, UpdateBase) and isinstance(part.table, Table)
     ]
+    surely = isinstance(clause, Insert) and clause._post_values_clause is None  # noqa: SLF001 (ON CONFLICT)
     governed = frozenset(table.name for table, _ in parts if table.info.get("governed"))
     to_trail = any(added and table.info.get("trail") for table, added in parts)
-    return Writes(governed, to_trail) if governed or to_trail else None
+    return Writes(governed, to_trail, surely) if governed or to_trail else None
 
 
 class Owed:

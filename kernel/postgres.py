@@ -111,9 +111,12 @@ class _Session:
     async def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]], /) -> None:
         compiled = statement.compiled("postgresql")
         bound = [compiled.bind(row) for row in rows]
-        if compiled.writes is not None and bound:  # the driver does not count what they touch
+        if compiled.writes is not None and bound:
             self.owed.announce(compiled.writes)
-            self.owed.note(compiled.writes)
+            # The driver does not count what they touch. What may have touched nothing is left to
+            # the server's own trigger, which sees the rows.
+            if compiled.writes.surely:
+                self.owed.note(compiled.writes)
         try:
             await self._connection.executemany(compiled.sql, bound)
         except _FAILURES as error:

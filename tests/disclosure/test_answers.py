@@ -132,6 +132,7 @@ async def test_the_trail_knows_what_the_answer_does_not_tell(world, crm):
 
 
 async def test_each_read_leaves_exactly_one_event_that_says_what_left(world, crm, member):
+    await world.rest()
     till = await world.app("till", "purpose:membership")
     tills = (await crm.post(f"/v1/members/{member.id}:introduce", {"to": till.id})).json()["id"]
     reads = [
@@ -168,6 +169,7 @@ async def test_each_read_leaves_exactly_one_event_that_says_what_left(world, crm
 
 
 async def test_a_request_that_is_faulty_is_no_decision_and_leaves_none(world, crm, member):
+    await world.rest()
     before = len(await world.events())
     for query in (
         {},

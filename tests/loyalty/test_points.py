@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel import IntegrityError, UnrecordedChangeError
 from loyalty import InsufficientPointsError, ReferenceReusedError
 from loyalty.model import Lot
 from loyalty.points import use_up
+from loyalty.repository import hold_accounts
 from members import MemberNotFoundError
-from tests.support.world import DAY_US, JumpingClock, execute, open_world
+from tests.support.world import DAY_US, EVERYTHING, JumpingClock, execute, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -252,3 +254,14 @@ def test_what_ends_first_is_used_first_and_nothing_is_lost(held, data):
 def test_more_than_the_lots_hold_is_a_defect_and_never_a_debt():
     with pytest.raises(ValueError, match="fewer points"):
         use_up([Lot("pts_x", 3, 0)], 4)
+
+
+async def test_an_account_that_nothing_speaks_of_is_not_opened(world):
+    crm = await world.app("crm", *EVERYTHING)
+    member_id = await world.member_id(await crm.register())
+    with pytest.raises((UnrecordedChangeError, IntegrityError)):
+        async with world.runtime.database.unit_of_work() as work:
+            await hold_accounts(work, [member_id], "member", now_us=1)
+    assert (
+        await world.fetch("SELECT * FROM loyalty_account WHERE member_id = :id", id=member_id) == []
+    )
