@@ -102,11 +102,14 @@ async def test_a_full_disk_stops_disclosure_and_change(settings):
         crm, member = await begun(world)
         async with full_disk(world):
             await assert_closed(world, crm, member, "database_unavailable")
-            for _ in range(400):  # until the sequencer has to write as well
-                if (await world.http.get("/readyz")).status_code == 503:
-                    break
-                await asyncio.sleep(0.05)
-            await assert_named(world, "sequencer", "database_unavailable")
+            # PostgreSQL's sequencer touches nothing while nothing waits: there the answers alone tell.
+            if not world.settings.on_postgres:
+                for _ in range(400):  # until the sequencer has to write as well
+                    answer = await world.http.get("/readyz")
+                    if answer.status_code == 503:
+                        break
+                    await asyncio.sleep(0.05)
+                assert answer.json()["checks"]["sequencer"] == "database_unavailable"
         for _ in range(400):
             if (await world.http.get("/readyz")).status_code == 200:
                 break
