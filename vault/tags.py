@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from kernel import (
     ConflictError,
+    IntegrityError,
     ReadSession,
     Snapshot,
     UnitOfWork,
@@ -164,10 +165,13 @@ class Tags:
         known = await repository.read_indexes(work)
         if known.unfinished():
             raise ConflictError("another re-index began just now", reason="reindexing")
-        for one in planned:
-            if one.kind not in known.stored:
-                await repository.add_version(work, known.live(one.kind))
-            await repository.add_version(work, one)
+        try:
+            for one in planned:
+                if one.kind not in known.stored:
+                    await repository.add_version(work, known.live(one.kind))
+                await repository.add_version(work, one)
+        except IntegrityError as error:
+            raise ConflictError("another re-index began just now", reason="reindexing") from error
         await bump_epoch(work, INDEX_EPOCH)
 
     async def fill(

@@ -510,10 +510,10 @@ async def test_a_change_under_way_beside_its_page_leaves_no_tag_of_the_number_be
         changing = []
         whole = Reindex._fill_page
 
-        async def beside(self, event, page, filling):
+        async def beside(self, *given):
             changing.append(asyncio.create_task(there.patch(f"/v1/members/{member.id}", body)))
             await began.wait()
-            filled = asyncio.create_task(whole(self, event, page, filling))
+            filled = asyncio.create_task(whole(self, *given))
             await one.until_waiting_for_a_lock()
             go_on.set()
             await filled
