@@ -40,7 +40,7 @@ from kernel import (
 )
 from kernel.http import PROBLEM_MEDIA_TYPE, problem
 from kernel.web import JSONBytes
-from service.middleware import Edge
+from service.middleware import Edge, note_crash
 from service.openapi import document
 from service.portal import ERROR_PAGE
 from service.runtime import Runtime
@@ -224,6 +224,9 @@ def _openapi(app: FastAPI, runtime: Runtime) -> dict[str, Any]:
 
 
 async def _on_error(request: Request, error: YinyomError) -> Response:
+    if error.status == 500 and type(error) is not YinyomError:  # noqa: PLR2004 (an HTTP status)
+        # A defect that has a name, as a change without its event; others the edge notes itself.
+        note_crash(error, request.scope.get("yinyom.request_id", ""))
     page = request.scope.get(ERROR_PAGE)
     if page is not None:
         return page(error)  # type: ignore[no-any-return]

@@ -135,9 +135,11 @@ class Edge:
                 masked=False,
             )
         except YinyomError as error:
+            if error.status == 500:  # noqa: PLR2004 (an HTTP status)
+                note_crash(error, request_id)
             return await _answer_problem(error, request_id, send)
         except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
-            _note_crash(error, request_id)
+            note_crash(error, request_id)
             return await _answer_problem(YinyomError(), request_id, send)
         headers = [
             (b"content-type", b"application/json"),
@@ -174,7 +176,7 @@ class Edge:
                 return await _answer_problem(BodyTooLargeError(), request_id, send)
             await self._app(scope, _bounded(receive, most), answer)
         except Exception as error:  # noqa: BLE001 (the edge: nothing may get past it)
-            _note_crash(error, request_id)
+            note_crash(error, request_id)
             if not status:
                 return await _answer_problem(YinyomError(), request_id, send)
             if not complete:
@@ -229,7 +231,8 @@ def _where(error: BaseException) -> str:
     return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
 
 
-def _note_crash(error: BaseException, request_id: str) -> None:
+def note_crash(error: BaseException, request_id: str) -> None:
+    """Tell the log of a defect: which error, where, and nothing that was being worked on."""
     structlog.get_logger().error(
         "crash", request_id=request_id, error_type=type(error).__name__, where=_where(error)
     )

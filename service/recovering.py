@@ -2,8 +2,9 @@
 
 Nothing else may have the registry open. The new root and ring are made in a folder beside the
 key ring; the database follows, page by page; and only when it stands wholly under the new ring do
-the files move to their places. So a process that dies is gone on with by the same command, with
-the same new ring, and there is no moment at which a living key is under nothing.
+the files come to their places and a ring backup of them is made and read back. So a process that
+dies is gone on with by the same command, with the same new ring, and there is no moment at which a
+living key is under nothing.
 """
 
 import asyncio
@@ -151,6 +152,7 @@ async def _recover(
     backups = wire_ring_backups(settings, database, vault, clock)
     await backups.refresh()
     proof = await backups.prove(kit)
+    _sweep(settings.keys_dir / _DRAFT)
     return {
         "keys": done.keys,
         "lost": done.lost,
@@ -201,7 +203,7 @@ def _new_ring(settings: Settings, backup: RingBackup, root: int) -> KeyRing:
 
 
 def _put_in_place(settings: Settings, version: int) -> None:
-    """Copy the new keys to where the settings say, the ring itself last; then drop the draft."""
+    """Copy the new keys to where the settings say, the ring itself last."""
     draft = settings.keys_dir / _DRAFT
     files = sorted(draft.iterdir(), key=lambda file: (file.name == KEY_RING_FILE, file.name))
     wanted = {_place(settings, file.name) for file in files}
@@ -215,7 +217,6 @@ def _put_in_place(settings: Settings, version: int) -> None:
             destroy_private(left)
     if open_ring(settings).version != version:
         raise KeyRingError("the recovered key ring did not come to its place")
-    _sweep(draft)
 
 
 def _sweep(draft: Path) -> None:

@@ -9,6 +9,7 @@ import anyio
 import asyncpg
 import pytest
 from sqlalchemy.exc import CompileError
+from structlog.testing import capture_logs
 
 from consent import repository as consent_repository
 from kernel import IntegrityError, Statement, UnrecordedChangeError, metadata
@@ -226,6 +227,8 @@ async def test_an_event_before_or_after_the_change_will_do(postgres_world):
     await commit(postgres_world.settings, AN_EVENT, CHANGES["member_gate"])
     second = AN_EVENT.replace("evt_raw", "evt_raw2")
     await commit(postgres_world.settings, CHANGES["consent_state"], second)
+    there = await postgres_world.fetch("SELECT id FROM audit_event WHERE id LIKE 'evt_raw%'")
+    assert {row["id"] for row in there} == {"evt_raw", "evt_raw2"}
 
 
 @pytest.mark.postgres
@@ -348,3 +351,19 @@ async def test_whatever_an_app_calls_every_change_of_the_database_bears_its_even
             done += 1
             if done >= (30 if seed == 5 else 500):
                 break
+
+
+async def test_a_defect_that_has_a_name_is_told_to_the_log_and_not_to_the_client(world):
+    crm = await world.app("shop")
+    known = (await crm.register(phone="081-234-5679", consents={"marketing": "sms"})).id
+
+    async def forget(*_given, **_named):
+        raise UnrecordedChangeError("changed without an event: consent_state")
+
+    world.runtime.consent.withdraw = forget
+    with capture_logs() as told:
+        answer = await crm.withdraw(known, channel="sms")
+    assert (answer.status_code, answer.json()["title"]) == (500, UnrecordedChangeError.title)
+    (crash,) = [one for one in told if one["event"] == "crash"]
+    assert crash["error_type"] == "UnrecordedChangeError"
+    assert crash["request_id"] == answer.json()["request_id"]

@@ -112,7 +112,7 @@ async def test_who_withdrew_after_the_backup_is_denied_after_the_restore(
 async def test_who_objected_and_was_erased_after_the_backup_is_still_not_written_to(
     settings, folder_store, restore
 ):
-    async with open_world(settings) as world:
+    async with open_world(folder_store.used_by(settings)) as world:
         crm = await world.app()
         member = await crm.register(phone="081-234-5678", consents={"marketing": "sms"})
         await begin(world, folder_store)

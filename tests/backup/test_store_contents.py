@@ -25,7 +25,7 @@ def files_of(folder: Path) -> list[Path]:
 
 async def test_a_thousand_canaries_leave_no_trace_in_the_store(sqlite_settings, folder_store):
     canaries: list[bytes] = []
-    async with open_world(sqlite_settings) as world:
+    async with open_world(folder_store.used_by(sqlite_settings)) as world:
         crm = await world.app()
         await begin(world, folder_store)
         for at in range(CANARIES // 4):

@@ -160,3 +160,5 @@ async def test_the_budget_of_one_client_is_not_that_of_another(world):
     budget = another(world, default=1)
     await budget.admit(world.caller(one), ["a"])
     await budget.admit(world.caller(other), ["b"])
+    with pytest.raises(BudgetSpentError):
+        await budget.admit(world.caller(one), ["b"])

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from service.console.places import PLACES
-from tests.e2e.test_portal_browser import LOOKS, violations
+from tests.e2e.test_portal_browser import LOOKS, press, violations
 
 pytestmark = pytest.mark.browser
 
@@ -81,7 +81,7 @@ def test_the_way_from_the_door_to_a_proof_works_without_a_script(open_page, offi
     page.click("nav a[href$='/trail']")
     page.locator("form[action$='/trail/verify'] button").click()
     expect(page.locator("main [role=status]")).to_contain_text("The log holds.")
-    page.click("form[action$='/sign-out'] button")
+    press(page, "form[action$='/sign-out'] button")
     page.goto("/console/trail")
     expect(page.locator("#password")).to_be_visible()
     assert {url.split("/")[2] for url in requests} == {registry.server.base_url[7:]}
@@ -125,36 +125,36 @@ def test_axe_finds_nothing_on_any_page_of_the_console(
     found = violations(page, axe_source)
     page.fill("#name", f"nobody-{next(_numbers)}")
     page.fill("#password", "nothing")
-    page.click("main form button")
+    press(page, "main form button")
     found += violations(page, axe_source)
     sign_in(page, officer, lang)
     switch = page.locator(f"form[action$='/language'] button[value='{lang}']")
     if switch.count():
-        switch.click()
+        press(page, switch)
     assert page.locator("html").get_attribute("lang") == lang
     for place in ("", "password", "nowhere", *(place.path for place in PLACES.values())):
         page.goto(f"/console/{place}")
         found += violations(page, axe_source)
     page.goto("/console/members")
     page.fill("#value", "081-234-5678")
-    page.click("main form button")
+    press(page, "main form button")
     found += violations(page, axe_source)
     page.locator("form[action$='/requests/open'] button").first.click()
     page.wait_for_url("**/console/requests/rr_*")
     found += violations(page, axe_source)
     page.select_option("#refuse", index=0)
-    page.click("button[value=refuse]")
+    press(page, "button[value=refuse]")
     found += violations(page, axe_source)
     page.goto("/console/requests")
     found += violations(page, axe_source)
     page.goto("/console/approvals")
     found += violations(page, axe_source)
     page.goto("/console/trail")
-    page.locator("form[action$='/trail/verify'] button").click()
+    press(page, "form[action$='/trail/verify'] button")
     found += violations(page, axe_source)
     page.goto("/console/trail?action=member.register")
     page.locator("main .t tbody a").first.click()
-    page.locator("main form[action*='/trail/evt_'] button").click()
+    press(page, "main form[action*='/trail/evt_'] button")
     found += violations(page, axe_source)
     page.goto("/console/trail?from=yesterday")
     found += violations(page, axe_source)

@@ -169,7 +169,7 @@ def test_the_whole_path_works_without_a_script(open_page, member, lang):
     expect(page.locator("[role=status]")).to_have_count(1)
     assert member.read() == 403
 
-    page.locator("form[action$='/undo'] button").click()
+    press(page, "form[action$='/undo'] button")
     assert member.read() == 200
 
     page.locator("a[href$='/purposes/marketing/email']").click()
@@ -179,10 +179,10 @@ def test_the_whole_path_works_without_a_script(open_page, member, lang):
 
     page.locator("nav a[href$='/readers']").click()
     expect(page.locator(".line > li").nth(2)).to_be_visible()
-    page.locator("footer a").first.click()
+    press(page, page.locator("footer a").first)
     assert "sha256:" in page.locator(".words footer").inner_text()
 
-    page.locator("form[action$='/sign-out'] button").click()
+    press(page, "form[action$='/sign-out'] button")
     page.goto(f"/{lang}/readers")
     expect(page.locator("#contact")).to_be_visible()
     assert {url.split("/")[2] for url in requests} == {member.registry.server.base_url[7:]}
@@ -289,6 +289,12 @@ def test_a_planted_script_does_not_run(chromium, registry):
 # --- accessibility --------------------------------------------------------------------
 
 
+def press(page, target) -> None:
+    """Click what leads to another page, and wait until that page is there."""
+    with page.expect_navigation():
+        (page.locator(target).first if isinstance(target, str) else target).click()
+
+
 def violations(page, axe_source: str) -> list[str]:
     """What axe finds wrong on the page, and whether the page is wider than its window."""
     page.evaluate(axe_source)
@@ -319,26 +325,26 @@ def test_axe_finds_nothing_on_any_page(open_page, axe_source, member, lang, sche
     page.goto(f"/{lang}/")
     found = violations(page, axe_source)
     page.fill("#contact", "abc")
-    page.click("form[action$='/sign-in'] button")
+    press(page, "form[action$='/sign-in'] button")
     found += violations(page, axe_source)
     known = len(member.codes())
     page.fill("#contact", member.phone)
-    page.click("form[action$='/sign-in'] button")
+    press(page, "form[action$='/sign-in'] button")
     found += violations(page, axe_source)
     page.fill("#code", "abc")
-    page.click("form[action$='/code'] button")
+    press(page, "form[action$='/code'] button")
     found += violations(page, axe_source)
     page.fill("#code", member.next_code(known))
-    page.click("form[action$='/code'] button")
+    press(page, "form[action$='/code'] button")
     for place in MEMBER_PAGES:
         page.goto(f"/{lang}/{place}")
         found += violations(page, axe_source)
     page.goto(f"/{lang}/")
-    page.locator("form[action$='/withdraw'] button").click()
+    press(page, "form[action$='/withdraw'] button")
     found += violations(page, axe_source)
-    page.locator("footer a").first.click()
+    press(page, page.locator("footer a").first)
     found += violations(page, axe_source)
-    page.locator("form[action$='/sign-out'] button").click()
+    press(page, "form[action$='/sign-out'] button")
     found += violations(page, axe_source)
     assert found == []
 
@@ -351,11 +357,11 @@ def test_axe_finds_nothing_from_joining_to_leaving(
     page = open_page(scripts=True, scheme=scheme, width=width)
     fill_in_join(page, lang, contact="12", month="13")
     found = violations(page, axe_source)
-    page.click("form[action$='/join'] button")
+    press(page, "form[action$='/join'] button")
     found += violations(page, axe_source)
     fill_in_join(page, lang)
     known = len(registry.codes())
-    page.click("form[action$='/join'] button")
+    press(page, "form[action$='/join'] button")
     found += violations(page, axe_source)
     page.fill("#code", newest_code(registry, known))
     page.click("form[action$='/join/code'] button")
@@ -363,31 +369,31 @@ def test_axe_finds_nothing_from_joining_to_leaving(
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     found += violations(page, axe_source)
     page.check("input[name='answer.marketing.sms'][value=given]")
-    page.click("form[action$='/choices'] button")
+    press(page, "form[action$='/choices'] button")
     for place in MEMBER_PAGES:
         page.goto(f"/{lang}/{place}")
         found += violations(page, axe_source)
     page.goto(f"/{lang}/history")
-    page.locator("a[href*='/history/con_']").first.click()
+    press(page, page.locator("a[href*='/history/con_']").first)
     found += violations(page, axe_source)
     known = len(registry.codes())
     page.goto(f"/{lang}/data/contact")
-    page.click("form[action$='/send'] button")
+    press(page, "form[action$='/send'] button")
     found += violations(page, axe_source)
     page.fill("#code", newest_code(registry, known))
     page.locator("form[action*='/data/proof/'] button.btn").first.click()
     page.fill("#contact", f"089-778-{next(_phones):04d}")
-    page.click("form[action$='/data/contact'] button")
+    press(page, "form[action$='/data/contact'] button")
     found += violations(page, axe_source)
     page.goto(f"/{lang}/requests/restriction")
     page.locator("input[name=ground]").first.check()
-    page.click("form[action$='/requests/restriction'] button")
+    press(page, "form[action$='/requests/restriction'] button")
     found += violations(page, axe_source)
     page.goto(f"/{lang}/requests")
     found += violations(page, axe_source)
     page.goto(f"/{lang}/requests/erasure")
     known = len(registry.codes())
-    page.click("form[action$='/requests/erasure'] button")
+    press(page, "form[action$='/requests/erasure'] button")
     found += violations(page, axe_source)
     page.fill("#code", newest_code(registry, known))
     page.locator("form[action$='/code'] button").click()

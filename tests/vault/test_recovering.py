@@ -14,6 +14,7 @@ from tests.support.stores import begin, create
 from tests.support.world import App, open_world, recorded
 from vault import KeyRingError, RingFolder, identities_of, write_recovery_kit
 from vault.recovering import Recovering
+from vault.ring_backups import RingBackups
 
 pytestmark = pytest.mark.anyio
 
@@ -189,21 +190,30 @@ async def test_the_whole_folder_of_keys_may_be_lost_but_for_the_ring_backup(sett
 async def test_backups_made_before_can_be_restored_afterwards(
     sqlite_settings, folder_store, restore
 ):
-    async with open_world(sqlite_settings) as world:
+    async with open_world(folder_store.used_by(sqlite_settings)) as world:
         crm = await world.app()
         member = await crm.register()
         await begin(world, folder_store)
         await create(world)
     lose_the_root(sqlite_settings)
     await recovered(sqlite_settings)
-    async with open_world(sqlite_settings) as world:
+    async with open_world(folder_store.used_by(sqlite_settings)) as world:
         await create(world)
     made, _ = await restore(sqlite_settings, folder_store)
     async with open_world(made) as world:
         assert (await (await again(world, crm)).view(member)).status_code == 200
 
 
-STEPS = ("_new_ring", "_make_buckets", "_move", "run", "_put_in_place", "_sweep")
+STEPS = {
+    "_new_ring": service.recovering,
+    "_make_buckets": Recovering,
+    "_move": Recovering,
+    "run": Recovering,
+    "_put_in_place": service.recovering,
+    "refresh": RingBackups,
+    "prove": RingBackups,
+    "_sweep": service.recovering,
+}
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -211,12 +221,12 @@ STEPS = ("_new_ring", "_make_buckets", "_move", "run", "_put_in_place", "_sweep"
 async def test_a_recovery_cut_short_anywhere_is_gone_on_with(settings, monkeypatch, step, when):
     crm, kept, late, erased_id = await three(settings)
     lose_the_root(settings)
-    place = service.recovering if hasattr(service.recovering, step) else Recovering
+    place = STEPS[step]
     genuine = getattr(place, step)
 
-    async def cut(*arguments):
+    async def cut(*arguments, **named):
         if when == "after":
-            await genuine(*arguments)
+            await genuine(*arguments, **named)
         raise UnavailableError("the power went")
 
     def cut_at_once(*arguments):
@@ -224,13 +234,16 @@ async def test_a_recovery_cut_short_anywhere_is_gone_on_with(settings, monkeypat
             genuine(*arguments)
         raise UnavailableError("the power went")
 
-    monkeypatch.setattr(place, step, cut if place is Recovering else cut_at_once)
+    monkeypatch.setattr(place, step, cut_at_once if place is service.recovering else cut)
     with pytest.raises(UnavailableError):
         await recovered(settings)
     monkeypatch.undo()
     with contextlib.suppress(ConfigurationError):  # only sweeping up was left to do
         await recovered(settings)
     assert not (settings.keys_dir / "recovering").exists()
+    folder = RingFolder(settings.keys_dir / "ring-backup")
+    backup = folder.open(folder.newest(), identities_of(kit_of(settings)))
+    assert backup.version == open_ring(settings).version
     async with open_world(settings) as world:
         app = await again(world, crm)
         for member in (kept, late):

@@ -331,7 +331,7 @@ async def test_nobody_is_named_after_an_import_a_correction_and_a_reindex(world)
 async def test_nobody_is_named_after_a_restore_to_a_day_before_changes_and_erasures(
     sqlite_settings, folder_store, restore
 ):
-    async with open_world(sqlite_settings) as world:
+    async with open_world(folder_store.used_by(sqlite_settings)) as world:
         crm = await world.app()
         changed, erased, same = [
             await crm.register({"email": f"{at}@example.com"}) for at in range(3)
