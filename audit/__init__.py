@@ -20,7 +20,7 @@ from audit.errors import (
     ProofError,
     RightsEntryError,
 )
-from audit.event import AuditEvent, Decision, value_digest
+from audit.event import AuditEvent, Decision, epoch_of, value_digest
 from audit.evidence import EvidenceMade, choose_events, make_evidence
 from audit.expiry import PrunedMonth, Pruning
 from audit.holds import HOLD_REASONS, Holds, HoldScope
@@ -122,6 +122,7 @@ __all__ = [
     "cosigned_checkpoint",
     "drop_old_checkpoints",
     "ended_logs",
+    "epoch_of",
     "export_at",
     "export_log",
     "free_name",

@@ -204,10 +204,10 @@ def check(event: AuditEvent) -> None:
         _require(event.subject.epoch == epoch_of(event.ts), "subject.epoch")
     _require(list(event.fields) == sorted(set(event.fields)), "fields")
     for name in event.fields:
-        _require(_is_word(name), "fields")
+        _require(is_word(name), "fields")
     for side in ("before", "after"):
         for name, digest in (getattr(event, side) or {}).items():
-            _require(_is_word(name), side)
+            _require(is_word(name), side)
             _require(_HEX_16.fullmatch(digest), side)
     canonical_bytes(event)
 
@@ -263,8 +263,8 @@ def _pruned(pruned: Pruned) -> dict[str, Any]:
 
 
 def _check_pruned(pruned: Pruned) -> None:
-    _require(_MONTH.fullmatch(pruned.month), "pruned.month")
-    _require(_is_word(pruned.rule), "pruned.rule")
+    _require(is_month(pruned.month), "pruned.month")
+    _require(is_word(pruned.rule), "pruned.rule")
     numbers = [pruned.first, *(each for gap in pruned.gaps for each in gap), pruned.last]
     _require(all(type(n) is int and 0 <= n <= MAX_COUNT for n in numbers), "pruned")
     _require(all(first <= last for first, last in pruned.runs), "pruned")
@@ -274,11 +274,11 @@ def _check_pruned(pruned: Pruned) -> None:
 def _check_words(event: AuditEvent) -> None:
     for name in ("action", "purpose", "channel", "legal_basis", "reason", "brand"):
         word = getattr(event, name)
-        _require(word is None or _is_word(word), name)
+        _require(word is None or is_word(word), name)
     resource = event.resource
     _require(resource is None or _is_reference(resource) or _SHA256.fullmatch(resource), "resource")
-    _require(_is_word(event.actor.role), "actor.role")
-    _require(_is_word(event.actor.via), "actor.via")
+    _require(is_word(event.actor.role), "actor.role")
+    _require(is_word(event.actor.via), "actor.via")
     actor_id = event.actor.id
     _require(
         _is_reference(actor_id) or _HEX_16.fullmatch(actor_id),
@@ -286,8 +286,13 @@ def _check_words(event: AuditEvent) -> None:
     )
 
 
-def _is_word(text: str) -> bool:
-    """A vocabulary word: no id of any kind in it and no run of digits fit for a number."""
+def is_month(text: str) -> bool:
+    """Say whether this is a month, `YYYY-MM`."""
+    return _MONTH.fullmatch(text) is not None
+
+
+def is_word(text: str) -> bool:
+    """Say whether this is a vocabulary word: no id in it and no run of digits fit for a number."""
     return _WORD.fullmatch(text) is not None and _ANY_ID.search(text) is None
 
 
@@ -296,7 +301,7 @@ def _is_reference(text: str) -> bool:
     match = _REFERENCE.fullmatch(text)
     if match is None or _MEMBER_ID.search(text) is not None:
         return False
-    return _is_word(match["kind"]) or _ANY_ID.fullmatch(text) is not None
+    return is_word(match["kind"]) or _ANY_ID.fullmatch(text) is not None
 
 
 def _require(fits: object, member: str) -> None:

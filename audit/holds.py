@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from audit import retention_repository as repository
-from audit.event import epochs, subject_tokens
+from audit.event import epochs, is_month, is_word, subject_tokens
 from audit.retention import bounds_us
 from audit.service import AuditLog
 from kernel import (
@@ -55,12 +55,18 @@ class Holds:
     async def add(self, work: UnitOfWork, caller: Caller, scope: HoldScope, reason: str) -> str:
         """Place a hold; gives its id. From the commit on, nothing that it covers is deleted.
 
-        `InvalidRequestError` for a reason that is not one of `HOLD_REASONS`, or months that run
-        backwards. A hold on a member covers events of up to ten years from now.
+        `InvalidRequestError` for a reason that is not one of `HOLD_REASONS`, for what is no month
+        or no action, or for months that run backwards. A hold on a member covers events of up to
+        ten years from now.
         """
         if reason not in HOLD_REASONS:
             _refuse("reason", f"use one of {', '.join(HOLD_REASONS)}")
         first, last = scope.from_month, scope.to_month
+        for pointer, month in (("from", first), ("to", last)):
+            if month is not None and not is_month(month):
+                _refuse(pointer, "write a month as YYYY-MM")
+        if scope.action is not None and not is_word(scope.action):
+            _refuse("action", "no event has such an action")
         if first is not None and last is not None and first > last:
             _refuse("to", "it lies before the first month")
         now_us = self._clock.now_us()

@@ -33,7 +33,7 @@ RESOURCE_ACTIONS: Mapping[str, frozenset[str]] = {
     "disclosure": frozenset({"read"}),
     "rights_request": frozenset({"open", "read", "handle"}),
     "restriction": frozenset({"write"}),
-    "audit": frozenset({"read", "export"}),
+    "audit": frozenset({"read", "export", "hold"}),
     "governance": frozenset({"read"}),
     "policy": frozenset({"read", "activate"}),
     "client": frozenset({"manage"}),

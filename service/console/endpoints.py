@@ -17,6 +17,7 @@ from service.console import (
     findings,
     handling,
     inbox,
+    keeping,
     lookup,
     people,
     purposes,
@@ -45,6 +46,7 @@ _ROOMS = (
     purposes,
     ropa,
     findings,
+    keeping,
     backups,
     people,
 )

@@ -38,6 +38,9 @@ _PLACES = (
     Place("purposes", "purposes", "proof", (("policy", "read", None),)),
     Place("ropa", "ropa", "proof", (("governance", "read", None),)),
     Place("findings", "findings", "keep", (("governance", "read", None),)),
+    Place("retention", "retention", "keep", (
+        ("audit", "hold", None), ("governance", "read", None),
+    )),
     Place("backups", "backups", "keep", (("backup", "manage", None),)),
     Place("staff", "staff", "keep", (("staff", "manage", None), ("governance", "read", None))),
 )  # fmt: skip

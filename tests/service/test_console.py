@@ -30,6 +30,7 @@ OPENS = {
     "consents": {"dpo", "auditor"},
     "purposes": {"dpo", "auditor", "admin"},
     "staff": {"dpo", "auditor", "admin"},
+    "retention": {"dpo", "auditor"},
 }
 """Which role may open which page, said a second time: the pack and the table must agree with it."""
 NEW_PASSWORD = "three-lamps-ตามทาง"
