@@ -10,11 +10,13 @@ a mistake there does not repeat itself here. The format: docs/formats/audit-log.
 import argparse
 import base64
 import binascii
+import io
 import json
 import os
 import re
+import stat
+import struct
 import sys
-import zipfile
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -22,7 +24,7 @@ from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 try:
     from cryptography.exceptions import InvalidSignature
@@ -163,7 +165,7 @@ def verify_bundle(
         BadKeyError: When a verifier key is malformed. Whatever is wrong with the bundle is a
             finding and raises nothing.
     """
-    key, witnesses = _Key.parse(vkey), [_Key.parse(text) for text in witness_vkeys]
+    key, witnesses = _read_keys(vkey, witness_vkeys)
     kept = [old_checkpoints] if isinstance(old_checkpoints, str) else old_checkpoints or ()
     findings = _Findings()
     head: _Head | None = None
@@ -205,6 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="answer as one line of JSON")
     options = parser.parse_args(arguments)
     try:
+        if not options.path.exists():
+            parser.error(f"there is no {options.path}")
         old = read_checkpoints(options.old, options.anchors)
         report = verify_bundle(options.path, options.key, old, options.witness)
     except (BadKeyError, OSError, UnicodeDecodeError) as error:
@@ -256,17 +260,15 @@ def _leaf_hash(entry: bytes) -> bytes:
     return sha256(b"\x00" + entry).digest()
 
 
-def _fold(nodes: bytes) -> bytes:
+def _fold(nodes: Sequence[bytes]) -> bytes:
     """Hash neighbouring subtrees pairwise up to their root; an odd last one moves up as it is."""
     if not nodes:
         return sha256().digest()
-    while len(nodes) > _HASH:
-        pairs = len(nodes) // 64 * 64
-        nodes = (
-            b"".join([sha256(b"\x01" + nodes[i : i + 64]).digest() for i in range(0, pairs, 64)])
-            + nodes[pairs:]
-        )
-    return nodes
+    while len(nodes) > 1:
+        odd = nodes[len(nodes) // 2 * 2 :]
+        pairs = zip(nodes[::2], nodes[1::2], strict=False)
+        nodes = [*[sha256(b"\x01" + left + right).digest() for left, right in pairs], *odd]
+    return nodes[0]
 
 
 def _path(kind: str, n: int, width: int) -> str:
@@ -293,6 +295,9 @@ class _Head(NamedTuple):
     origin: str
     size: int
     root: bytes
+
+
+_MAX_SIZE = 2**63 - 1
 
 
 class _Key(NamedTuple):
@@ -328,6 +333,18 @@ class _Key(NamedTuple):
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+def _read_keys(log: str, witnesses: Sequence[str]) -> tuple[_Key, list[_Key]]:
+    """Read the caller's keys; the log vouches for nothing as its own witness, nor one for two."""
+    key, others = _Key.parse(log), [_Key.parse(text) for text in witnesses]
+    if key.kind != _NOTE_TYPE:
+        raise BadKeyError("the log's key is one of a witness (type 4)")
+    if any(other.kind != _WITNESS_TYPE for other in others):
+        raise BadKeyError("a witness's key is one of a log (type 1): nothing cosigns with it")
+    if len({key.public, *(other.public for other in others)}) <= len(others):
+        raise BadKeyError("log and witnesses do not each have a key of their own")
+    return key, others
 
 
 class _Note(NamedTuple):
@@ -369,6 +386,10 @@ def _parse_note(raw: bytes) -> _Note:
 def _parse_head(text: bytes) -> _Head:
     match text.decode().split("\n"):
         case [origin, size, root, ""] if origin and re.fullmatch("0|[1-9][0-9]{0,18}", size):
+            if not origin.isprintable():
+                raise _NoteError("its origin holds signs that do not show")
+            if int(size) > _MAX_SIZE:
+                raise _NoteError("its size is larger than any log")
             head = _Head(origin, int(size), _unbase64(root))
         case _:
             raise _NoteError("it is not the three lines origin, size and root hash")
@@ -425,6 +446,7 @@ class _Findings:
 
 class _Files(Protocol):
     def names(self) -> Iterator[str]: ...
+    def read(self, name: str, limit: int) -> bytes: ...
     def open(self, name: str) -> IO[bytes]: ...
     def close(self) -> None: ...
 
@@ -434,62 +456,335 @@ class _Folder:
         self._root = root
 
     def names(self) -> Iterator[str]:
-        for folder, _, files in os.walk(self._root):
-            inside = Path(folder).relative_to(self._root)
-            yield from ((inside / name).as_posix() for name in files)
+        """Give every file; a link, a device or a pipe would be read otherwise by the next program.
+
+        Nothing of a log lies deeper than its tiles, so a folder without end is not walked.
+        """
+        inside = [("", 0)]
+        while inside:
+            folder, depth = inside.pop()
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    for entry in entries:
+                        name = f"{folder}{entry.name}"
+                        if entry.is_dir(follow_symlinks=False) and depth < _MAX_DEPTH:
+                            inside.append((f"{name}/", depth + 1))
+                        elif entry.is_file(follow_symlinks=False):
+                            yield name
+                        else:
+                            raise _BadFileError("unexpected", ascii(name)[1:-1], _NO_FILE)
+            except OSError as error:
+                raise _BadFileError("unreadable", folder or None, _UNREADABLE) from error
+
+    def read(self, name: str, limit: int) -> bytes:
+        with self._open(name) as stream:
+            try:
+                return stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
+            except OSError as error:
+                raise _BadFileError("unreadable", name, _UNREADABLE) from error
 
     def open(self, name: str) -> IO[bytes]:
+        return self._open(name)
+
+    def _open(self, name: str) -> IO[bytes]:
+        path = self._root / name
         try:
-            return (self._root / name).open("rb")
+            if not stat.S_ISREG(path.lstat().st_mode):  # reading a pipe would never end
+                raise _BadFileError("unreadable", name, _NO_FILE)
+            return path.open("rb")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise _BadFileError("missing", name, "the file is missing") from error
         except OSError as error:
-            raise _BadFileError("unreadable", name, "the file cannot be read") from error
+            raise _BadFileError("unreadable", name, _UNREADABLE) from error
 
     def close(self) -> None:
         pass
 
 
+_MAX_DEPTH = 12
+_NO_FILE = "it is neither a file nor a folder"
+_UNREADABLE = "the file cannot be read"
+_DAMAGED = "the file is damaged"
+_TWO_READINGS = "programs would read this zip in different ways: "
+
+
+class _DamagedError(Exception):
+    """What a file of a zip holds is not what its headers say."""
+
+
+_DAMAGE = (OSError, zlib.error, _DamagedError)
+
+
+class _Member(NamedTuple):
+    """A file of a zip: where its header is and its packed bytes begin, and what it should give."""
+
+    header: int
+    at: int
+    packed: int
+    size: int
+    crc: int
+    method: int
+    flags: int
+    name: bytes
+
+
 class _Zip:
+    """A zip that every program reads alike; any other is refused, whatever is in it.
+
+    Written here and not taken from `zipfile`, which like most readers goes by the directory at the
+    end and passes over whatever else there is: files between files, a second directory, content
+    behind the end of a packed stream. Other programs would show those to whoever reads the log.
+    """
+
     def __init__(self, path: Path) -> None:
         try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise _BadFileError(
-                "unreadable", None, "the zip is cut short, damaged or no zip at all"
-            ) from error
-        members = self._zip.infolist()
-        names = [member.filename for member in members]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            self._refuse(twice, "two files of this name: readers would disagree which is meant")
-        begins_late = members and min(member.header_offset for member in members) > 0
-        with path.open("rb") as raw:
-            raw.seek(-22, os.SEEK_END)
-            ends_late = raw.read(4) != b"PK\5\6"
-        if begins_late or ends_late:
-            self._refuse(None, "there is data before or after the zip archive")
-
-    def _refuse(self, name: str | None, detail: str) -> None:
-        self._zip.close()
-        raise _BadFileError("unexpected", name and ascii(name)[1:-1], detail)
+            self._file = path.open("rb")
+        except OSError as error:
+            raise _BadFileError("unreadable", None, "the zip cannot be read") from error
+        try:
+            placed = self._placed(_directory(self._file))
+            self._members = {_shown(one.name): one for one in placed if not one.name.endswith(b"/")}
+        except (OSError, struct.error) as error:
+            self._file.close()
+            raise _BadFileError("unreadable", None, _NO_ZIP) from error
+        except _BadFileError:
+            self._file.close()
+            raise
 
     def names(self) -> Iterator[str]:
-        return (name for name in self._zip.namelist() if not name.endswith("/"))
+        return iter(self._members)
+
+    def read(self, name: str, limit: int) -> bytes:
+        chunks: list[bytes] = []
+        room = limit
+        try:
+            for chunk in self._chunks(self._member(name)):
+                chunks.append(chunk)
+                room -= len(chunk)
+                if room < 0:
+                    break
+        except _DAMAGE as error:
+            raise _BadFileError("unreadable", name, _DAMAGED) from error
+        return b"".join(chunks)
 
     def open(self, name: str) -> IO[bytes]:
-        try:
-            return self._zip.open(name)
-        except KeyError as error:
-            raise _BadFileError("missing", name, "the file is missing") from error
-        except (*_DAMAGE, RuntimeError) as error:
-            raise _BadFileError("unreadable", name, "the file is damaged") from error
+        return io.BufferedReader(_Stream(self._chunks(self._member(name))), _CHUNK)
 
     def close(self) -> None:
-        self._zip.close()
+        self._file.close()
+
+    def _member(self, name: str) -> _Member:
+        try:
+            member = self._members[name]
+        except KeyError:
+            raise _BadFileError("missing", name, "the file is missing") from None
+        if member.method not in {_STORED, _DEFLATED}:
+            raise _BadFileError("unreadable", name, "it is packed in another way than deflated")
+        return member
+
+    def _chunks(self, member: _Member) -> Iterator[bytes]:
+        """Unpack a file piece by piece, and hold all of it against its header at the end."""
+        stored = member.method == _STORED
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        at, end, left, crc, ahead = member.at, member.at + member.packed, member.size, 0, b""
+        while left >= 0:
+            if not ahead and at < end:
+                self._file.seek(at)
+                ahead = self._file.read(min(_CHUNK, end - at))
+                at += len(ahead)
+            if stored:
+                chunk, ahead = ahead, b""
+            else:
+                chunk = inflater.decompress(ahead, _CHUNK)
+                ahead = inflater.unconsumed_tail
+            left -= len(chunk)
+            crc = zlib.crc32(chunk, crc)
+            if chunk:
+                yield chunk
+            elif not ahead:
+                break
+        whole = stored or (inflater.eof and not inflater.unused_data)
+        if not whole or ahead or at != end or left or crc != member.crc:
+            raise _DamagedError
+
+    def _placed(self, members: list[_Member]) -> Iterator[_Member]:
+        """Follow the files from the first byte to the directory; nothing may be between them."""
+        names: set[str] = set()
+        for member in members:
+            if _shown(member.name).casefold() in names:
+                raise _refused("two files of this name", _shown(member.name))
+            names.add(_shown(member.name).casefold())
+        *files, end = members
+        files.sort()
+        at = 0
+        for member, behind in zip(files, [*files[1:], end], strict=True):
+            if member.header != at:
+                raise _refused("there is data before or between its files")
+            placed = self._with_header(member)
+            at = placed.at + placed.packed
+            if at > behind.header:
+                raise _refused("files overlap", _shown(placed.name))
+            if placed.flags & _DESCRIBED_BEHIND:
+                at += self._descriptor(placed, behind.header - at)
+            yield placed
+        if end.header != at:
+            raise _refused("there is data before its directory")
+
+    def _with_header(self, member: _Member) -> _Member:
+        """Compare a file's own header with that in the directory, and find where it begins."""
+        self._file.seek(member.header)
+        sign, _, flags, method, _, _, *sizes, named, extra = _LOCAL.unpack(self._file.read(30))
+        name, more = self._file.read(named), self._file.read(extra)
+        if sign != b"PK\3\4" or len(more) != extra:
+            raise _BadFileError("unreadable", None, _NO_ZIP)
+        packed, size, _ = _sizes(more, sizes[1], sizes[2], 0)
+        if (flags | member.flags) & _ENCRYPTED:
+            raise _BadFileError("unreadable", _shown(member.name), "it is encrypted")
+        told = member.crc, member.packed, member.size
+        later = flags & _DESCRIBED_BEHIND and not any(sizes)
+        same = (name, flags, method) == (member.name, member.flags, member.method)
+        if not same or not (later or (sizes[0], packed, size) == told):
+            raise _refused("a file has two headers that differ", _shown(member.name))
+        return member._replace(at=member.header + _LOCAL.size + named + extra)
+
+    def _descriptor(self, member: _Member, room: int) -> int:
+        """Check the sizes that are repeated behind a file which was written as a stream."""
+        self._file.seek(member.at + member.packed)
+        found = self._file.read(min(room, 24))
+        for form in ("<III", "<IQQ"):
+            with suppress(struct.error):
+                repeated = struct.pack(form, member.crc, member.packed, member.size)
+                if found in {repeated, b"PK\7\10" + repeated}:
+                    return len(found)
+        raise _refused("a file is not followed by its sizes", _shown(member.name))
 
 
-_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+class _Stream(io.RawIOBase):
+    """Chunks of a file, to be read like a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._held = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._held:
+            self._held = memoryview(next(self._chunks, b""))
+        taken = self._held[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._held = self._held[len(taken) :]
+        return len(taken)
+
+
+_STORED, _DEFLATED = 0, 8
+_ENCRYPTED, _DESCRIBED_BEHIND = 1, 8
+_CHUNK = 1 << 18
+_MAX_FILES = 1_000_000
+_MAX_NAME = 255
+_MANY, _MUCH = 0xFFFF, 0xFFFFFFFF
+_NO_ZIP = "the zip is cut short, damaged or no zip at all"
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_END_64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR_64 = struct.Struct("<4sIQI")
+
+
+def _refused(why: str, name: str | None = None) -> _BadFileError:
+    return _BadFileError("unexpected", name and ascii(name)[1:-1], _TWO_READINGS + why)
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _directory(file: IO[bytes]) -> list[_Member]:
+    """Read the directory of a zip; behind its files stands one that marks where it begins."""
+    start, size, count = _find_directory(file)
+    if count > _MAX_FILES:
+        raise _BadFileError("unexpected", None, f"a zip of more than {_MAX_FILES} files")
+    file.seek(start)
+    members, at = [], 0
+    for _ in range(count):
+        entry = _CENTRAL.unpack(file.read(_CENTRAL.size))
+        sign, _, _, flags, method, _, _, crc, packed, plain, named, extra, told = entry[:13]
+        name, more, _ = file.read(named), file.read(extra), file.read(told)
+        if sign != b"PK\1\2":
+            raise _BadFileError("unreadable", None, _NO_ZIP)
+        attributes, header = entry[-2:]
+        packed, plain, header = _sizes(more, packed, plain, header)
+        _require_name(name, folder_of=plain)
+        if stat.S_ISLNK(attributes >> 16):
+            raise _refused("a file is a link for some", _shown(name))
+        members.append(_Member(header, 0, packed, plain, crc, method, flags, name))
+        at += _CENTRAL.size + named + extra + told
+    if at != size:
+        raise _refused("its directory is not as long as it says")
+    return [*members, _Member(start, 0, 0, 0, 0, 0, 0, b"")]
+
+
+def _find_directory(file: IO[bytes]) -> tuple[int, int, int]:
+    """Give place, length and number of entries of the directory, from what ends the zip."""
+    length = file.seek(0, os.SEEK_END)
+    most = min(length, _MANY + _END.size)
+    file.seek(length - most)
+    tail = file.read(most)
+    if tail.rfind(b"PK\5\6", 0, max(0, most - _END.size + 4)) < 0:
+        raise _BadFileError("unreadable", None, _NO_ZIP)
+    sign, *disks, here, count, size, start, comment = _END.unpack(tail[-_END.size :])
+    if sign != b"PK\5\6" or comment:
+        raise _refused("there is data behind its end")
+    told: tuple[int, ...] = (*disks, here, count, size, start)
+    end = length - _END.size
+    larger = tail[: -_END.size][-_LOCATOR_64.size :]
+    if larger.startswith(b"PK\6\7"):
+        end -= _LOCATOR_64.size + _END_64.size
+        file.seek(max(0, end))
+        sign, _, _, _, *all_told = _END_64.unpack(file.read(_END_64.size))
+        most_told = (_MANY, _MANY, _MANY, _MANY, _MUCH, _MUCH)
+        fits = zip(told, all_told, most_told, strict=True)
+        if not all(short in {long, most} for short, long, most in fits):
+            raise _refused("its two ends differ")
+        if sign != b"PK\6\6" or _LOCATOR_64.unpack(larger)[1:] != (0, end, 1):
+            raise _refused("its second end is not where it should be")
+        *disks, here, count, size, start = all_told
+    if any(disks) or here != count or start + size != end:
+        raise _refused("there is data before or around its directory")
+    return start, size, count
+
+
+def _sizes(extra: bytes, packed: int, size: int, header: int) -> tuple[int, int, int]:
+    """Take sizes and place that are too large for a header from the field made for them."""
+    at, seen = 0, set()
+    while at < len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        data = extra[at + 4 : at + 4 + length]
+        if len(data) != length or kind in seen or kind == _OTHER_NAME:
+            raise _refused("a file has two names, or fields that do not end")
+        if kind == _LARGE:
+            values = [value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])]
+            size = values.pop(0) if size == _MUCH and values else size
+            packed = values.pop(0) if packed == _MUCH and values else packed
+            header = values.pop(0) if header == _MUCH and values else header
+        seen.add(kind)
+        at += 4 + length
+    return packed, size, header
+
+
+_LARGE, _OTHER_NAME = 0x0001, 0x7075
+_NO_NAME = bytes(range(32)) + b"\\:\x7f"
+
+
+def _require_name(name: bytes, *, folder_of: int) -> None:
+    """Refuse a name that means another file to other programs, or one outside the bundle."""
+    parts = name.removesuffix(b"/").split(b"/")
+    strays = any(part in {b"", b".", b".."} for part in parts)
+    if strays or len(name) > _MAX_NAME or any(one in _NO_NAME for one in name):
+        raise _refused("the name of a file is no plain path", _shown(name[:_MAX_NAME]))
+    if name.endswith(b"/") and folder_of:
+        raise _refused("a folder has content", _shown(name))
 
 
 def _open_bundle(path: Path) -> AbstractContextManager[_Files]:
@@ -502,11 +797,7 @@ def _open_bundle(path: Path) -> AbstractContextManager[_Files]:
 
 def _read(files: _Files, name: str, limit: int) -> bytes:
     """Read a whole file of at most `limit` bytes, so that no bundle can fill the memory."""
-    with files.open(name) as stream:
-        try:
-            data = stream.read(limit + 1)
-        except _DAMAGE as error:
-            raise _BadFileError("unreadable", name, "the file is damaged") from error
+    data = files.read(name, limit)
     if len(data) > limit:
         raise _BadFileError("unexpected", name, f"the file is longer than {limit} bytes")
     return data
@@ -593,9 +884,10 @@ def _check_names(files: _Files, size: int, findings: _Findings) -> tuple[str, ..
         match = re.fullmatch(r"tile/(entries|[0-9]{1,2})/([x0-9/]{3,40})(\.p/[0-9]{1,3})?", name)
         if match is not None:
             level = 0 if match[1] == "entries" else int(match[1])
+            kind = match[1] if match[1] == "entries" else str(level)
             n = int(re.sub("[x/]", "", match[2]) or "0")
             width = _width(size, level, n)
-            if width and name == _path(match[1], n, width):
+            if width and name == _path(kind, n, width):
                 continue
         findings.add("unexpected", f"no such file in a log of {size}", path=ascii(name)[1:-1])
     return tuple(sorted(unchecked))
@@ -618,6 +910,10 @@ class _Events:
         """Compare the next lines with these entries, the first of which has index `start`."""
         lines = [b'{"index":%d,"event":%b}\n' % line for line in enumerate(entries, start)]
         expected = b"".join(lines)
+        if any(b"\n" in entry for entry in entries):
+            at = next(at for at, entry in enumerate(entries) if b"\n" in entry)
+            self._give_up("events", "the entry is more than one line; not read further", start + at)
+            return
         found = self._read(len(expected), start)
         if found is not None and found != expected:
             theirs = found.splitlines(keepends=True)
@@ -667,7 +963,7 @@ class _Events:
             if self._lines is not None and not self._ahead:
                 return self._lines.readline(_MAX_LINE)
         except _DAMAGE:
-            self._give_up("unreadable", "the file is damaged", index)
+            self._give_up("unreadable", _DAMAGED, index)
         line, self._ahead = self._ahead, b""
         return line
 
@@ -678,12 +974,15 @@ class _Events:
             ahead, self._ahead = self._ahead[:count], self._ahead[count:]
             return ahead + self._lines.read(count - len(ahead))
         except _DAMAGE:
-            self._give_up("unreadable", "the file is damaged", index)
+            self._give_up("unreadable", _DAMAGED, index)
             return None
 
     def _give_up(self, code: str, detail: str, index: int | None) -> None:
         self.close()
         self._findings.add(code, detail, index=index, path=_EVENTS)
+
+
+_MANY_RUNS = 10_000
 
 
 class _Gone:
@@ -697,6 +996,7 @@ class _Gone:
         self._bundles: list[tuple[int, int]] = []
         self._runs: list[_Run] = []
         self._named: list[_Run] = []
+        self._most = _MANY_RUNS
 
     def lacks(self, n: int, entries: _Hashes) -> None:
         """Note an entry bundle that is not there, with what the lines have of it."""
@@ -717,12 +1017,16 @@ class _Gone:
             first, last, kept = pruned["first"], pruned["last"], pruned.get("except", [])
             bounds = [first - 1, *(each for one in kept for each in one), last + 1]
             runs = [(a + 1, b - 1) for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
-            gaps = all(a <= b for a, b in kept)
+            whole = all(type(each) is int for each in (said["count"], *bounds))
+            gaps = whole and all(a <= b for a, b in kept)
             counted = sum(b - a + 1 for a, b in runs) == said["count"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
         if counted and gaps and 0 <= first <= last < index and all(a <= b for a, b in runs):
-            self._named += runs
+            self._named += [run for run in runs if _first_within(self._runs, *run) is not None]
+            if len(self._named) > self._most:
+                self._named = _joined(self._named)
+                self._most = _MANY_RUNS + 2 * len(self._named)
 
     def settle(self, findings: _Findings) -> None:
         """Count what was deleted by rule, and find missing whatever else is not there."""
@@ -879,12 +1183,15 @@ class _Walk:
         return None
 
     def _tile(self, level: int, n: int, width: int) -> _Hashes:
+        return _cut(self._tile_bytes(level, n, width))
+
+    def _tile_bytes(self, level: int, n: int, width: int) -> bytes:
         path = _path(str(level), n, width)
         data = _read(self._files, path, 2 * _WIDTH * _HASH)
         if len(data) != width * _HASH:
             detail = f"it holds {len(data)} bytes instead of {width * _HASH}"
             raise _BadFileError("tile", path, detail)
-        return [data[at : at + _HASH] for at in range(0, len(data), _HASH)]
+        return data
 
     def _settle(self, level: int, n: int, computed: _Hashes) -> _Hashes:
         """Compare a stored tile with what lies below it, blame one of them, go on with the other.
@@ -894,12 +1201,13 @@ class _Walk:
         """
         width = len(computed)
         try:
-            stored = self._tile(level, n, width)
+            data = self._tile_bytes(level, n, width)
         except _BadFileError as error:
             self._findings.add_error(error, n << 8 * (level + 1))
             return computed
-        if stored == computed:
+        if data == b"".join([each or b"" for each in computed]):
             return computed
+        stored = _cut(data)
         computed = [mine or theirs for mine, theirs in zip(computed, stored, strict=True)]
         strays = [n * _WIDTH + at for at in range(width) if computed[at] != stored[at]]
         path = _path(str(level), n, width)
@@ -964,9 +1272,13 @@ class _Walk:
             self._findings.add("fork", detail, index=self._same, ring=old.ring)
 
 
+def _cut(tile: bytes) -> _Hashes:
+    return [tile[at : at + _HASH] for at in range(0, len(tile), _HASH)]
+
+
 def _root_of(hashes: _Hashes) -> bytes | None:
     known = [each for each in hashes if each is not None]
-    return _fold(b"".join(known)) if len(known) == len(hashes) else None
+    return _fold(known) if len(known) == len(hashes) else None
 
 
 def _edge_root(levels: Sequence[_Hashes]) -> bytes | None:
@@ -975,7 +1287,7 @@ def _edge_root(levels: Sequence[_Hashes]) -> bytes | None:
     for hashes in levels:
         if hashes:
             edge = [_root_of([*hashes, *edge])]
-    return edge[0] if edge else _fold(b"")
+    return edge[0] if edge else _fold(())
 
 
 if __name__ == "__main__":
