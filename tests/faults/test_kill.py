@@ -226,6 +226,7 @@ SHORT = {
     "merge": 2,
     "sequence": 2,
 }
+LONG = dict.fromkeys(KINDS, 40) | {"sequence": 100}
 
 
 @pytest.mark.slow
@@ -237,5 +238,5 @@ async def test_a_killed_process_leaves_the_old_state_or_the_new_one(registry, ki
 @pytest.mark.long
 @pytest.mark.timeout(3_000)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_forty_kills_leave_the_old_state_or_the_new_one(registry, kind):
-    await survive(registry, kind, 40, seed=f"long {kind}")
+async def test_many_kills_leave_the_old_state_or_the_new_one(registry, kind):
+    await survive(registry, kind, LONG[kind], seed=f"long {kind}")

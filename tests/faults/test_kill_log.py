@@ -33,6 +33,7 @@ pytestmark = pytest.mark.anyio
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LEASE_OUT_SECONDS = 60.0
+MANY = 200
 
 
 @pytest.fixture(scope="session")
@@ -154,8 +155,8 @@ async def test_a_killed_backend_takes_no_event_and_no_member_along(on_postgres):
 @pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.timeout(3_000)
-async def test_forty_killed_backends_take_nothing_along(on_postgres):
-    await survive_backends(on_postgres, 40, "long backend")
+async def test_many_killed_backends_take_nothing_along(on_postgres):
+    await survive_backends(on_postgres, MANY, "long backend")
 
 
 # --- a leader that sleeps -------------------------------------------------------------
@@ -302,8 +303,8 @@ async def test_a_killed_witness_remembers_all_that_it_signed(sqlite_settings, tm
 
 @pytest.mark.long
 @pytest.mark.timeout(3_000)
-async def test_forty_killed_witnesses_remember_all_that_they_signed(sqlite_settings, tmp_path):
-    await survive_witness(sqlite_settings, tmp_path, 40, "long witness")
+async def test_many_killed_witnesses_remember_all_that_they_signed(sqlite_settings, tmp_path):
+    await survive_witness(sqlite_settings, tmp_path, MANY, "long witness")
 
 
 async def test_a_head_that_is_no_head_of_the_tree_is_called_a_fork(sqlite_settings):
