@@ -15,6 +15,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,40}$"  # of tenants and brands
 _MAY_HOLD_A_PASSWORD = (
     "database.url",
     "database.owner_url",
+    "database.sequencer_url",
     "kms.vault_address",
     "kms.aws_endpoint",
 )
@@ -27,11 +28,13 @@ class DatabaseSettings(Section):
     """Which engine holds the registry; empty means SQLite in the data directory.
 
     `owner_url` is the role that owns the tables and migrates, where it is not the one that works;
-    with `require_separate_role` nothing starts under a role that owns them.
+    with `require_separate_role` nothing starts under a role that owns them. `sequencer_url` is the
+    role that sequences and prunes, where the one of `url` may not.
     """
 
     url: str = ""
     owner_url: str = ""
+    sequencer_url: str = ""
     require_separate_role: bool = False
     pool_size: int = Field(10, ge=1, le=200)
 
@@ -101,10 +104,12 @@ class AuditSettings(Section):
     bucket with Object Lock is told to keep each head so many days, which nobody can shorten.
     `hours` on `working_days` (Monday is 1) by the clock of `zone`, an IANA name, or of the
     jurisdiction: what people read outside of them is after hours. Whoever reads data of more than
-    `members_a_day` members shows in a view.
+    `members_a_day` members shows in a view. Where `sequencer` is "elsewhere" this process neither
+    sequences nor anchors nor prunes: another one, with a role for it, does.
     """
 
     origin: str = Field("yinyom.local/log", pattern=r"^[a-z0-9.-]+(/[a-z0-9._/-]+)?$")
+    sequencer: Literal["here", "elsewhere"] = "here"
     poll_ms: int = Field(50, ge=5, le=10_000)
     batch_size: int = Field(5_000, ge=1, le=5_000)
     pending_limit: int = Field(100_000, ge=1)

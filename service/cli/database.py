@@ -21,15 +21,15 @@ def database_roles(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the grants that the role of database.url needs, and nothing beyond; or apply them."""
+    """Show the grants that the roles at work need, and nothing beyond; or apply them."""
     from kernel.errors import YinyomError
     from service.cli.shell import fail
-    from service.database_roles import apply_grants, grants, working_role
+    from service.database_roles import all_grants, apply_grants, working_role
 
     settings = settings_here(as_json=as_json)
     try:
         role = working_role(settings)
-        lines = grants(role)
+        lines = all_grants(settings)
     except YinyomError as error:
         fail(error, as_json=as_json)
     if apply:

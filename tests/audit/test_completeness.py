@@ -1,7 +1,5 @@
 """No governed change without an event: what forgets to record cannot commit, raw SQL neither."""
 
-import importlib
-import pkgutil
 import random
 import re
 
@@ -12,17 +10,14 @@ from sqlalchemy.exc import CompileError
 from structlog.testing import capture_logs
 
 from consent import repository as consent_repository
-from kernel import IntegrityError, Statement, UnrecordedChangeError, metadata
+from kernel import IntegrityError, UnrecordedChangeError, metadata
 from kernel.governance import writes_of
+from tests.support.statements import placed_statements
 from tests.support.world import open_world, plant_event
 from vault import repository as vault_repository
 
 pytestmark = pytest.mark.anyio
 
-ROOMS = (
-    *("kernel", "vault", "audit", "policies", "consent", "members", "loyalty", "disclosure"),
-    *("dsar", "backup", "service"),
-)
 GOVERNED = sorted(name for name, table in metadata.tables.items() if table.info.get("governed"))
 WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) \"?(\w+)")
 GATE = "SELECT version, state FROM member_gate"
@@ -107,25 +102,10 @@ async def test_an_erasure_that_is_one_statement_is_known_for_what_it_writes():
 # --- every statement there is ---------------------------------------------------------
 
 
-def statements():
-    """Every statement that a module of any room holds, by its place."""
-    for room in ROOMS:
-        package = importlib.import_module(room)
-        names = [room] + [
-            found.name
-            for found in pkgutil.walk_packages(package.__path__, f"{room}.")
-            if ".migrations" not in found.name
-        ]
-        for name in names:
-            for attribute, value in vars(importlib.import_module(name)).items():
-                if isinstance(value, Statement):
-                    yield f"{name}.{attribute}", value
-
-
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_of_every_statement_it_is_known_which_governed_tables_it_writes(dialect):
     seen = 0
-    for place, statement in statements():
+    for place, statement in placed_statements():
         try:
             compiled = statement.compiled(dialect)
         except CompileError:  # a statement of the other engine

@@ -1,18 +1,29 @@
 """Two roles on PostgreSQL: the one at work does the whole job and cannot touch what is written."""
 
 import json
+import re
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import CompileError
 from typer.testing import CliRunner
 
 from kernel import ConfigurationError, metadata
 from service.cli.main import app as cli
 from service.commands import doctor
-from service.database_roles import EVERYTHING, LESS, apply_grants, check_role, grants, owned_tables
+from service.database_roles import (
+    SEQUENCES,
+    WORKS,
+    apply_grants,
+    check_role,
+    decided,
+    grants,
+    rights_of,
+)
 from service.runtime import Runtime
 from service.schema import migrate
-from service.settings import DatabaseSettings, redacted
+from service.settings import DatabaseSettings, Settings, redacted
+from tests.support.statements import statements
 from tests.support.world import open_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -45,11 +56,60 @@ async def attempt(settings, *statements):
         await connection.close()
 
 
-def test_every_table_of_the_trail_is_granted_less_than_everything():
+def test_every_table_is_decided_on():
+    """Who makes a table says here what the servers may do with it, and what the sequencer may."""
+    assert set(WORKS) == set(metadata.tables) | {"alembic_version"}
     trail = {name for name in metadata.tables if name.startswith("audit_")}
-    assert trail <= set(LESS)
-    assert set(LESS) - set(metadata.tables) == {"alembic_version"}
-    assert all(set(may) < set(EVERYTHING) for may in LESS.values())
+    assert trail <= set(SEQUENCES)
+
+
+def test_no_table_is_granted_what_no_statement_needs():
+    """The union of both roles is what the code does, letter by letter."""
+    needed = {table: {"s"} for table in metadata.tables}
+    for statement in statements():
+        try:
+            sql = statement.compiled("postgresql").sql
+        except CompileError:  # a statement of the other engine
+            continue
+        for table, letters in needed.items():
+            letters.update(
+                letter
+                for letter, pattern in {
+                    "i": rf"INSERT INTO {table}\b",
+                    "u": rf"(?<!FOR )(?<!KEY )UPDATE {table}\b|INSERT INTO {table}\b.*DO UPDATE"
+                    rf"|FROM {table}\b.*FOR (NO KEY UPDATE|UPDATE|SHARE)",
+                    "d": rf"DELETE FROM {table}\b",
+                }.items()
+                if re.search(pattern, sql, re.DOTALL)
+            )
+    needed["audit_event"].remove("d")  # SQLite's and the owner's; the server deletes by a function
+    granted = decided(Settings())
+    assert {table: set(granted[table]) for table in needed} == needed
+
+
+WIDER = {
+    "GRANT UPDATE ON audit_leaf TO PUBLIC": "REVOKE UPDATE ON audit_leaf FROM PUBLIC",
+    "GRANT TRUNCATE ON audit_pending TO {role}": "REVOKE TRUNCATE ON audit_pending FROM {role}",
+    "ALTER ROLE {role} CREATEROLE": "ALTER ROLE {role} NOCREATEROLE",
+    "ALTER SCHEMA public OWNER TO {role}": "ALTER SCHEMA public OWNER TO yinyom; "
+    "GRANT USAGE ON SCHEMA public TO {role}",
+    "GRANT yinyom TO {role}": "REVOKE yinyom FROM {role}",
+    "REVOKE INSERT ON audit_event FROM {role}": "GRANT INSERT ON audit_event TO {role}",
+}
+
+
+async def test_a_role_that_may_more_or_less_than_was_decided_does_not_start(
+    separated, postgres_server
+):
+    name = separated.database.owner_url.rpartition("/")[2]
+    for way, back in WIDER.items():
+        await check_role(separated)
+        postgres_server.run_sql(way.format(role=f"app_{name}"), name)
+        with pytest.raises(ConfigurationError) as refused:
+            await check_role(separated)
+        assert refused.value.reason in {"role_owns_tables", "role_rights"}, way
+        postgres_server.run_sql(back.format(role=f"app_{name}"), name)
+    await check_role(separated)
 
 
 async def test_the_whole_job_is_done_under_the_role_that_owns_nothing(separated):
@@ -82,6 +142,10 @@ REFUSED = [
     "DELETE FROM audit_cosignature",
     "DELETE FROM audit_anchor",
     "INSERT INTO audit_pending VALUES ('evt_x')",
+    (
+        "CREATE TEMP TABLE mine (id text); CREATE TRIGGER queues AFTER INSERT ON mine "
+        "FOR EACH ROW EXECUTE FUNCTION yinyom_queue_event()"
+    ),
     "DELETE FROM rights_ledger",
     "UPDATE consent_event SET decision = 'given'",
     "DELETE FROM notice",
@@ -117,7 +181,7 @@ async def test_a_role_that_owns_the_tables_does_not_start_where_a_separate_one_i
     with pytest.raises(ConfigurationError) as refused:
         await Runtime.open(postgres_settings.model_copy(update={"database": database}))
     assert refused.value.reason == "role_owns_tables"
-    assert await owned_tables(postgres_settings) > 40
+    assert (await rights_of(postgres_settings.database.url, WORKS)).owned > 40
 
 
 async def test_one_role_goes_on_working_and_the_doctor_says_so(postgres_settings):
@@ -148,7 +212,7 @@ async def test_the_same_role_twice_is_refused(postgres_settings):
 def test_a_role_name_is_no_place_for_sql():
     for name in ('x"; DROP TABLE member; --', "", "a b", "Ä"):
         with pytest.raises(ConfigurationError):
-            grants(name)
+            grants(name, WORKS)
 
 
 def test_the_owners_password_is_not_shown(postgres_settings):
@@ -162,7 +226,7 @@ def test_the_command_shows_the_grants_of_the_role_in_the_url(postgres_settings, 
     asked = ["--data-dir", str(postgres_settings.data_dir), "database", "roles", "--json"]
     answer = json.loads(CliRunner().invoke(cli, asked).stdout)
     assert answer["role"] == "shop_app"
-    assert 'REVOKE UPDATE, DELETE ON audit_event FROM "shop_app"' in answer["statements"]
+    assert 'GRANT SELECT, INSERT ON audit_event TO "shop_app"' in answer["statements"]
     monkeypatch.delenv("YINYOM_DATABASE__URL")
     refused = CliRunner().invoke(cli, asked)
     assert refused.exit_code == 3
