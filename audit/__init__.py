@@ -23,6 +23,7 @@ from audit.errors import (
 from audit.event import AuditEvent, Decision, epoch_of, value_digest
 from audit.evidence import EvidenceMade, choose_events, make_evidence
 from audit.expiry import PrunedMonth, Pruning
+from audit.following import SequencerElsewhere, Sequencing
 from audit.holds import HOLD_REASONS, Holds, HoldScope
 from audit.note import Cosigner, Signer, Verifier, open_note, origin_of, sign_note, split_note
 from audit.origins import (
@@ -101,6 +102,8 @@ __all__ = [
     "RightsLedger",
     "SavedView",
     "Sequencer",
+    "SequencerElsewhere",
+    "Sequencing",
     "Shipped",
     "Signer",
     "Standing",

@@ -1,12 +1,12 @@
 """All SQL of the lease on the log's head, of a log that must not be signed, and of its names.
 
 The lease lies in the head's own row, so whoever has that row locked reads and writes lease, fencing
-number and size as one thing.
+number and size as one thing. Whoever follows the log from another process asks here as well.
 """
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Text, bindparam, func, insert, select, update
 
-from audit.tables import audit_head, audit_origin
+from audit.tables import audit_head, audit_origin, audit_pending
 from kernel import ReadSession, Row, Statement, UnitOfWork
 
 _MAKE_HEAD = Statement.for_dialect(
@@ -58,6 +58,12 @@ _ADD_ORIGIN = Statement(
 )
 _ORIGINS = Statement(select(audit_origin).order_by(audit_origin.c.closed_us, audit_origin.c.origin))
 _COUNT_ORIGINS = Statement(select(func.count().label("named")).select_from(audit_origin))
+_NEWEST_WAITING = Statement(select(func.max(audit_pending.c.event_id).label("id")))
+_ANY_WAITING_UNTIL = Statement(
+    select(audit_pending.c.event_id)
+    .where(audit_pending.c.event_id <= bindparam("last", type_=Text))
+    .limit(1)
+)
 
 
 async def make_head(work: UnitOfWork, origin: str) -> None:
@@ -109,3 +115,14 @@ async def count_origins(session: ReadSession) -> int:
     """Count the earlier names of the log."""
     row = await session.first(_COUNT_ORIGINS)
     return 0 if row is None else int(row["named"])
+
+
+async def newest_waiting(session: ReadSession) -> str | None:
+    """Give the id of the newest event that waits for the sequencer; None when none does."""
+    row = await session.first(_NEWEST_WAITING)
+    return None if row is None else row["id"]
+
+
+async def any_waiting_until(session: ReadSession, last: str) -> bool:
+    """Say whether an event waits whose id is not behind a given one."""
+    return await session.first(_ANY_WAITING_UNTIL, last=last) is not None

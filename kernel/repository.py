@@ -1,5 +1,6 @@
 """All SQL of the kernel's own tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -8,6 +9,7 @@ import orjson
 from sqlalchemy import (
     BigInteger,
     Integer,
+    Text,
     and_,
     bindparam,
     delete,
@@ -204,11 +206,14 @@ _ENQUEUE = Statement(
         ended_us=None,
     )
 )
+MOST_KINDS_LEFT = 8
+_LEFT = [f"left_{at}" for at in range(MOST_KINDS_LEFT)]
 _CLAIMABLE = (
     select(job.c.id)
     .where(
         job.c.ended_us.is_(None),
         job.c.urgency <= bindparam("least_urgent", type_=Integer),
+        job.c.kind.not_in([bindparam(name, type_=Text) for name in _LEFT]),
         ((job.c.state == "due") & (job.c.run_at_us <= bindparam("now_us")))
         | ((job.c.state == "running") & (job.c.lease_until_us < bindparam("now_us"))),
     )
@@ -306,15 +311,25 @@ async def enqueue_job(
 
 
 async def claim_job(
-    work: UnitOfWork, *, now_us: int, lease_us: int, least: Urgency = Urgency.BULK
+    work: UnitOfWork,
+    *,
+    now_us: int,
+    lease_us: int,
+    least: Urgency = Urgency.BULK,
+    left: Sequence[str] = (),
 ) -> Job | None:
     """Take one due job, or one whose holder let its lease run out: the most urgent one.
 
-    `least` leaves out what is less urgent. PostgreSQL skips rows that another worker is claiming;
-    on SQLite the write lock serves.
+    `least` leaves out what is less urgent, `left` up to eight kinds. PostgreSQL skips rows
+    that another worker is claiming; on SQLite the write lock serves.
     """
+    padded = [*left, *[""] * (MOST_KINDS_LEFT - len(left))]
     row = await work.first(
-        _CLAIM, now_us=now_us, lease_until_us=now_us + lease_us, least_urgent=int(least)
+        _CLAIM,
+        now_us=now_us,
+        lease_until_us=now_us + lease_us,
+        least_urgent=int(least),
+        **dict(zip(_LEFT, padded, strict=True)),
     )
     if row is None:
         return None

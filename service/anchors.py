@@ -69,6 +69,7 @@ class Anchors:
         self._verdicts: dict[str, AnchorVerdict] = {}
         self._refuse: Callable[[str], Awaitable[None]] | None = None
         self._drain: Callable[[], Awaitable[int]] | None = None
+        self._elsewhere = settings.audit.sequencer == "elsewhere"
         self._nudged = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +112,12 @@ class Anchors:
         return refusal
 
     async def anchor(self) -> list[Anchored]:
-        """Tell every place of the newest head; stops the log when one knows better."""
+        """Tell every place of the newest head; stops the log when one knows better.
+
+        Where another process sequences, it tells them.
+        """
+        if self._elsewhere:
+            return []
         asked = await self._each(lambda anchoring: anchoring.anchor())
         for told in asked:
             if told.verdict.forbids_signing and self._refuse is not None:
@@ -160,7 +166,7 @@ class Anchors:
 
     def start(self) -> None:
         """Tell the places from now on, in the background."""
-        if self:
+        if self and not self._elsewhere:
             self._task = asyncio.create_task(self._run(), name="anchors")
 
     def nudge(self) -> None:
@@ -210,6 +216,8 @@ class Anchors:
 
     def state(self) -> str:
         """Give a word for how the places answered last: `ok`, or the worst of them."""
+        if self._elsewhere:
+            return "elsewhere"
         worst = [
             each
             for each in (

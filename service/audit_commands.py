@@ -30,6 +30,7 @@ from kernel import NotFoundError
 from service.evidence import evidence, key_of_member, moment_of
 from service.runtime import Runtime
 from service.tasks import system_caller
+from service.trail import sequencer_here
 from vault import OwnerKey
 
 Progress = Callable[[int, int], None]
@@ -189,9 +190,10 @@ async def audit_new_origin(
     }
     if not confirmed:
         return told
+    sequencer = sequencer_here(runtime.sequencer)
     old, new = Signer.from_seed(current, signing), Signer.from_seed(name, signing)
     clock, policy = runtime.clock, runtime.pack.digest
-    made = await begin_new_origin(runtime.sequencer, old, new, clock, policy, caller)
+    made = await begin_new_origin(sequencer, old, new, clock, policy, caller)
     async with runtime.database.unit_of_work() as work:
         await leave(work)
         # This process's own trail is blocked: what it writes here gets its place after a start.

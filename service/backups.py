@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from audit import AuditLog, RightsLedger, Sequencer
+from audit import AuditLog, RightsLedger, Sequencing
 from backup import (
     About,
     Backups,
@@ -61,7 +61,7 @@ def wire_backups(
     vault: Vault,
     audit: AuditLog,
     rights: RightsLedger,
-    sequencer: Sequencer,
+    sequencer: Sequencing,
     clock: Clock,
     policy: str,
 ) -> tuple[Backups, LedgerShipping]:

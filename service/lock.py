@@ -47,3 +47,15 @@ class DataDirLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def lock_registry(data_dir: Path) -> DataDirLock:
+    """Take the lock of a registry, or say that another process has it open."""
+    lock = DataDirLock(data_dir)
+    if not lock.acquire():
+        raise ConfigurationError(
+            "another process has this registry open",
+            reason="locked",
+            remedy="Stop it first; SQLite has one writer.",
+        )
+    return lock

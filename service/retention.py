@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from audit import AuditLog, Pruning, RetentionRule
+from audit import AuditLog, Pruning, RetentionRule, SequencerElsewhere, Sequencing
 from kernel import Clock, Database, from_rfc3339
 from policies import PolicyPack, TrailRule, kept_until
 from service.anchors import Anchors
@@ -18,11 +18,15 @@ def keep_trail(
     clock: Clock,
     pack: PolicyPack,
     anchors: Anchors,
+    sequencer: Sequencing,
 ) -> Pruning:
     """Make what prunes the trail by the pack's rules, and let it come round once a day."""
     rules = [_rule(pack, rule) for rule in pack.trail_rules.values()]
     anchored = anchors.reach if anchors.sinks else None
     pruning = Pruning(database, audit, clock, rules, anchored)
+    if isinstance(sequencer, SequencerElsewhere):
+        worker.leave(TRAIL_RETENTION)
+        return pruning
     worker.on(TRAIL_RETENTION, lambda _: pruning.prune(system_caller("worker")), every_us=DAY_US)
     return pruning
 

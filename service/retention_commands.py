@@ -7,6 +7,7 @@ from audit import Holds, HoldScope
 from kernel import MemberId, NotFoundError, is_id
 from service.runtime import Runtime
 from service.tasks import system_caller
+from service.trail import sequencer_here
 
 Progress = Callable[[int, int], None]
 
@@ -15,6 +16,8 @@ async def audit_prune(
     runtime: Runtime, _progress: Progress, *, before: str | None, dry_run: bool
 ) -> dict[str, Any]:
     """Delete the bodies of events whose time has come."""
+    if not dry_run:
+        sequencer_here(runtime.sequencer)
     await runtime.sequencer.drain()
     pruned = await runtime.pruning.prune(system_caller("cli"), before=before, dry_run=dry_run)
     await runtime.sequencer.drain()

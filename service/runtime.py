@@ -7,7 +7,7 @@ another version, a policy pack that was changed and not activated.
 from dataclasses import dataclass
 from functools import partial
 
-from audit import AuditLog, Pruning, RightsLedger, Sequencer, Signer, log_name
+from audit import AuditLog, Pruning, RightsLedger, Sequencing, Signer, log_name
 from backup import Backups, LedgerShipping
 from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, Receipts, ReceiptSigner
 from disclosure import (
@@ -58,7 +58,7 @@ from service.backups import wire_backups
 from service.claims import CLAIM_CODE_WANTED, Claims
 from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
 from service.kms import open_ring
-from service.lock import DataDirLock
+from service.lock import DataDirLock, lock_registry
 from service.matching import follow_members
 from service.outbox import (
     CONTACT_CHANGED,
@@ -111,13 +111,14 @@ class Runtime:
     settings: Settings
     clock: Clock
     database: Database
+    log_database: Database
     vault: Vault
     keys: KeyCare
     pack: PolicyPack
     access: AccessSnapshot
     audit: AuditLog
     rights: RightsLedger
-    sequencer: Sequencer
+    sequencer: Sequencing
     pruning: Pruning
     backups: Backups
     shipping: LedgerShipping
@@ -166,7 +167,7 @@ class Runtime:
             raise ConfigurationError(
                 "there is no registry in this data directory", remedy="Run `yinyom init` first."
             )
-        lock = None if settings.on_postgres else _locked(settings)
+        lock = None if settings.on_postgres else lock_registry(settings.data_dir)
         try:
             ring = open_ring(settings)
             await check_schema(settings)
@@ -254,7 +255,7 @@ class Runtime:
         )
         _reach_people(courier, sender, clock, claims, guardians)
         _tell_apps(courier, worker, feed, webhooks)
-        sequencer, anchors = wire_log(settings, database, clock, signer, audit)
+        log, sequencer, anchors = wire_log(settings, database, clock, signer, audit)
         backups, shipping = wire_backups(
             settings, database, vault, audit, rights, sequencer, clock, pack.digest
         )
@@ -273,9 +274,9 @@ class Runtime:
         )
         work_on_rights(worker, rights_requests, merges)
         _drop_baseless_tags(courier, loyalty, clock)
-        witnesses = Witnesses(settings.audit, database, clock)
+        witnesses = Witnesses(settings.audit, log, clock)
         _come_round(worker, loyalty, claims, backups, budget)
-        keep_log(worker, witnesses, database, clock)
+        keep_log(worker, sequencer, witnesses, log, clock)
         index = SearchClient(settings.data_dir, enabled=settings.search.enabled)
         audiences = Audiences(
             database,
@@ -305,6 +306,7 @@ class Runtime:
             settings=settings,
             clock=clock,
             database=database,
+            log_database=log,
             vault=vault,
             keys=keys,
             pack=pack,
@@ -312,7 +314,7 @@ class Runtime:
             audit=audit,
             rights=rights,
             sequencer=sequencer,
-            pruning=keep_trail(worker, database, audit, clock, pack, anchors),
+            pruning=keep_trail(worker, log, audit, clock, pack, anchors, sequencer),
             backups=backups,
             shipping=shipping,
             ring_backups=keys.ring_backups,
@@ -381,6 +383,8 @@ class Runtime:
         await self.anchors.stop()
         await self.shipping.stop()
         await self.budget.close()
+        if self.log_database is not self.database:
+            await self.log_database.close()
         await self.database.close()
         if self.lock is not None:
             self.lock.release()
@@ -458,17 +462,6 @@ def _drop_baseless_tags(courier: OutboxCourier, loyalty: Loyalty, clock: Clock) 
 
     for topic in _MAY_END_A_BASIS:
         courier.subscribe(topic, react)
-
-
-def _locked(settings: Settings) -> DataDirLock:
-    lock = DataDirLock(settings.data_dir)
-    if not lock.acquire():
-        raise ConfigurationError(
-            "another process has this registry open",
-            reason="locked",
-            remedy="Stop it first; SQLite has one writer.",
-        )
-    return lock
 
 
 async def _check_facts(

@@ -130,6 +130,7 @@ class Worker:
         self._acts: dict[str, Act] = {}
         self._every_us: dict[str, int] = {}
         self._due_us: dict[str, int] = {}
+        self._left: tuple[str, ...] = ()
         self.on(HOUSEKEEPING, lambda _: housekeeping.sweep(), every_us=HOUR_US)
         self.on(AGE_TIERS, lambda _: housekeeping.grow_up(), every_us=DAY_US)
         self._clock = clock
@@ -143,6 +144,10 @@ class Worker:
         if every_us is not None:
             self._every_us[kind] = every_us
             self._due_us[kind] = 0
+
+    def leave(self, *kinds: str) -> None:
+        """Leave jobs of these kinds to processes that have the right to do them."""
+        self._left += kinds
 
     def start(self) -> None:
         """Work in the background."""
@@ -190,7 +195,9 @@ class Worker:
         """Run the most urgent due job that is at least so urgent; False when there is none."""
         now_us = self._clock.now_us()
         async with self._database.unit_of_work() as work:
-            job = await claim_job(work, now_us=now_us, lease_us=LEASE_US, least=least)
+            job = await claim_job(
+                work, now_us=now_us, lease_us=LEASE_US, least=least, left=self._left
+            )
         if job is None:
             return False
         renewing = asyncio.create_task(self._renew(job), name="lease")

@@ -1,0 +1,244 @@
+"""Three roles on PostgreSQL: servers that cannot write the log, and one process that can."""
+
+# ruff: noqa: F811 (fixtures are asked for by name)
+
+import asyncpg
+import pytest
+
+from audit import SequencerElsewhere
+from kernel import ConfigurationError
+from service.commands import COMMANDS, doctor
+from service.database_roles import apply_grants, check_role
+from service.settings import AuditSettings, DatabaseSettings
+from tests.support.invariants import assert_log_is_whole
+from tests.support.stores import folder_store  # noqa: F401 (a fixture)
+from tests.support.world import DAY_US, JumpingClock, open_world
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+LONG_AGO_US = 8 * 366 * DAY_US
+
+
+class Apart:
+    """Settings of a server, of the process that sequences, and of the owner."""
+
+    def __init__(self, owner, app, sequencer, folder):
+        def as_role(role):
+            return owner.database.url.replace("//yinyom@", f"//{role}@")
+
+        anchors = (f"folder:{folder}",)
+        both = {"url": as_role(app), "require_separate_role": True}
+        self.owner = owner
+        self.app, self.sequencer = app, sequencer
+        self.sequencer_url = as_role(sequencer)
+        self.worker = owner.model_copy(
+            update={
+                "database": DatabaseSettings(**both, sequencer_url=self.sequencer_url),
+                "audit": AuditSettings(anchors=anchors),
+            }
+        )
+        self.server = owner.model_copy(
+            update={
+                "database": DatabaseSettings(**both),
+                "audit": AuditSettings(sequencer="elsewhere", anchors=anchors),
+            }
+        )
+
+
+@pytest.fixture
+async def apart(postgres_settings, postgres_server, tmp_path):
+    """A registry whose servers may not write the log, and a place for its anchors."""
+    name = postgres_settings.database.url.rpartition("/")[2]
+    roles = [f"app_{name}", f"seq_{name}"]
+    for role in roles:
+        postgres_server.run_sql(f"CREATE ROLE {role} LOGIN")
+    (tmp_path / "anchors").mkdir()
+    made = Apart(postgres_settings, *roles, tmp_path / "anchors")
+    granting = made.worker.database.model_copy(update={"owner_url": postgres_settings.database.url})
+    await apply_grants(made.worker.model_copy(update={"database": granting}))
+    yield made
+    for role in roles:
+        postgres_server.run_sql(f"DROP OWNED BY {role}", name)
+        postgres_server.run_sql(f"DROP ROLE {role}")
+
+
+async def command(world, name, **asked):
+    return await COMMANDS[name](world.runtime, lambda _done, _total: None, **asked)
+
+
+async def test_the_whole_job_is_done_by_two_processes_with_those_rights_and_no_others(
+    apart, folder_store, tmp_path
+):
+    async with open_world(apart.worker) as worker, open_world(apart.server) as server:
+        assert isinstance(server.runtime.sequencer, SequencerElsewhere)
+        crm = await server.app()
+        member = await crm.register(phone="081-234-5678", consents={"marketing": "sms"})
+        await crm.verify(member)
+        assert (await crm.view(member, "marketing", "sms")).status_code == 200
+        assert (await crm.withdraw(member, channel="sms")).status_code == 200
+        other = await crm.register({"given_name": "ชัย"}, phone="082-345-6789")
+        event = (await server.events("member.view"))[0]
+        assert (await command(server, "audit.prove", event=event["id"]))["event"]
+        held = await command(
+            server,
+            "audit.hold_add",
+            reason="litigation",
+            from_month=None,
+            to_month=None,
+            action=None,
+            member=None,
+        )
+        await command(server, "audit.hold_release", hold=held["id"])
+        await command(server, "backup.init", store=folder_store.address, recipients=[])
+        assert (await command(server, "backup.create"))["generation"] == 1
+        await server.erase(member)
+        assert (await crm.view(member)).status_code == 404
+        assert (await crm.view(other)).status_code == 200
+        await command(server, "vault.rewrap")
+        await command(server, "vault.rotate_ring")
+        assert (await command(server, "vault.reindex", kinds=["phone"]))["members"]
+        await server.runtime.housekeeping.sweep()
+        exported = await command(server, "audit.export", out=str(tmp_path / "bundle"))
+        assert exported["events"] == (await command(server, "audit.checkpoint"))["size"]
+        await command(worker, "audit.anchors")
+        assert (await worker.runtime.anchors.status())["anchored_size"] > 0
+        assert (await command(server, "audit.verify_db"))["ok"]
+        for world in (server, worker):
+            assert (await world.http.get("/readyz")).json()["ready"]
+            said = await doctor(world.runtime, lambda _done, _total: None)
+            assert not [check for check in said["checks"] if check["state"] == "bad"]
+    async with open_world(apart.owner, background=False) as owner:
+        await assert_log_is_whole(owner)
+
+
+async def test_a_server_neither_sequences_nor_prunes_nor_anchors_and_says_so(apart):
+    async with open_world(apart.server) as server:
+        await server.app()
+        waiting = await server.fetch("SELECT event_id FROM audit_pending")
+        assert waiting
+        assert await server.runtime.anchors.anchor() == []
+        with pytest.raises(ConfigurationError, match="another process"):
+            await command(server, "audit.prune", before=None, dry_run=False)
+        await server.runtime.worker._schedule()
+        assert await server.fetch("SELECT event_id FROM audit_pending") == waiting
+        assert not server.runtime.worker._acts.keys() & {"trail_retention", "audit_checkpoints"}
+
+
+async def test_a_server_takes_no_job_that_it_has_no_right_to(apart):
+    async with open_world(apart.worker, background=False) as worker:
+        for kind in ("trail_retention", "audit_checkpoints"):
+            worker.runtime.worker._due_us = {kind: 0}
+            worker.runtime.worker._every_us = {kind: DAY_US}
+            await worker.runtime.worker._schedule()
+        async with open_world(apart.server, background=False) as server:
+            assert not await server.runtime.worker.run_one()
+        assert await worker.runtime.worker.run_one()
+        assert await worker.runtime.worker.run_one()
+        failed = await worker.fetch("SELECT kind FROM job WHERE failure IS NOT NULL")
+        assert failed == []
+
+
+async def test_the_process_that_sequences_prunes_what_is_due(apart):
+    clock = JumpingClock()
+    clock.jump_us = -LONG_AGO_US
+    async with (
+        open_world(apart.worker, clock=clock, background=False) as worker,
+        open_world(apart.server, clock=clock, background=False) as server,
+    ):
+        crm = await server.app()
+        await crm.view(await crm.register(phone="081-234-5678"))
+        await worker.runtime.sequencer.drain()
+        await worker.runtime.anchors.anchor()
+        clock.jump_us = 0
+        assert (await command(worker, "audit.prune", before=None, dry_run=False))["bodies"]
+        assert await server.events("member.view") == []
+        assert (await command(server, "audit.verify_db"))["ok"]
+
+
+async def test_a_new_name_begins_where_the_log_is_sequenced_while_servers_go_on(apart):
+    async with open_world(apart.server) as server:
+        async with open_world(apart.worker) as worker:
+            await server.app()
+            await worker.runtime.sequencer.refuse("log-forked")
+            asked = {"confirmed": True, "operator": None}
+            with pytest.raises(ConfigurationError, match="another process"):
+                await command(server, "audit.new_origin", **asked)
+            assert (await command(worker, "audit.new_origin", **asked))["done"]
+        await server.until("SELECT 1 FROM audit_head WHERE origin LIKE '%/2'")
+        assert await server.runtime.sequencer.drain()
+        assert server.runtime.sequencer.state.reason == "log-renamed"
+    async with open_world(apart.worker) as worker, open_world(apart.server) as server:
+        await server.app("other")
+        await server.runtime.sequencer.drain()
+        assert await server.fetch("SELECT event_id FROM audit_pending") == []
+        assert (await command(worker, "audit.verify_db"))["ok"]
+
+
+# --- what each may not ----------------------------------------------------------------
+
+LOG_WRITES = [
+    "INSERT INTO audit_leaf VALUES (99, 'evt_x', 'x')",
+    "UPDATE audit_head SET size = 0",
+    "UPDATE audit_head SET lease_until_us = 0",
+    "INSERT INTO audit_head (origin, size) VALUES ('x', 0)",
+    "INSERT INTO audit_checkpoint VALUES (99, 'x', 'x', 1)",
+    "DELETE FROM audit_checkpoint",
+    "UPDATE audit_tile SET data = 'x'",
+    "DELETE FROM audit_pending",
+    "INSERT INTO audit_pending VALUES ('evt_x')",
+    "INSERT INTO audit_anchor VALUES (1, 'x', 'x', 1)",
+    "INSERT INTO audit_origin VALUES ('x', 1, 'x', 'x', 'x', 1)",
+    "INSERT INTO audit_pruned VALUES (0, 0, 'x', 0, 1, 1)",
+    "INSERT INTO audit_cosignature VALUES (1, 'w', 'l', 1)",
+    "SELECT yinyom_prune('evt_x')",
+    "SELECT yinyom_stop_holds()",
+]
+MEMBER_DATA = [
+    "SELECT * FROM member",
+    "SELECT * FROM vault_key",
+    "SELECT * FROM contact_point",
+    "UPDATE member_gate SET state = 'erased'",
+    "UPDATE audit_hold SET released_us = 1",
+    "DELETE FROM audit_hold_subject",
+    "DELETE FROM audit_event",
+    "UPDATE audit_leaf SET leaf_hash = 'x'",
+    "INSERT INTO audit_pending VALUES ('evt_x')",
+    "INSERT INTO staff (id) VALUES ('x')",
+]
+
+
+async def test_the_servers_role_reaches_nothing_of_the_log_and_the_sequencers_no_member(apart):
+    for url, statements in (
+        (apart.server.database.url, LOG_WRITES),
+        (apart.sequencer_url, MEMBER_DATA),
+    ):
+        connection = await asyncpg.connect(url)
+        for statement in statements:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+        await connection.close()
+
+
+async def test_a_sequencers_role_that_may_more_does_not_start(apart, postgres_server):
+    name = apart.owner.database.url.rpartition("/")[2]
+    await check_role(apart.worker)
+    postgres_server.run_sql(f"GRANT SELECT ON member TO {apart.sequencer}", name)
+    with pytest.raises(ConfigurationError, match=r"sequencer_url has more"):
+        await check_role(apart.worker)
+
+
+async def test_two_roles_of_one_name_are_refused(apart):
+    database = apart.worker.database.model_copy(
+        update={
+            "owner_url": apart.owner.database.url,
+            "sequencer_url": apart.worker.database.url,
+        }
+    )
+    with pytest.raises(ConfigurationError, match="same role"):
+        await apply_grants(apart.worker.model_copy(update={"database": database}))
+
+
+async def test_on_sqlite_there_is_no_elsewhere(sqlite_settings):
+    audit = AuditSettings(sequencer="elsewhere")
+    with pytest.raises(ConfigurationError, match="one process"):
+        await check_role(sqlite_settings.model_copy(update={"audit": audit}))
