@@ -25,7 +25,16 @@ from audit.evidence import EvidenceMade, choose_events, make_evidence
 from audit.expiry import PrunedMonth, Pruning
 from audit.following import SequencerElsewhere, Sequencing
 from audit.holds import HOLD_REASONS, Holds, HoldScope
-from audit.note import Cosigner, Signer, Verifier, open_note, origin_of, sign_note, split_note
+from audit.note import (
+    COSIGNATURE_V1,
+    Cosigner,
+    Signer,
+    Verifier,
+    open_note,
+    origin_of,
+    sign_note,
+    split_note,
+)
 from audit.origins import (
     EndedLog,
     NewOrigin,
@@ -60,6 +69,7 @@ from audit.views import VIEW_KEYS, OpeningHours, SavedView, saved_views
 from audit.witness import Witness, WitnessApp
 
 __all__ = [
+    "COSIGNATURE_V1",
     "EVERY_BRAND",
     "GENESIS",
     "HOLD_REASONS",

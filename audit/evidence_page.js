@@ -23,6 +23,7 @@ const WORDS = {
     no_crypto: "this browser gives a page from a file no cryptography. Use another one",
     bad_zip: "the file is no pack, or is damaged",
     twice: "two files have this name",
+    one_key: "log and witnesses must each have a key of their own",
     missing: "the file is missing",
     malformed: "the file is not of its format",
     unsigned: "not signed by the key you gave",
@@ -56,6 +57,7 @@ const WORDS = {
     no_crypto: "เบราว์เซอร์นี้ไม่ให้หน้าจากไฟล์ใช้การเข้ารหัส ใช้เบราว์เซอร์อื่น",
     bad_zip: "ไฟล์นี้ไม่ใช่ชุดหลักฐาน หรือเสียหาย",
     twice: "มีสองไฟล์ชื่อเดียวกัน",
+    one_key: "บันทึกและพยานแต่ละรายต้องมีกุญแจของตนเอง",
     missing: "ไม่มีไฟล์นี้",
     malformed: "ไฟล์ไม่ตรงรูปแบบ",
     unsigned: "ไม่ได้ลงลายเซ็นด้วยกุญแจที่คุณให้",
@@ -89,6 +91,7 @@ const WORDS = {
     no_crypto: "此瀏覽器不允許檔案頁面使用密碼學功能，請改用其他瀏覽器",
     bad_zip: "此檔案不是證據包，或已損壞",
     twice: "有兩個同名檔案",
+    one_key: "紀錄與每位見證人須各有自己的金鑰",
     missing: "缺少此檔案",
     malformed: "檔案格式不符",
     unsigned: "並非以您提供的金鑰簽署",
@@ -143,13 +146,17 @@ const unbase64 = (text, place) => {
   throw new Bad("malformed", place);
 };
 
-/* --- the zip: stored files only, each name once ------------------------------------------ */
+/* --- the zip: stored files only, each name once, one behind the other: what another program
+   takes out of it is what was checked here -------------------------------------------------- */
 function unzip(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const end = bytes.length - 22;
   if (end < 0 || view.getUint32(end, true) !== 0x06054b50) throw new Bad("bad_zip");
   const files = new Map();
+  const folded = new Set();
   let at = view.getUint32(end + 16, true);
+  const start = at;
+  let next = 0;
   for (let left = view.getUint16(end + 10, true); left > 0; left -= 1) {
     if (at + 46 > end || view.getUint32(at, true) !== 0x02014b50) throw new Bad("bad_zip");
     const size = view.getUint32(at + 24, true);
@@ -158,13 +165,18 @@ function unzip(bytes) {
     const local = view.getUint32(at + 42, true);
     if (view.getUint16(at + 10, true) !== 0 || size !== view.getUint32(at + 20, true)) throw new Bad("bad_zip", name);
     if (local + 30 > at || view.getUint32(local, true) !== 0x04034b50) throw new Bad("bad_zip", name);
-    const from = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
-    if (from + size > bytes.length) throw new Bad("bad_zip", name);
-    if (files.has(name)) throw new Bad("twice", name);
+    const from = local + 30 + nameLength;
+    const plain = view.getUint32(at + 30, true) === 0 && view.getUint16(local + 28, true) === 0;
+    const alike = same(bytes.subarray(local + 6, local + 28), bytes.subarray(at + 8, at + 30)) &&
+      same(bytes.subarray(local + 30, from), bytes.subarray(at + 46, at + 46 + nameLength));
+    if (!plain || !alike || local !== next || from + size > start) throw new Bad("bad_zip", name);
+    if (folded.has(name.toLowerCase())) throw new Bad("twice", name);
+    folded.add(name.toLowerCase());
     files.set(name, bytes.subarray(from, from + size));
-    at += 46 + nameLength + view.getUint16(at + 30, true) + view.getUint16(at + 32, true);
+    at += 46 + nameLength;
+    next = from + size;
   }
-  if (at !== end) throw new Bad("bad_zip");
+  if (at !== end || next !== start || view.getUint16(end + 20, true) !== 0) throw new Bad("bad_zip");
   return files;
 }
 
@@ -186,7 +198,7 @@ async function readKey(text) {
   } catch {
     throw new Bad("no_ed25519");
   }
-  return { name: match[1], id, kind: material[0], key };
+  return { name: match[1], id, kind: material[0], key, material: hex(material.subarray(1)) };
 }
 
 function readNote(note, place) {
@@ -264,6 +276,7 @@ async function check(bytes, keyText, witnessTexts) {
   const witnesses = [];
   for (const text of witnessTexts) witnesses.push(await readKey(text));
   if (key.kind !== 1 || witnesses.some((one) => one.kind !== 4)) throw new Bad("bad_key");
+  if (new Set([key, ...witnesses].map((one) => one.material)).size <= witnesses.length) throw new Bad("one_key");
   const files = unzip(bytes);
   if (!files.has("checkpoint")) throw new Bad("missing", "checkpoint");
   const noteText = textOf(files.get("checkpoint"), "checkpoint");
@@ -297,6 +310,8 @@ async function check(bytes, keyText, witnessTexts) {
       noteDown(error);
     }
   }
+  const named = new Set(events.map(({ body }) => body?.policy));
+  for (const digest of packs.keys()) if (!named.has(`sha256:${digest}`)) uncovered.push(`policies/${digest}`);
   return { reasons, events, uncovered, note };
 }
 
@@ -315,7 +330,7 @@ async function checkOne(files, name, noteText, note) {
   for (const each of [eventName, proofName]) if (!files.has(each)) throw new Bad("missing", each);
   const proof = readProof(textOf(files.get(proofName), proofName), proofName);
   if (proof.note !== noteText) throw new Bad("other_head", proofName);
-  if (proof.index !== BigInt(name)) throw new Bad("index", proofName);
+  if (proof.index.toString().padStart(12, "0") !== name) throw new Bad("index", proofName);
   const leaf = await sha256(Uint8Array.of(0), files.get(eventName));
   const root = await climb(proof.index, note.size, leaf, proof.path);
   if (root === null || !same(root, note.root)) throw new Bad("path", eventName);
@@ -359,6 +374,8 @@ function show(outcome, said, reasons, events = []) {
   result.focus();
 }
 
+const listed = (names) => [...names.slice(0, MOST_REASONS), ...(names.length > MOST_REASONS ? ["…"] : [])].join(", ");
+
 async function submit(event) {
   event.preventDefault();
   byId("result").hidden = true;
@@ -369,11 +386,11 @@ async function submit(event) {
     const { reasons, events, uncovered, note } = await check(bytes, byId("key").value, witnesses);
     if (reasons.length) return show("bad", say("bad_more"), reasons);
     const values = { count: events.length, origin: note.origin, size: note.size };
-    const rest = uncovered.length ? [{ key: "uncovered", place: "", text: say("uncovered", { names: uncovered.join(", ") }) }] : [];
+    const rest = uncovered.length ? [{ key: "uncovered", place: "", text: say("uncovered", { names: listed(uncovered) }) }] : [];
     return show("ok", say("good_more", values), rest, events);
   } catch (error) {
     if (!(error instanceof Bad)) return show("bad", say("bad_more"), [{ key: "bad_zip", place: "" }]);
-    const outcome = ["no_ed25519", "bad_key"].includes(error.key) ? "unsure" : "bad";
+    const outcome = ["no_ed25519", "bad_key", "one_key"].includes(error.key) ? "unsure" : "bad";
     return show(outcome, outcome === "bad" ? say("bad_more") : "", [error]);
   }
 }

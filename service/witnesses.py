@@ -15,6 +15,7 @@ import httpcore2
 import structlog
 
 from audit import (
+    COSIGNATURE_V1,
     Asked,
     NoteError,
     Verifier,
@@ -41,7 +42,8 @@ class Witnesses:
         self._witnesses = [(each, _verifier(each)) for each in settings.witnesses]
         self._elsewhere = settings.sequencer == "elsewhere"
         self._verdicts: dict[str, WitnessVerdict] = {}
-        if len({verifier.vkey for _, verifier in self._witnesses}) < len(self._witnesses):
+        self._majority = len(self._witnesses) // 2 + 1
+        if len({verifier.public for _, verifier in self._witnesses}) < len(self._witnesses):
             raise ConfigurationError("audit.witnesses names one key twice")
         if self._witnesses and self._quorum > len(self._witnesses):
             raise ConfigurationError("audit.witness_quorum is more than there are witnesses")
@@ -75,7 +77,9 @@ class Witnesses:
         """Give what each witness has signed and how asking it ended last, and whether it is enough.
 
         `verified_size` is the largest size that as many witnesses as the quorum asks for have
-        signed; None when there is none.
+        signed, `majority_size` that which more than half of them have; None when there is none.
+        `short_of_majority` says that the first is ahead of the second: for what lies between, half
+        of the witnesses could have been shown another history.
         """
         async with self._database.read() as session:
             known = await witnessed(session)
@@ -93,11 +97,17 @@ class Witnesses:
                 }
             )
         sizes = sorted((row["size"] for row in rows if row["size"]), reverse=True)
-        enough = len(sizes) >= self._quorum
+        verified, agreed = (
+            sizes[number - 1] if len(sizes) >= number else None
+            for number in (self._quorum, self._majority)
+        )
         return {
             "witnesses": rows,
             "quorum": self._quorum,
-            "verified_size": sizes[self._quorum - 1] if enough else None,
+            "verified_size": verified,
+            "majority": self._majority,
+            "majority_size": agreed,
+            "short_of_majority": (verified or 0) > (agreed or 0),
             "alarm": any(verdict.alarming for verdict in self._verdicts.values()),
         }
 
@@ -108,17 +118,23 @@ class Witnesses:
             return "bad", "a witness has seen another history of this log: delete nothing"
         if told["verified_size"] is None:
             return "warn", f"fewer than {self._quorum} witnesses have signed"
+        if told["short_of_majority"]:
+            half = f"{self._majority} of {len(self._witnesses)} witnesses"
+            agreed, verified = told["majority_size"] or 0, told["verified_size"]
+            return "warn", f"{verified} events witnessed, {agreed} of them by {half} as one history"
         return "ok", f"{told['verified_size']} events witnessed"
 
 
 def _verifier(settings: WitnessSettings) -> Verifier:
+    remedy = "Put in the line that `yinyom audit witness` prints when it starts."
     try:
-        return Verifier.from_vkey(settings.vkey)
+        verifier = Verifier.from_vkey(settings.vkey)
     except NoteError as error:
-        raise ConfigurationError(
-            "audit.witnesses holds something that is not a verifier key",
-            remedy="Put in the line that `yinyom audit witness` prints when it starts.",
-        ) from error
+        told = "audit.witnesses holds something that is not a verifier key"
+        raise ConfigurationError(told, remedy=remedy) from error
+    if verifier.kind != COSIGNATURE_V1:
+        raise ConfigurationError("audit.witnesses holds the key of a log", remedy=remedy)
+    return verifier
 
 
 class WitnessPoster:

@@ -232,6 +232,12 @@ def audit_witnesses(as_json: Json = False) -> None:
         table("Witnesses", ["witness", "events signed", "at", "last answer"], rows, empty)
         if rows and answer["verified_size"] is None:
             say(f"fewer than {answer['quorum']} have signed anything", WRONG)
+        elif answer["short_of_majority"]:
+            say(
+                f"fewer than {answer['majority']} have signed the newest of these: "
+                "two audiences could be shown two histories",
+                WRONG,
+            )
         if answer["alarm"]:
             say("a witness has seen another history of this log: do not delete anything", WRONG)
 

@@ -8,7 +8,7 @@ from audit import AuditError, brand_of, is_open_to, standing_of
 from kernel import NotFoundError
 from service.console.desk import Console, Desk
 from service.console.path import picture
-from service.console.rows import actors_of, event_row, flat_members
+from service.console.rows import actors_of, doubtful, event_row, flat_members
 
 _PLACE = "trail"
 _EventId = Annotated[str, Path(pattern="^evt_[0-9a-z]{26}$")]
@@ -36,6 +36,7 @@ def routes(console: Console) -> APIRouter:
                 witnessed=told["verified_size"] or 0,
                 anchored=await runtime.anchors.reach(session),
             )
+            minority = await doubtful(session, told, standing)
         return console.show(
             request,
             "event",
@@ -46,6 +47,7 @@ def routes(console: Console) -> APIRouter:
             proof=proof,
             picture=proof and picture(proof.index, proof.checkpoint.size, proof.hashes),
             standing=standing[event_id].value,
+            minority=minority,
             checked=checked,
             vkey=runtime.audit.vkey,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from audit import Standing, standing_of
 from kernel import ReadSession, from_rfc3339
 from service.console.desk import HOME, Console, Desk
 
@@ -20,6 +21,23 @@ async def actors_of(console: Console, desk: Desk, session: ReadSession) -> dict[
         if desk.sees(one.brand)
     }
     return {**clients, **staff}
+
+
+async def doubtful(
+    session: ReadSession, told: Mapping[str, Any], standings: Mapping[str, Standing]
+) -> dict[str, int] | None:
+    """Give how many witnesses are missed where an event is witnessed by no more than half of them.
+
+    `told` is what `Witnesses.status` says. None where each is witnessed by more than half or bears
+    no such mark.
+    """
+    if not told["short_of_majority"]:
+        return None
+    agreed = await standing_of(session, list(standings), witnessed=told["majority_size"] or 0)
+    marked = Standing.WITNESSED
+    if all(one is not marked or agreed[event] is marked for event, one in standings.items()):
+        return None
+    return {"majority": told["majority"], "witnesses": len(told["witnesses"])}
 
 
 def event_row(

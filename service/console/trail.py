@@ -15,7 +15,7 @@ from kernel import rfc3339
 from kernel.http import decode_id_cursor, encode_cursor
 from service.console.desk import Console, Desk
 from service.console.questions import member_key, read_question
-from service.console.rows import actors_of, event_row
+from service.console.rows import actors_of, doubtful, event_row
 from service.trail_views import trail_views
 from vault import OwnerKey
 
@@ -100,6 +100,7 @@ def routes(console: Console) -> APIRouter:
                 witnessed=told["verified_size"] or 0,
                 anchored=await runtime.anchors.reach(session),
             )
+            minority = await doubtful(session, told, standings)
             pruned_us = await runtime.audit.pruned_until(session)
         defaults: dict[str, Any] = {
             "typed": {},
@@ -119,6 +120,7 @@ def routes(console: Console) -> APIRouter:
                 event_row(console, desk, body, actors) | {"standing": standings[body["id"]].value}
                 for body in found.events
             ],
+            minority=minority,
             views=await _counts(console, desk, views),
             counted_days=_COUNTED_DAYS,
             hours=runtime.settings.audit.hours,

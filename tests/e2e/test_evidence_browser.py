@@ -1,6 +1,7 @@
 """A pack of evidence in a real browser, opened from a file: green when honest, else red and why."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 
 from audit.evidence import Exhibit, pack_files
 from audit.merkle import inclusion_proof, leaf_hash
-from audit.note import Checkpoint, Cosigner, Signer, sign_checkpoint
+from audit.note import Checkpoint, Cosigner, Signer, Verifier, sign_checkpoint
 from audit.tiles import TileNodes, TreeEdge
+from policies.layers import Layers
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM
 
 pytestmark = pytest.mark.slow
@@ -18,6 +20,9 @@ SIGNER = Signer.from_seed(ORIGIN, bytes(range(32)))
 WITNESS = Cosigner.from_seed("witness.example/one", bytes(range(1, 33)))
 SIZE, CHOSEN = 700, (0, 255, 256, 511, 698, 699)
 TEXTS = {"pack/pack.toml": 'name = "สมดุล"\n', "overlay/pack.toml": "version = 2\n"}
+POLICY = Layers(
+    {"pack.toml": TEXTS["pack/pack.toml"]}, {"pack.toml": TEXTS["overlay/pack.toml"]}
+).digest()
 
 
 def body(index):
@@ -27,6 +32,7 @@ def body(index):
         "decision": "allow",
         "fields": ["phone"],
         "id": f"evt_{index}",
+        "policy": POLICY,
         "subject": {"epoch": "2026-11", "token": f"{index:032x}"},
         "ts": "2026-11-23T03:00:00.123456Z",
     }
@@ -34,8 +40,6 @@ def body(index):
 
 
 def pack_of(size=SIZE, chosen=CHOSEN, signer=SIGNER):
-    from policies.layers import Layers
-
     edge, tiles = TreeEdge(), {}
     edge, changed = edge.append([leaf_hash(body(index)) for index in range(size)])
     for level, n, data in changed:
@@ -46,9 +50,7 @@ def pack_of(size=SIZE, chosen=CHOSEN, signer=SIGNER):
     exhibits = [
         Exhibit(index, body(index), tuple(inclusion_proof(index, size, nodes))) for index in chosen
     ]
-    packaged = {"pack.toml": TEXTS["pack/pack.toml"]}
-    digest = Layers(packaged, {"pack.toml": TEXTS["overlay/pack.toml"]}).digest()
-    return pack_files(exhibits, note, {digest: TEXTS}, [digest], ["filter.member"])
+    return pack_files(exhibits, note, {POLICY: TEXTS}, [POLICY], ["filter.member"])
 
 
 def zipped(files, path):
@@ -181,6 +183,101 @@ def test_files_that_are_missing_swapped_or_doubled_make_it_red(check, tmp_path):
     assert check(tmp_path / "cut.zip")[1][0][0] == "bad_zip"
     nothing = {name: data for name, data in files.items() if "000000" not in name}
     assert check(nothing)[1][0][0] == "empty"
+
+
+def crooked(path, files, trick):
+    """A pack that another program would read otherwise than the page, were it to let it through."""
+    zipped(files, path)
+    raw = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        start, (first, *_, last) = archive.start_dir, archive.infolist()
+    if trick == "another name before the file":
+        raw[first.header_offset + 30] ^= 1
+    elif trick == "another size before the file":
+        raw[first.header_offset + 22] ^= 1
+    elif trick == "a file between the files and their directory":
+        hidden = raw[last.header_offset : start]
+        raw[start:start] = hidden
+        raw[-6:-2] = (start + len(hidden)).to_bytes(4, "little")
+    elif trick == "a comment that is longer than the file":
+        raw[-2] = 9
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "another name before the file",
+        "another size before the file",
+        "a file between the files and their directory",
+        "a comment that is longer than the file",
+    ],
+)
+def test_a_pack_that_could_be_read_in_two_ways_is_red(check, tmp_path, trick):
+    path = tmp_path / "crooked.zip"
+    path.write_bytes(crooked(path, pack_of(), trick))
+    colour, reasons = check(path)
+    assert (colour, reasons[0][0]) == ("bad", "bad_zip")
+
+
+def test_names_that_differ_in_case_only_are_one_name(check):
+    files = pack_of()
+    assert check({**files, "Events/000000000000.JSON": b"{}"})[1][0][0] == "twice"
+
+
+def test_an_event_under_a_second_name_is_not_counted_twice(check):
+    files = pack_of()
+    twice = {
+        "events/0000000000000.json": files["events/000000000000.json"],
+        "proofs/0000000000000.tlog-proof": files["proofs/000000000000.tlog-proof"],
+    }
+    colour, reasons = check(files | twice)
+    assert (colour, [key for key, _ in reasons]) == ("bad", ["index"])
+
+
+def test_a_policy_that_no_event_names_is_not_covered(check):
+    digest = Layers({"pack.toml": 'name = "mine"'}, {}).digest().removeprefix("sha256:")
+    colour, reasons = check(pack_of() | {f"policies/{digest}/pack/pack.toml": b'name = "mine"'})
+    assert colour == "ok"
+    assert f"policies/{digest}" in reasons[0][1]
+
+
+def test_one_key_given_for_two_parties_checks_nothing(check):
+    own = Verifier("witness.example/own", 4, SIGNER.verifier.public).vkey
+    again = Verifier("witness.example/two", 4, WITNESS.verifier.public).vkey
+    for witnesses in (own, f"{WITNESS.vkey}\n{again}"):
+        colour, reasons = check(pack_of(), witnesses=witnesses)
+        assert (colour, [key for key, _ in reasons]) == ("unsure", ["one_key"])
+
+
+def test_names_that_a_script_knows_do_no_harm(page, check):
+    names = ("__proto__", "constructor", "policies/__proto__/pack/x", "events/__proto__.json")
+    colour, reasons = check(pack_of() | dict.fromkeys(names, b"{}"))
+    assert (colour, [key for key, _ in reasons]) == ("ok", ["uncovered"])
+    assert (
+        page.evaluate("() => ({}).polluted === undefined && Object.keys(Object.prototype).length")
+        == 0
+    )
+    many = check(pack_of() | {f"note-{at}": b"" for at in range(500)})[1][0][1]
+    assert many.endswith("…")
+
+
+def test_what_a_pack_says_is_shown_as_text_and_nothing_else(page, check):
+    name = "<img src=x onerror=document.title='stolen'>.txt"
+    check(pack_of() | {name: b""})
+    assert name in page.inner_text("#reasons")
+    assert page.locator("#reasons img").count() == 0
+    assert "stolen" not in page.title()
+
+
+def test_every_word_of_the_page_is_there_in_three_languages(page):
+    words = page.evaluate("() => Object.fromEntries(Object.entries(WORDS).map(([l, w]) => [l, w]))")
+    assert set(words) == {"en", "th", "zh-Hant"}
+    for told in words.values():
+        assert set(told) == set(words["en"])
+        for key, text in told.items():
+            assert text.strip()
+            assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", words["en"][key]))
 
 
 def test_a_policy_text_that_is_not_of_its_digest_makes_it_red(check):
