@@ -1,6 +1,7 @@
 """Audit: the trail that nothing slips past, and the log in which strangers can check it."""
 
 from audit.anchoring import Anchored, Anchoring, AnchorSink, AnchorVerdict, anchored, anchored_size
+from audit.bulk import BulkEvent, Shown, draft_bulk, record_bulk
 from audit.cosigning import (
     Asked,
     WitnessPost,
@@ -60,7 +61,15 @@ from audit.rights import (
     link_of,
     read_entry,
 )
-from audit.search import EVERY_BRAND, EventFilter, FoundEvents, brand_of, is_open_to, is_seen_by
+from audit.search import (
+    EVERY_BRAND,
+    EventFilter,
+    FoundEvents,
+    brand_of,
+    fields_shown,
+    is_open_to,
+    is_seen_by,
+)
 from audit.sequencer import LEASE_SECONDS, LogDamagedError, Sequencer
 from audit.service import AuditLog
 from audit.standing import Standing, standing_of
@@ -84,6 +93,7 @@ __all__ = [
     "AuditError",
     "AuditEvent",
     "AuditLog",
+    "BulkEvent",
     "Cosigner",
     "Decision",
     "EndedLog",
@@ -115,6 +125,7 @@ __all__ = [
     "SequencerElsewhere",
     "Sequencing",
     "Shipped",
+    "Shown",
     "Signer",
     "Standing",
     "Verifier",
@@ -133,11 +144,13 @@ __all__ = [
     "check_ended",
     "choose_events",
     "cosigned_checkpoint",
+    "draft_bulk",
     "drop_old_checkpoints",
     "ended_logs",
     "epoch_of",
     "export_at",
     "export_log",
+    "fields_shown",
     "free_name",
     "is_open_to",
     "is_seen_by",
@@ -152,6 +165,7 @@ __all__ = [
     "proof_document",
     "read_entry",
     "rebuild_log",
+    "record_bulk",
     "refusal",
     "saved_views",
     "sign_note",

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import orjson
 
-from audit import crosscheck_repository, repository
+from audit import crosscheck_repository, manifest_repository, repository
 from audit.cosigning import cosignature_in
-from audit.errors import NoteError, TileError
+from audit.errors import ManifestError, NoteError, TileError
+from audit.manifest import tokens_of
 from audit.merkle import HASH_SIZE, leaf_hash
 from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
 from audit.retention import said_of
@@ -41,6 +42,7 @@ async def cross_check(database: Database, log: Verifier) -> list[Finding]:
     found = await _sizes(database)
     found += await _checkpoints(database, log)
     found += await _prunings(database)
+    found += await _rows_without_event(database)
     async with database.read() as session:
         lines = await crosscheck_repository.cosignatures(session)
     for row in lines:
@@ -64,6 +66,8 @@ async def compare_rows(database: Database, size: int) -> tuple[list[Finding], li
             rows = await repository.search_columns(session, indexes.start, indexes.stop)
             tiles = await repository.read_tiles(session, 0, start // WIDTH, _PAGE // WIDTH)
             runs = await pruned_runs(session, indexes.start, indexes.stop - 1)
+            sizes = await manifest_repository.sizes_between(session, indexes.start, indexes.stop)
+        bearing = {index for index, _ in sizes}
         pruned = {index for first, last in runs for index in range(first, last + 1)}
         in_tiles = {
             n * WIDTH + at // HASH_SIZE: data[at : at + HASH_SIZE]
@@ -86,6 +90,10 @@ async def compare_rows(database: Database, size: int) -> tuple[list[Finding], li
                 wrong.append(Finding("leaf", index, None, detail))
             elif leaf != in_tiles.get(index):
                 wrong.append(Finding("leaf", index, None, _NOT_IN_TILE))
+            if b'"manifest":{' in row["body"]:
+                misleading += await _rows_of(database, index, row["id"])
+            elif index in bearing:
+                wrong.append(Finding("manifest", index, None, "it names no rows and has some"))
             if _said(bytes(row["body"])) != tuple(row[name] for name in _SEARCHED):
                 detail = f"search columns of {row['id']} differ from its body"
                 misleading.append(Finding("columns", index, None, detail))
@@ -175,6 +183,29 @@ async def _wrong_with(session: ReadSession, row: Row, log: Verifier) -> str | No
     if (head.size, head.root) != (row["size"], root):
         return "a size or root column that is not what it signs,"
     return None if tree.root() == root else "another root than the tree had"
+
+
+async def _rows_of(database: Database, index: int, event_id: str) -> list[Finding]:
+    """Compare the index over tokens with the rows that it repeats; the bundle checks the rows."""
+    async with database.read() as session:
+        rows = await manifest_repository.rows_of(session, event_id)
+        indexed = await manifest_repository.indexed_tokens(session, event_id)
+    try:
+        tokens = [] if rows is None else tokens_of(rows)
+    except ManifestError:
+        return []
+    if [(row["token"], row["place"]) for row in indexed] == [(t, n) for n, t in enumerate(tokens)]:
+        return []
+    detail = f"the index over tokens says something else than the rows of {event_id}"
+    return [Finding("columns", index, None, detail)]
+
+
+async def _rows_without_event(database: Database) -> list[Finding]:
+    async with database.read() as session:
+        strays = await manifest_repository.strays(session)
+    return [
+        Finding("manifest", None, None, f"rows for {event}, which has none") for event in strays
+    ]
 
 
 def _cosigned(row: Row) -> bool:

@@ -48,6 +48,14 @@ class EventError(AuditError):
     remedy = "This is a defect of the calling code: report it with the request id."
 
 
+class ManifestError(AuditError):
+    """The rows of a bulk disclosure are not a manifest: too many, none, or not of the format."""
+
+    slug = "audit-manifest"
+    title = "The rows are no manifest"
+    remedy = "Nothing was disclosed. Run `yinyom audit verify --db` and read its report."
+
+
 class EventPrunedError(AuditError):
     """What an event said was deleted when its time had come; its leaf hash is in the log yet."""
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from audit.errors import EventError
+from audit.manifest import MOST_ROWS, Manifest
 from audit.retention import Pruned
 
 VERSION = 0
@@ -59,7 +60,8 @@ class AuditEvent:
     leaf hash from being guessed once the event itself has been pruned. `fields` are field
     names; `before` and `after` map field names to `value_digest`s. `policy` and `detail_ref`
     are `sha256:…` digests, of the policy pack decided by and of an encrypted detail. `pruned`
-    tells which bodies were deleted because their time had come.
+    tells which bodies were deleted because their time had come. `manifest` stands for the rows of
+    a disclosure to many: their number and the root over them.
     """
 
     id: str
@@ -84,6 +86,7 @@ class AuditEvent:
     detail_ref: str | None = None
     brand: str | None = None
     pruned: Pruned | None = None
+    manifest: Manifest | None = None
 
 
 _OPTIONAL_TEXTS = (
@@ -133,6 +136,8 @@ def canonical_bytes(event: AuditEvent) -> bytes:
         body["count"] = event.count
     if event.before or event.after or event.pruned:
         body |= _digests(event)
+    if event.manifest is not None:
+        body["manifest"] = {"rows": event.manifest.rows, "root": event.manifest.root}
     try:
         encoded = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
@@ -199,6 +204,8 @@ def check(event: AuditEvent) -> None:
     _check_words(event)
     if event.pruned is not None:
         _check_pruned(event.pruned)
+    if event.manifest is not None:
+        _check_manifest(event)
     if event.subject is not None:
         _require(_HEX_16.fullmatch(event.subject.token), "subject.token")
         _require(event.subject.epoch == epoch_of(event.ts), "subject.epoch")
@@ -215,6 +222,7 @@ def check(event: AuditEvent) -> None:
 _ID = "_[0-9a-hjkmnp-tv-z]{26}"
 _EVENT_ID = re.compile(f"evt{_ID}")
 _HEX_16 = re.compile("[0-9a-f]{32}")
+_HEX_32 = re.compile("[0-9a-f]{64}")
 _SHA256 = re.compile("sha256:[0-9a-f]{64}")
 _MONTH = re.compile("[0-9]{4}-(?:0[1-9]|1[0-2])")
 _REQUEST_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{7,63}")
@@ -269,6 +277,13 @@ def _check_pruned(pruned: Pruned) -> None:
     _require(all(type(n) is int and 0 <= n <= MAX_COUNT for n in numbers), "pruned")
     _require(all(first <= last for first, last in pruned.runs), "pruned")
     _require(all(first <= last for first, last in pruned.gaps), "pruned.except")
+
+
+def _check_manifest(event: AuditEvent) -> None:
+    rows, root = event.manifest or (0, "")
+    _require(type(rows) is int and 0 < rows <= MOST_ROWS, "manifest.rows")
+    _require(_HEX_32.fullmatch(root), "manifest.root")
+    _require(event.count == rows and event.subject is None, "manifest")
 
 
 def _check_words(event: AuditEvent) -> None:

@@ -19,10 +19,16 @@ from audit.note import Checkpoint, split_note
 from audit.tiles import ENTRIES, WIDTH, TilePath, encode_entries, tiles_of
 
 ENTRIES_PER_READ = 16 * WIDTH
+_MANIFEST = b'"manifest":{'
 _COPY_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
 """Is told how many of how many events have been written."""
+
+
+def manifest_path(index: int) -> str:
+    """Name the file with the rows of the event at a place of the log."""
+    return f"manifests/{index:012}.rows"
 
 
 class LogSource(Protocol):
@@ -46,6 +52,10 @@ class LogSource(Protocol):
 
         None stands for one that was deleted; whether by rule, the verifier finds out.
         """
+        ...
+
+    def manifests(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Give index and rows, as they are stored, of the events in a range that have any."""
         ...
 
 
@@ -106,6 +116,9 @@ def _write_entries(
             if len(bundle) == width:
                 path = TilePath(ENTRIES, (start + at) // WIDTH, width)
                 writer.write(str(path), encode_entries(bundle))
+        if any(entry is not None and _MANIFEST in entry for entry in portion):
+            for index, rows in source.manifests(start, end):
+                writer.write(manifest_path(index), rows)
         if progress is not None:
             progress(end, source.size)
 
@@ -206,6 +219,7 @@ exchange, from an outside witness; never from whoever hands you the bundle along
 | `tile/entries/…` | the events as they were recorded, 256 to a file, each behind its length |
 | `tile/0/…`, `tile/1/…`, … | the hashes of the Merkle tree over them, 256 to a file |
 | `events.ndjson` | the same events, a line each, for people and `jq` |
+| `manifests/<index>.rows` | of an event that tells of many members, a row for each |
 
 What an event said is deleted when the registry's policy says that its time has come. Its leaf hash
 stays, so the tree is whole; a file of `tile/entries/` in which an event is gone is left out, and

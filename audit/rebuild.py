@@ -11,7 +11,9 @@ from typing import Any
 
 import orjson
 
-from audit import lease_repository, repository
+from audit import lease_repository, manifest_repository, repository
+from audit.errors import ManifestError
+from audit.manifest import Manifest, manifest_of, row_width, tokens_of
 from audit.merkle import leaf_hash
 from audit.note import Signer, open_checkpoint
 from audit.retention import bounds_us, said_of
@@ -21,6 +23,7 @@ from audit.tiles import TreeEdge
 from kernel import Clock, Database, ReadSession, from_rfc3339
 
 _PRUNINGS_AT_ONCE = 100
+_MOST_BYTES = 32 << 20  # rows read at a time
 
 
 async def log_head(session: ReadSession) -> tuple[int, bytes, str] | None:
@@ -28,18 +31,32 @@ async def log_head(session: ReadSession) -> tuple[int, bytes, str] | None:
     return await repository.last_checkpoint(session)
 
 
-Shipped = bytes | tuple[str, bytes]
-"""The body of an event, or (id, leaf hash) of one whose body was deleted by rule."""
+Shipped = bytes | tuple[str, bytes] | tuple[bytes, bytes]
+"""The body of an event, or it with the rows of its manifest, or (id, leaf hash) of one whose body
+was deleted by rule."""
 
 
 async def log_bodies(session: ReadSession, start: int, end: int) -> list[Shipped]:
-    """Give the bodies of the log's entries in a range, as they were hashed."""
+    """Give the bodies of the log's entries in a range, as they were hashed.
+
+    Where rows of manifests make that very much, only the first of them.
+    """
+    held = 0
+    for index, size in await manifest_repository.sizes_between(session, start, end):
+        held += size
+        if held > _MOST_BYTES:
+            end = index + 1
+            break
     rows = await repository.entries(session, start, end)
+    manifests = dict(await manifest_repository.rows_between(session, start, end))
     if [row["leaf_index"] for row in rows] != list(range(start, end)):
         raise LogDamagedError(f"of the events {start} to {end - 1} there are {len(rows)}")
     found: list[Shipped] = []
     for row in rows:
-        if row["body"] is not None:
+        manifest = manifests.get(row["leaf_index"])
+        if row["body"] is not None and manifest is not None:
+            found.append((bytes(row["body"]), manifest))
+        elif row["body"] is not None:
             found.append(bytes(row["body"]))
         elif await pruning_of(session, row["leaf_index"]) is not None:
             found.append((row["id"], bytes(row["leaf_hash"])))
@@ -109,18 +126,50 @@ async def _prune_again(database: Database) -> None:
 async def _append(database: Database, edge: TreeEdge, bodies: Sequence[Shipped]) -> TreeEdge:
     if not bodies:
         return edge
-    rows = [_row(body) for body in bodies if isinstance(body, bytes)]
-    fresh = iter(rows)
-    placed = [
-        (next(fresh)["id"], leaf_hash(body)) if isinstance(body, bytes) else (body[0], body[1])
-        for body in bodies
-    ]
+    rows: list[dict[str, Any]] = []
+    manifests: list[tuple[str, bytes, int]] = []
+    placed: list[tuple[str, bytes]] = []
+    for shipped in bodies:
+        if not isinstance(shipped, bytes) and isinstance(shipped[0], str):
+            placed.append((shipped[0], shipped[1]))
+            continue
+        body, lines = (shipped, None) if isinstance(shipped, bytes) else shipped
+        row = _row(body)
+        rows.append(row)
+        placed.append((row["id"], leaf_hash(body)))
+        said = _manifest_in(body)
+        if said is not None or lines is not None:
+            if said is None or lines is None or not _fit(lines, said[0]):
+                raise LogDamagedError(f"the rows of {row['id']} are not those that it names")
+            manifests.append((row["id"], lines, row_width(said[1])))
     grown, changed = edge.append([leaf for _, leaf in placed])
     async with database.unit_of_work() as work:
         await repository.append_events(work, rows)
+        for event_id, lines, width in manifests:
+            tokens = tokens_of(lines)
+            await manifest_repository.add_manifest(work, event_id, width, lines, tokens)
         await repository.place_leaves(work, edge.size, placed)
         await repository.store_tiles(work, changed)
     return grown
+
+
+def _manifest_in(body: bytes) -> tuple[Manifest, int] | None:
+    """Give the manifest that a body names, and of how many fields its rows tell."""
+    said = orjson.loads(body)
+    named = said.get("manifest")
+    if named is None:
+        return None
+    try:
+        return Manifest(named["rows"], named["root"]), len(said.get("fields", ()))
+    except (KeyError, TypeError):
+        raise LogDamagedError("a shipped event is not of the format") from None
+
+
+def _fit(lines: bytes, named: Manifest) -> bool:
+    try:
+        return manifest_of(lines) == named
+    except ManifestError:
+        return False
 
 
 def _split(portion: Sequence[Shipped], at: int) -> list[Sequence[Shipped]]:

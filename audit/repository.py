@@ -445,18 +445,6 @@ async def leaf_index_of(session: ReadSession, event_id: str) -> int | None:
 
 # --- reading the trail ----------------------------------------------------------------
 
-_MOST_SUBJECTS = 60
-_SUBJECT_NAMES = [f"subject_{at}" for at in range(_MOST_SUBJECTS)]
-_OF_SUBJECTS = Statement(
-    select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
-    .where(
-        audit_event.c.subject.in_([bindparam(name, type_=Text) for name in _SUBJECT_NAMES]),
-        audit_event.c.action == bindparam("action"),
-        audit_event.c.id < bindparam("before"),
-    )
-    .order_by(audit_event.c.id.desc())
-    .limit(bindparam("most", type_=BigInteger))
-)
 _EVENT = Statement(
     select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body).where(
         audit_event.c.id == bindparam("event_id")
@@ -469,15 +457,6 @@ _LATEST = Statement(
     .limit(bindparam("most", type_=BigInteger))
 )
 AFTER_EVERY_ID = "evt_~"
-
-
-async def events_of_subjects(
-    session: ReadSession, subjects: Sequence[str], action: str, *, before: str, most: int
-) -> Sequence[Row]:
-    """Give events of one action under any of a member's monthly tokens, the newest first."""
-    padded = [*subjects[:_MOST_SUBJECTS], *[""] * (_MOST_SUBJECTS - len(subjects))]
-    parameters = dict(zip(_SUBJECT_NAMES, padded, strict=True))
-    return await session.all(_OF_SUBJECTS, action=action, before=before, most=most, **parameters)
 
 
 async def latest_events(session: ReadSession, *, before: str, most: int) -> Sequence[Row]:

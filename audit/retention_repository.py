@@ -28,6 +28,7 @@ from audit.tables import (
     audit_hold,
     audit_hold_subject,
     audit_leaf,
+    audit_manifest_token,
     audit_pruned,
 )
 from kernel import ReadSession, Row, Statement, UnitOfWork, new_id
@@ -53,6 +54,13 @@ _HOLDING = (
             .where(
                 audit_hold_subject.c.hold_id == audit_hold.c.id,
                 audit_hold_subject.c.token == audit_event.c.subject,
+            )
+            .correlate(audit_hold, audit_event),
+            exists()
+            .where(
+                audit_hold_subject.c.hold_id == audit_hold.c.id,
+                audit_manifest_token.c.token == audit_hold_subject.c.token,
+                audit_manifest_token.c.event_id == audit_event.c.id,
             )
             .correlate(audit_hold, audit_event),
         ),

@@ -1,6 +1,6 @@
 """What somebody looks for in the trail: a filter, a page of what it finds, where to go on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 
 from audit import search_repository
+from audit.errors import ManifestError
+from audit.manifest import read_row
 from audit.repository import AFTER_EVERY_ID
 from audit.views import Period, SavedView
 from kernel import ReadSession, id_moment_us, new_id
@@ -55,7 +57,7 @@ class EventFilter:
 
     def keeps(self, body: Mapping[str, Any]) -> bool:
         """Say whether an event fits in what no search column says."""
-        if self.field is not None and self.field not in body.get("fields", ()):
+        if self.field is not None and self.field not in fields_shown(body):
             return False
         if self.policy is not None and body.get("policy") != self.policy:
             return False
@@ -113,6 +115,33 @@ def is_open_to(body: Mapping[str, Any], brand: str | None) -> bool:
     or a member of theirs.
     """
     return brand is None or body.get("brand") in {None, brand}
+
+
+def told_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give an event that was found for a member; `row` in it is the member's own, if it has many.
+
+    `{"place","token","fields"}` of the manifest, read from the bytes that are hashed. None where
+    the index over tokens says something else than they: it misleads, and a check of the database
+    tells of it.
+    """
+    body: dict[str, Any] = orjson.loads(row["body"])
+    if row["token"] is None:
+        return body
+    try:
+        raw = bytes(row["row"] or b"").removesuffix(b"\n")
+        read = read_row(raw, row["place"], body.get("fields", ()))
+    except ManifestError:
+        return None
+    if read.token != row["token"]:
+        return None
+    return body | {"row": {"place": read.place, "token": read.token, "fields": list(read.fields)}}
+
+
+def fields_shown(body: Mapping[str, Any]) -> Sequence[str]:
+    """Give the fields that an event tells of: of the member it was found for, if of one."""
+    row = body.get("row")
+    found: Sequence[str] = body.get("fields", ()) if row is None else row["fields"]
+    return found
 
 
 async def search_events(
@@ -203,8 +232,8 @@ async def _in_period(
         )
         looked_at += len(rows)
         for row in rows:
-            body = orjson.loads(row["body"])
-            if not wanted.keeps(body):
+            body = told_of(row) if wanted.subjects else orjson.loads(row["body"])
+            if body is None or not wanted.keeps(body):
                 continue
             if len(found) == most:
                 return _Page(tuple(found), found[-1]["id"], looked_at)

@@ -1,17 +1,30 @@
 """SQL of searching the trail: any combination of its search columns, a page at a time.
 
-A member's events are found by the index over subjects and sorted after that. Comparing and sorting
-by an expression keeps the planner from walking all events in the hope of meeting some.
+A member's events are found by the index over subjects, those that speak of many by the index over
+the tokens of their rows, and sorted after that. Comparing and sorting by an expression keeps the
+planner from walking all events in the hope of meeting some.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, Text, bindparam, func, literal, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Text,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
+from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
-from audit.tables import audit_event, audit_leaf
+from audit.tables import audit_event, audit_leaf, audit_manifest, audit_manifest_token
 from kernel import ReadSession, Row, Statement
 
 _MOST_SUBJECTS = 60
@@ -33,6 +46,9 @@ _OF_ANY_SUBJECT = audit_event.c.subject.in_(
 )
 
 
+_OF_ANY_TOKEN = audit_manifest_token.c.token.in_(
+    [bindparam(name, type_=Text) for name in _SUBJECT_NAMES]
+)
 _MOST_ACTIONS = 16
 _ACTION_NAMES = [f"action_{at}" for at in range(_MOST_ACTIONS)]
 _OF_ANY_ACTION = audit_event.c.action.in_([bindparam(name, type_=Text) for name in _ACTION_NAMES])
@@ -41,11 +57,11 @@ _OF_ANY_ACTION = audit_event.c.action.in_([bindparam(name, type_=Text) for name 
 @lru_cache(maxsize=1024)  # all combinations: 8 columns, with a subject or without, actions or not
 def _fitting(used: frozenset[str], *, of_subject: bool, of_actions: bool) -> Statement:
     conditions = [_FITS[name] for name in sorted(used)]
-    if of_subject:
-        conditions.append(_OF_ANY_SUBJECT)
     if of_actions:
         conditions.append(_OF_ANY_ACTION)
-    by_index = of_subject or "request_id" in used
+    if of_subject:
+        return Statement(with_rows(_of_member(conditions)))
+    by_index = "request_id" in used
     # An expression, or a plan made for any parameters takes two bounds of ids for a short walk.
     moment: ColumnElement[str] = (
         audit_event.c.id + literal("", Text) if by_index else audit_event.c.id
@@ -60,6 +76,72 @@ def _fitting(used: frozenset[str], *, of_subject: bool, of_actions: bool) -> Sta
         .order_by(moment.desc())
         .limit(bindparam("most", type_=BigInteger))
     )
+
+
+def _of_member(conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """Select one member's events between two ids, by subject or by the token of a row."""
+
+    def between(event_id: ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
+        moment = event_id + literal("", Text)
+        return (
+            moment < bindparam("before", type_=Text),
+            moment > bindparam("oldest", type_=Text),
+        )
+
+    alone = select(
+        audit_event.c.id,
+        audit_event.c.recorded_us,
+        audit_event.c.body,
+        literal_column("0", Integer).label("place"),
+        null().label("token"),
+    ).where(_OF_ANY_SUBJECT, *between(audit_event.c.id), *conditions)
+    # Bounds on the side of the token: guessed at on that of the event, they make it look as if
+    # walking all events were cheaper than looking up some.
+    among = (
+        select(
+            audit_event.c.id,
+            audit_event.c.recorded_us,
+            audit_event.c.body,
+            audit_manifest_token.c.place,
+            audit_manifest_token.c.token,
+        )
+        .select_from(
+            audit_manifest_token.join(
+                audit_event, audit_event.c.id == audit_manifest_token.c.event_id
+            )
+        )
+        .where(_OF_ANY_TOKEN, *between(audit_manifest_token.c.event_id), *conditions)
+    )
+    both = union_all(alone, among).subquery("both")
+    return (
+        select(both)
+        .order_by((both.c.id + literal("", Text)).desc())
+        .limit(bindparam("most", type_=BigInteger))
+    )
+
+
+def with_rows(page: Select[Any]) -> Select[Any]:
+    """Bring to each event of a page that has `token` and `place` the bytes of that row alone."""
+    found = page.subquery("page")
+    row = (
+        select(
+            func.substr(
+                audit_manifest.c.rows,
+                found.c.place * audit_manifest.c.width + 1,
+                audit_manifest.c.width,
+            )
+        )
+        .where(audit_manifest.c.event_id == found.c.id, found.c.token.is_not(None))
+        .scalar_subquery()
+    )
+    return select(
+        found.c.id,
+        found.c.recorded_us,
+        found.c.body,
+        found.c.place,
+        found.c.token,
+        row.label("row"),
+    ).order_by(found.c.id.desc())
 
 
 async def events_that_fit(
@@ -101,26 +183,37 @@ async def oldest_event(session: ReadSession) -> str | None:
     return None if row is None else str(row["id"])
 
 
-_FIRST_OF_MEMBER = (
-    select(
-        audit_event.c.actor,
-        audit_event.c.subject,
-        func.min(audit_event.c.id).label("id"),
-    )
-    .where(
+def _read_between(subject: ColumnElement[Any]) -> tuple[list[Any], list[ColumnElement[bool]]]:
+    columns = [audit_event.c.actor, subject.label("subject"), audit_event.c.id]
+    conditions = [
         audit_event.c.id > bindparam("oldest"),
         audit_event.c.id < bindparam("newest"),
         audit_event.c.recorded_us >= bindparam("from_us"),
         audit_event.c.recorded_us < bindparam("until_us"),
         audit_event.c.decision == "allow",
-        audit_event.c.subject.is_not(None),
         _OF_ANY_ACTION,
+    ]
+    return columns, conditions
+
+
+_columns, _conditions = _read_between(audit_event.c.subject)
+_row_columns, _row_conditions = _read_between(audit_manifest_token.c.token)
+_READ = union_all(
+    select(*_columns).where(audit_event.c.subject.is_not(None), *_conditions),
+    select(*_row_columns)
+    .select_from(
+        audit_event.join(audit_manifest_token, audit_manifest_token.c.event_id == audit_event.c.id)
     )
-    .group_by(audit_event.c.actor, audit_event.c.subject)
+    .where(*_row_conditions),
+).cte("read")
+_FIRST_OF_MEMBER = (
+    select(_READ.c.actor, _READ.c.subject, func.min(_READ.c.id).label("id"))
+    .group_by(_READ.c.actor, _READ.c.subject)
     .cte("first_of_member")
 )
 _NUMBERED = select(
     _FIRST_OF_MEMBER.c.id,
+    _FIRST_OF_MEMBER.c.subject,
     func.row_number()
     .over(partition_by=_FIRST_OF_MEMBER.c.actor, order_by=_FIRST_OF_MEMBER.c.id)
     .label("nth"),
@@ -129,7 +222,7 @@ _OVER = Statement(
     select(
         audit_event.c.id,
         audit_event.c.recorded_us,
-        audit_event.c.subject,
+        _NUMBERED.c.subject,
         audit_event.c.actor,
         audit_event.c.action,
         audit_event.c.purpose,

@@ -28,9 +28,10 @@ from audit.note import Signer, sign_note
 from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
 from audit.retention import Pruned
 from audit.retention_repository import leaf_of, pruned_until, pruning_of
-from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events
-from audit.search_repository import AT_ONCE, events_of_many
+from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events, told_of
+from audit.search_repository import AT_ONCE, events_of_many, events_that_fit
 from audit.sequencer import REFUSALS
+from audit.views import CLIENT_READS
 from kernel import (
     AuditEventId,
     Caller,
@@ -215,17 +216,22 @@ class AuditLog:
         since_us: int,
         before: str | None = None,
         most: int = 50,
-        action: str = "member.view",
+        actions: Sequence[str] = (*CLIENT_READS,),
     ) -> list[dict[str, Any]]:
-        """Give the readings of one member, the newest first; bodies as they are in the log."""
-        rows = await repository.events_of_subjects(
+        """Give the readings of one member, the newest first; bodies as they are in the log.
+
+        Of one that is told in a manifest the member's own row stands beside (`told_of`).
+        """
+        rows = await events_that_fit(
             session,
+            {},
             self.tokens(subject, since_us=since_us),
-            action,
+            actions,
             before=before or repository.AFTER_EVERY_ID,
+            oldest="",
             most=most,
         )
-        return [orjson.loads(row["body"]) for row in rows]
+        return [body for body in map(told_of, rows) if body is not None]
 
     def tokens(self, subject: OwnerKey, *, since_us: int) -> tuple[str, ...]:
         """Give the monthly tokens of a member since a moment, at most five years back."""

@@ -16,6 +16,7 @@ from audit.cosigning import cosigned_checkpoint
 from audit.crosscheck import compare_rows, cross_check
 from audit.errors import ExportError
 from audit.export import write_bundle
+from audit.manifest_repository import rows_between
 from audit.note import Verifier
 from audit.retention_repository import newest_pruning
 from audit.service import AuditLog
@@ -48,6 +49,9 @@ class _StoredLog:
 
     def entries(self, start: int, end: int) -> Iterator[bytes | None]:
         yield from self._wait(self._entries(start, end))
+
+    def manifests(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        yield from self._wait(rows_between(self._session, start, end))
 
     def _wait(self, asked: Coroutine[Any, Any, _Answer]) -> _Answer:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result()

@@ -1,9 +1,11 @@
 """The trail: events, the queue in front of the log, leaves, tiles and checkpoints.
 
-Search columns repeat what the body says and are never trusted: the verifier reads the body.
+Beside an event that speaks of many members lie the rows of its manifest, and an index by token.
+Search columns and index only repeat what is hashed and are never trusted: the verifier reads that.
 Triggers (in the migrations) fill the queue and refuse every change of what is written; a body is
-deleted only where `audit_pruned` names its place and no hold covers it. The row of the head is the
-sequencer's lease as well: who leads, until when, and under which fencing number.
+deleted only where `audit_pruned` names its place and no hold covers it, and its rows go with it.
+The row of the head is the sequencer's lease as well: who leads, until when, under which fencing
+number.
 """
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
@@ -32,6 +34,23 @@ Index(
     audit_event.c.id,
     postgresql_where=audit_event.c.decision == "deny",
     sqlite_where=audit_event.c.decision == "deny",
+)
+
+audit_manifest = Table(
+    "audit_manifest",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("width", Integer, nullable=False),
+    Column("rows", LargeBinary, nullable=False),
+)
+
+audit_manifest_token = Table(
+    "audit_manifest_token",
+    metadata,
+    Column("token", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True, index=True),
+    Column("place", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 audit_pending = Table(

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -62,6 +63,8 @@ _MAX_ENTRY = 0xFFFF
 _MAX_LINE = _MAX_ENTRY + 64
 _LINE = re.compile(rb'\{"index":(0|[1-9][0-9]{0,18}),"event":(.*)\}\n')
 _PRUNED = b'"action":"retention.pruned"'
+_MANIFEST = b'"manifest":{'
+_MAX_ROWS = 1000
 _EVENTS = "events.ndjson"
 _NOTE_TYPE, _WITNESS_TYPE = 0x01, 0x04
 _Hashes = list[bytes | None]
@@ -78,9 +81,9 @@ class Finding:
 
     `index` is the first event concerned, `path` the file in the bundle. The codes: `missing`,
     `unreadable`, `unexpected`, `checkpoint`, `signature`, `origin`, `witness`, `bundle`,
-    `entry`, `tile`, `rewritten`, `root`, `events`, `old-checkpoint`, `rollback`, `fork`,
-    `stopped`; docs/formats/audit-log.md says what each means. `ring` is which of `RINGS` caught
-    it: an older checkpoint is a witness's word where a witness asked for has signed it.
+    `entry`, `tile`, `rewritten`, `root`, `events`, `manifest`, `old-checkpoint`, `rollback`,
+    `fork`, `stopped`; docs/formats/audit-log.md says what each means. `ring` is which of `RINGS`
+    caught it: an older checkpoint is a witness's word where a witness asked for has signed it.
     """
 
     code: str
@@ -178,7 +181,8 @@ def verify_bundle(
                 old = _read_old(kept, key, witnesses, head, findings)
                 unchecked = _check_names(files, head.size, findings)
                 with closing(_Events(files, findings)) as events:
-                    _Walk(files, head, findings, gone).run(old, events)
+                    manifests = _Manifests(files, head.size, findings)
+                    _Walk(files, head, findings, gone, manifests).run(old, events)
     except _BadFileError as error:
         findings.items.append(Finding(error.code, None, error.path, error.detail))
     except _EnoughError:
@@ -878,6 +882,8 @@ def _check_names(files: _Files, size: int, findings: _Findings) -> tuple[str, ..
     unchecked: list[str] = []
     for name in files.names():
         if not name.startswith("tile/"):
+            if name.startswith("manifests/"):
+                continue
             if name not in {"checkpoint", _EVENTS} and len(unchecked) < MAX_FINDINGS:
                 unchecked.append(ascii(name)[1:-1])
             continue
@@ -1043,6 +1049,75 @@ class _Gone:
                 findings.add("missing", detail, index=stray, path=path)
 
 
+class _Manifests:
+    """The rows of events that tell of many members, each file against the root its event names."""
+
+    def __init__(self, files: _Files, size: int, findings: _Findings) -> None:
+        self._files, self._findings = files, findings
+        self._left: set[int] = set()
+        for name in files.names():
+            if name.startswith("manifests/"):
+                match = re.fullmatch(r"manifests/([0-9]{12,19})\.rows", name)
+                index = int(match[1]) if match else size
+                if index < size and name == self._path(index):
+                    self._left.add(index)
+                else:
+                    detail = f"no such file in a log of {size}"
+                    findings.add("unexpected", detail, path=ascii(name)[1:-1])
+
+    @staticmethod
+    def _path(index: int) -> str:
+        return f"manifests/{index:012}.rows"
+
+    def check(self, index: int, entry: bytes) -> None:
+        """Compute the root over the rows of an event, if it names one."""
+        try:
+            event = json.loads(entry)
+            said = event["manifest"]
+            rows, root = said["rows"], bytes.fromhex(said["root"])
+            fields = event.get("fields", [])
+            sound = set(said) == {"rows", "root"} and event["count"] == rows and len(root) == _HASH
+            sound = sound and type(rows) is int and 0 < rows <= _MAX_ROWS and "subject" not in event
+            code = max(1, -(-len(fields) // 4))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            sound, rows, root, fields, code = False, 0, b"", [], 0
+        if not sound:
+            self._findings.add("manifest", "the event names its rows in no known way", index=index)
+            return
+        path = self._path(index)
+        self._left.discard(index)
+        try:
+            data = _read(self._files, path, _MAX_ENTRY)
+        except _BadFileError as error:
+            self._findings.add_error(error, index)
+            return
+        lines = data.split(b"\n")
+        problem = None
+        if lines.pop() != b"":
+            problem = "it ends within a row"
+        elif len(lines) != rows:
+            problem = f"it holds {len(lines)} rows instead of {rows}"
+        else:
+            shape = re.compile(rb"[0-9a-f]{32} [0-9a-f]{%d}" % code)
+            known = (shape.fullmatch(line) for line in lines)
+            strays = (at for at, fits in enumerate(known) if fits is None)
+            stray = next(strays, None)
+            if _fold(b"".join(_leaf_hash(line) for line in lines)) != root:
+                problem = "its rows do not lead to the root that the event names"
+            elif stray is not None or any(int(line[33:], 16) >> len(fields) for line in lines):
+                problem = f"row {stray or 0} is not of the format"
+            elif any(a[:32] >= b[:32] for a, b in pairwise(lines)):
+                problem = "its rows are not in order, or a member stands in it twice"
+        if problem is not None:
+            self._findings.add("manifest", problem, index=index, path=path)
+
+    def settle(self) -> None:
+        """Refuse rows for which no event that is there has a place."""
+        for index in sorted(self._left):
+            detail = "no event at this place names these rows"
+            self._findings.add("unexpected", detail, index=index, path=self._path(index))
+
+
 def _joined(runs: list[_Run]) -> list[_Run]:
     """Join runs that touch or overlap."""
     joined: list[_Run] = []
@@ -1087,8 +1162,16 @@ class _Walk:
     one that cannot be known as files are missing.
     """
 
-    def __init__(self, files: _Files, head: _Head, findings: _Findings, gone: _Gone) -> None:
+    def __init__(
+        self,
+        files: _Files,
+        head: _Head,
+        findings: _Findings,
+        gone: _Gone,
+        manifests: "_Manifests",
+    ) -> None:
         self._files, self._head, self._findings, self._gone = files, head, findings, gone
+        self._manifests = manifests
         self._levels: list[_Hashes] = [[]]
         self._same = 0
         self._forked: set[str] = set()
@@ -1113,6 +1196,7 @@ class _Walk:
             self._compare_with_old(old, self._levels[0])
         events.compare_end(size)
         self._gone.settle(self._findings)
+        self._manifests.settle()
         self._check_root()
 
     def _hand_up(self, level: int, n: int) -> None:
@@ -1147,7 +1231,7 @@ class _Walk:
             events.skip(start, width)
             return [None] * width
         events.compare(start, entries)
-        if _PRUNED in data:
+        if _PRUNED in data or _MANIFEST in data:
             self._hear(start, entries)
         return [sha256(b"\x00" + entry).digest() for entry in entries]
 
@@ -1155,6 +1239,8 @@ class _Walk:
         for index, entry in enumerate(entries, start):
             if entry is not None and _PRUNED in entry:
                 self._gone.hear(index, entry)
+            if entry is not None and _MANIFEST in entry:
+                self._manifests.check(index, entry)
 
     def _entries(self, n: int, width: int, data: bytes) -> list[bytes] | None:
         """Cut entry bundle `n`; `None`, with a finding, when it does not hold its entries."""

@@ -17,6 +17,8 @@ Periods = Callable[[int], Iterator[Period]]
 
 BULK_READS = ("audience.export", "change.read", "suppression.read")
 """Actions that hand out data of many members at once."""
+CLIENT_READS = ("member.view", "audience.export")
+"""Actions by which a client is shown data of one member, singly or among many."""
 READS = (
     "member.view",
     "member.view_staff",

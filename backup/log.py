@@ -36,6 +36,7 @@ async def ship_log(database: Database, place: Place) -> tuple[int, bytes, int]:
         end = min(shipped + _EVENTS_AN_OBJECT, size)
         async with database.read() as session:
             bodies = await log_bodies(session, shipped, end)
+        end = shipped + len(bodies)
         body = msgpack.packb(bodies)
         header = {"kind": "audit", "from": shipped, "to": end, "note": note if end == size else ""}
         number = await _put_next(place, number, header, body)

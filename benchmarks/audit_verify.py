@@ -64,6 +64,9 @@ class Synthetic:
     def entries(self, start: int, end: int) -> Iterator[bytes]:
         return iter(self._kept[start:end])
 
+    def manifests(self, _start: int, _end: int) -> Iterator[tuple[int, bytes]]:
+        return iter(())
+
 
 def measure(results: "Results", folder: Path, events: int, rounds: int) -> None:
     """Write an export and check it, ours and Go's in turn."""

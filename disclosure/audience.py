@@ -1,9 +1,9 @@
 """Audiences: how many members a purpose may reach now, and their allowed data as a stream.
 
 A count is made inside the registry and told only from a minimum size on, rounded down. An
-export is many disclosures: each member passes `decide` with the gate held, each has an event,
-and a line leaves only after its event has committed. Who withdraws while it runs is in no later
-chunk.
+export is many disclosures: each member passes `decide` with the gate held, each is a row of an
+event, and a line leaves only after its event has committed. Who withdraws while it runs is in no
+later chunk.
 """
 
 from collections.abc import (
@@ -41,6 +41,7 @@ from members import Members
 from policies import BasisKind, FieldKey, PolicyPack
 
 _INTRODUCED_AT_A_TIME = 500
+_MEMBERS_IN_CHUNK = repository.MOST_IN_CHUNK
 _BIRTHDAY_MONTH = "birthday_month"
 _EVENT_COUNT = "audience.count"
 _EVENT_EXPORT = "audience.export"
@@ -285,11 +286,12 @@ class Audiences:
         epochs: Epochs,
         after: str,
         chosen: frozenset[str] | None,
+        resource: str,
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Disclose the next members of an audience, and say behind whom to go on, if anywhere.
 
-        Selected without a lock, then decided with each gate held, by the same road as every
-        batch of reads: what the selection saw does not matter any more.
+        Selected without a lock, then decided with each gate held, one by one, as in every batch
+        of reads: what the selection saw does not matter any more.
         """
         async with self._database.read() as session:
             named = await audience_repository.page(
@@ -297,7 +299,7 @@ class Audiences:
                 self._shape(selection),
                 self._whom(caller, selection),
                 after=after,
-                most=repository.MOST_IN_BATCH,
+                most=_MEMBERS_IN_CHUNK,
             )
         if not named:
             return [], None
@@ -305,12 +307,9 @@ class Audiences:
         wanted = [known for known, member in named if chosen is None or member in chosen]
         if not wanted:
             return [], last
-        answer = await self._disclosure.view_many(caller, wanted, selection.question, epochs)
-        lines = [
-            {"id": one["id"], "data": one["data"], "omitted": one["omitted"]}
-            for one in answer["results"]
-            if "denied" not in one
-        ]
+        lines = await self._disclosure.disclose_many(
+            caller, wanted, selection.question, epochs, action=_EVENT_EXPORT, resource=resource
+        )
         return lines, last
 
     async def finish(
@@ -460,7 +459,9 @@ class Export:
         """Give the next lines; None, with the reason on record, when there may be no more."""
 
         async def act(caller: Caller, epochs: Epochs) -> Any:
-            return await self._audiences.chunk(caller, self._selection, epochs, after, self._chosen)
+            return await self._audiences.chunk(
+                caller, self._selection, epochs, after, self._chosen, self.resource
+            )
 
         try:
             lines, last = await self._under_epochs(act)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from audit import AuditLog
+from audit import AuditLog, fields_shown
 from disclosure.reading import Reader
 from disclosure.schemas import (
     BatchAnswer,
@@ -186,7 +186,7 @@ def reading(event: dict[str, Any]) -> dict[str, Any]:
         "by": {"id": event["actor"]["id"], "role": event["actor"]["role"]},
         "purpose": event.get("purpose"),
         "channel": event.get("channel"),
-        "fields": event.get("fields", []),
+        "fields": list(fields_shown(event)),
         "decision": event["decision"],
         "reason": event.get("reason"),
     }

@@ -23,6 +23,7 @@ from vault import ORDINARY, PSEUDONYM, key_source
 AUTH_EPOCH = "auth"
 POLICY_EPOCH = "policy"
 MOST_IN_BATCH = 100
+MOST_IN_CHUNK = 1_000
 
 
 def _select(which: ColumnElement[bool]) -> Select[Any]:
@@ -69,9 +70,9 @@ RECORD = append_while_held(
 
 
 @cache
-def _batch() -> tuple[Statement, Statement]:
+def _batch(most: int) -> tuple[Statement, Statement]:
     """Give the statement that holds the gates of a batch, and the one that reads its members."""
-    names = [bindparam(f"pairwise_{at}", type_=Text) for at in range(MOST_IN_BATCH)]
+    names = [bindparam(f"pairwise_{at}", type_=Text) for at in range(most)]
     which = pairwise_is(names, _client)
     source, member_columns = member_source()
     gate, gate_on, _ = gate_source(member_columns[1])
@@ -97,15 +98,17 @@ async def select_one(
 async def hold_many(
     work: UnitOfWork, pairwise: Sequence[str], client_id: str, purpose: str, channel: str
 ) -> Sequence[Row]:
-    """Bring up to 100 members whose gates are held until the unit of work ends.
+    """Bring up to 1,000 members whose gates are held until the unit of work ends.
 
     In two statements, because a statement that waits for a row lock gets the row as new as it
     has become, and whatever is joined to it as old as the statement: a withdrawal that it
-    waited for would go unseen.
+    waited for would go unseen. All of them by one statement, in one order: two that hold gates in
+    turns could wait for each other.
     """
-    padded = [*pairwise, *[""] * (MOST_IN_BATCH - len(pairwise))]
+    most = MOST_IN_BATCH if len(pairwise) <= MOST_IN_BATCH else MOST_IN_CHUNK
+    padded = [*pairwise, *[""] * (most - len(pairwise))]
     names = {f"pairwise_{at}": value for at, value in enumerate(padded)}
-    hold, read = _batch()
+    hold, read = _batch(most)
     held = {row["member_id"] for row in await work.all(hold, client_id=client_id, **names)}
     rows = await work.all(read, client_id=client_id, purpose=purpose, channel=channel, **names)
     return [row for row in rows if row["member_id"] in held]

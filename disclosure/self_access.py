@@ -12,9 +12,10 @@ from dataclasses import field as dataclass_field
 from audit import AuditEvent, AuditLog
 from consent import ConsentService, GateState
 from disclosure import repository
+from disclosure.answers import refusal
 from disclosure.decision import Denied, Refusal
 from disclosure.errors import GateMovedError, MemberUnknownError
-from disclosure.service import Epochs, StaleEpochError, refusal
+from disclosure.service import Epochs, StaleEpochError
 from kernel import Caller, Database, MemberId, RequestId, UnitOfWork
 from loyalty import plain_of
 from members import MEMBER_TABLE, MemberRow, Members

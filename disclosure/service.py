@@ -9,21 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
-
-from audit import AuditEvent, AuditLog
-from consent import BasisRefusal, GateState, NoLawfulBasisError, Status
+from audit import AuditEvent, AuditLog, BulkEvent, Shown, draft_bulk, record_bulk
 from disclosure import repository
+from disclosure.answers import basis_of, is_hidden, outline, outward, refusal, snapshot_of
 from disclosure.budget import MemberBudget
-from disclosure.decision import Allowed, Decision, Denied, Refusal, Snapshot, decide
+from disclosure.decision import Allowed, Decision, Denied, Refusal, decide
 from disclosure.errors import (
     GateMovedError,
     MemberUnknownError,
-    PurposeNotAllowedError,
-    RestrictedError,
     UnknownFieldError,
     UnknownPurposeError,
 )
+from disclosure.opening import Opening, Weighed
 from kernel import (
     Caller,
     Database,
@@ -31,30 +28,21 @@ from kernel import (
     InvalidRequestError,
     ReadSession,
     Row,
-    YinyomError,
 )
 from loyalty import plain_values
-from members import MEMBER_TABLE
 from policies import (
     VIEW,
     VIEW_MASKED,
     AccessSnapshot,
-    AgeTier,
     Channel,
     FieldKey,
-    MaskRule,
     PolicyPack,
     Purpose,
     PurposeKey,
-    Storage,
-    mask,
 )
 from vault import (
-    ORDINARY,
     PSEUDONYM,
-    AccessTicket,
     OwnerKey,
-    SealedRow,
     Vault,
     WrappedKey,
     key_from_row,
@@ -62,9 +50,6 @@ from vault import (
 
 _ATTEMPTS = 8
 _MOST_FIELDS = 100
-_AGE_TIERS = {tier.value: tier for tier in AgeTier}
-_GATE_STATES = {state.value: state for state in GateState}
-_STATUSES: dict[str | None, Status | None] = {None: None, **{s.value: s for s in Status}}
 
 
 class StaleEpochError(Exception):
@@ -91,12 +76,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One member after the decision: what was found, decided and written down."""
+    """One member after the decision, and the event that tells of it."""
 
-    row: Row
-    found: Snapshot
-    decision: Decision
+    weighed: Weighed
     event: AuditEvent
+
+    @property
+    def decision(self) -> Decision:
+        return self.weighed.decision
 
 
 class DisclosureService:
@@ -117,9 +104,7 @@ class DisclosureService:
         self._audit = audit
         self._pack = pack
         self._access = access
-        kinds = {field: pack.own_key_class(field) for field in pack.fields}
-        self._retained = {field: kept.key for field, kept in kinds.items() if kept is not None}
-        self._plain = {key for key, one in pack.fields.items() if one.storage is Storage.PLAIN}
+        self._opening = Opening(database, vault, pack)
 
     def question(
         self,
@@ -182,7 +167,7 @@ class DisclosureService:
     ) -> dict[str, Any]:
         """Say what `view` would decide, without opening anything; unknown is unknown here too."""
         judged = await self._judge(caller, pairwise, question, epochs, "decision.check")
-        if isinstance(judged.decision, Denied) and _is_hidden(judged.decision):
+        if isinstance(judged.decision, Denied) and is_hidden(judged.decision):
             raise refusal(judged.decision, judged.event.id)
         answer: dict[str, Any] = {
             "id": pairwise,
@@ -196,7 +181,7 @@ class DisclosureService:
                 "decision": "allow",
                 "fields": list(judged.decision.fields),
                 "omitted": dict(judged.decision.omitted),
-                "basis": _basis(judged.decision),
+                "basis": basis_of(judged.decision),
             }
         return answer | {"audit_id": judged.event.id}
 
@@ -231,7 +216,7 @@ class DisclosureService:
             await self._audit.record_many(work, events)
         allowed = [one for one in judged.values() if isinstance(one.decision, Allowed)]
         opened = {
-            one.found.member_id: values
+            one.weighed.found.member_id: values
             for one, values in zip(allowed, await self._open(allowed), strict=True)
         }
         results: list[dict[str, Any]] = []
@@ -240,13 +225,88 @@ class DisclosureService:
             if found is None:
                 reason, audit_id = Refusal.MEMBER_UNKNOWN.value, missing[identifier]
             elif isinstance(found.decision, Denied):
-                reason, audit_id = _outward(found.decision), found.event.id
+                reason, audit_id = outward(found.decision), found.event.id
             else:
-                values = opened[found.found.member_id]
+                values = opened[found.weighed.found.member_id]
                 results.append(self._answer(identifier, question, found, values))
                 continue
             results.append({"id": identifier, "denied": reason, "audit_id": audit_id})
         return {"results": results}
+
+    async def disclose_many(
+        self,
+        caller: Caller,
+        pairwise: Sequence[str],
+        question: Question,
+        epochs: Epochs,
+        *,
+        action: str,
+        resource: str,
+    ) -> list[dict[str, Any]]:
+        """Disclose up to 1,000 members under as few events as their lawful bases; who may leave.
+
+        All gates are held and each member is decided on its own, as in `view_many`. Those allowed
+        are rows of a manifest; a refusal has an event of its own, and so has a member without a
+        pseudonym key, who could not be told in a row. Gives `{"id","data","omitted"}` of each.
+        """
+        await self._budget.admit(caller, pairwise)
+        many: dict[str, list[tuple[str, Weighed]]] = {}
+        singly: list[tuple[str, _Judged]] = []
+        events: list[AuditEvent] = []
+        bulks: list[BulkEvent] = []
+        purpose, channel = question.purpose.key, question.channel
+        async with self._database.unit_of_work() as work:
+            await self._require_present(work, epochs)
+            rows = await repository.hold_many(work, pairwise, caller.id, purpose, channel or "")
+            for row in rows:
+                one = await self._weigh(work, caller, row, question)
+                if isinstance(one.decision, Allowed) and one.pseudonym is not None:
+                    basis = one.decision.basis.kind.value
+                    many.setdefault(basis, []).append((row["pairwise_id"], one))
+                    continue
+                event = self._told(caller, question, one, action, resource)
+                singly.append((row["pairwise_id"], _Judged(one, event)))
+                events.append(event)
+            events += [
+                self._unknown(caller, question, action, resource)
+                for _ in range(len(pairwise) - len(rows))
+            ]
+            for basis, weighed in sorted(many.items()):
+                bulks += draft_bulk(
+                    self._audit,
+                    caller,
+                    action,
+                    [_shown(one) for _, one in weighed],
+                    purpose=purpose,
+                    channel=channel,
+                    legal_basis=basis,
+                    resource=resource,
+                )
+            await self._audit.record_many(work, events)
+            for bulk in bulks:
+                await record_bulk(self._audit, work, bulk)
+        bulk_of = {owner: bulk for bulk in bulks for owner in bulk.allowed}
+        allowed = [
+            (identifier, one, bulk_of[one.found.member_id].ticket(one.found.member_id))
+            for weighed in many.values()
+            for identifier, one in weighed
+        ]
+        allowed += [
+            (identifier, one.weighed, self._audit.ticket(one.event, one.weighed.found.member_id))
+            for identifier, one in singly
+            if isinstance(one.decision, Allowed)
+        ]
+        opened = await self._opening.open([(one, ticket) for _, one, ticket in allowed])
+        lines = {
+            identifier: {
+                "id": identifier,
+                "data": self._data(question, one.decision, one.row, values),
+                "omitted": dict(one.decision.omitted),
+            }
+            for (identifier, one, _), values in zip(allowed, opened, strict=True)
+            if isinstance(one.decision, Allowed)
+        }
+        return [lines[identifier] for identifier in pairwise if identifier in lines]
 
     # --- find, decide, record ---------------------------------------------------------
 
@@ -276,8 +336,8 @@ class DisclosureService:
                 judged = await self._decide(work, caller, row, question, action)
                 event = judged.event
                 parameters = self._audit.row(event)
-                parameters["gate_member"] = judged.found.member_id
-                parameters["gate_version"] = judged.found.gate_version
+                parameters["gate_member"] = judged.weighed.found.member_id
+                parameters["gate_version"] = judged.weighed.found.gate_version
                 parameters["auth_epoch"] = epochs.auth
                 parameters["policy_epoch"] = epochs.policy
                 if not await repository.record_if_unmoved(work, parameters):
@@ -292,12 +352,15 @@ class DisclosureService:
         if await repository.epochs(session) != (epochs.auth, epochs.policy):
             raise StaleEpochError
 
-    def _unknown(self, caller: Caller, question: Question, action: str) -> AuditEvent:
+    def _unknown(
+        self, caller: Caller, question: Question, action: str, resource: str | None = None
+    ) -> AuditEvent:
         return self._audit.draft(
             caller,
             action,
             purpose=question.purpose.key,
             channel=question.channel,
+            resource=resource,
             decision="deny",
             reason=Refusal.MEMBER_UNKNOWN.value,
         )
@@ -305,7 +368,13 @@ class DisclosureService:
     async def _decide(
         self, session: ReadSession, caller: Caller, row: Row, question: Question, action: str
     ) -> _Judged:
-        found = _snapshot(row, self._audit.now_us())
+        weighed = await self._weigh(session, caller, row, question)
+        return _Judged(weighed, self._told(caller, question, weighed, action))
+
+    async def _weigh(
+        self, session: ReadSession, caller: Caller, row: Row, question: Question
+    ) -> Weighed:
+        found = snapshot_of(row, self._audit.now_us())
         decision = decide(
             self._pack,
             self._access,
@@ -316,29 +385,36 @@ class DisclosureService:
             found,
             action=question.action,
         )
-        pseudonym = await self._pseudonym(session, row, found.member_id)
-        if isinstance(decision, Denied):
-            event = self._audit.draft(
-                caller,
-                action,
-                subject=pseudonym,
-                purpose=question.purpose.key,
-                channel=question.channel,
-                decision="deny",
-                reason=decision.reason.value,
-            )
-        else:
-            event = self._audit.draft(
-                caller,
-                action,
-                subject=pseudonym,
-                purpose=question.purpose.key,
-                channel=question.channel,
-                fields=decision.fields,
-                decision="allow",
-                legal_basis=decision.basis.kind.value,
-            )
-        return _Judged(row, found, decision, event)
+        return Weighed(row, found, decision, await self._pseudonym(session, row, found.member_id))
+
+    def _told(
+        self,
+        caller: Caller,
+        question: Question,
+        weighed: Weighed,
+        action: str,
+        resource: str | None = None,
+    ) -> AuditEvent:
+        """Draft the event of one member's decision."""
+        decision = weighed.decision
+        said: dict[str, Any] = (
+            {"decision": "deny", "reason": decision.reason.value}
+            if isinstance(decision, Denied)
+            else {
+                "decision": "allow",
+                "fields": decision.fields,
+                "legal_basis": decision.basis.kind.value,
+            }
+        )
+        return self._audit.draft(
+            caller,
+            action,
+            subject=weighed.pseudonym,
+            purpose=question.purpose.key,
+            channel=question.channel,
+            resource=resource,
+            **said,
+        )
 
     async def _pseudonym(self, session: ReadSession, row: Row, member_id: str) -> OwnerKey | None:
         wrapped = key_from_row(row, member_id, PSEUDONYM, "pseudonym")
@@ -355,85 +431,38 @@ class DisclosureService:
         decision = judged.decision
         if not isinstance(decision, Allowed):
             raise TypeError("only an allowed decision has an answer")
-        data: dict[str, Any] = dict(values)
-        if not self._plain.isdisjoint(decision.fields):
-            known = {**plain_values(judged.row), **values}
-            data = {field: known[field] for field in decision.fields}
-        if question.action == VIEW_MASKED:
-            data = {
-                key: _outline(self._pack.fields[FieldKey(key)].mask, value)
-                for key, value in data.items()
-            }
         return {
             "id": pairwise,
             "purpose": question.purpose.key,
             "channel": question.channel,
-            "data": data,
+            "data": self._data(question, decision, judged.weighed.row, values),
             "omitted": dict(decision.omitted),
-            "basis": _basis(decision),
+            "basis": basis_of(decision),
             "audit_id": judged.event.id,
         }
 
+    def _data(
+        self, question: Question, decision: Allowed, row: Row, values: Mapping[str, str]
+    ) -> dict[str, Any]:
+        data: dict[str, Any] = dict(values)
+        if not self._opening.plain.isdisjoint(decision.fields):
+            known = {**plain_values(row), **values}
+            data = {field: known[field] for field in decision.fields}
+        if question.action == VIEW_MASKED:
+            data = {
+                key: outline(self._pack.fields[FieldKey(key)].mask, value)
+                for key, value in data.items()
+            }
+        return data
+
     async def _open(self, allowed: Sequence[_Judged]) -> list[dict[str, str]]:
-        """Open the sealed fields that were allowed, of all members at once, in their order."""
-        opened: list[dict[str, str]] = [{} for _ in allowed]
-        wanted = [self._sealed(one.decision) for one in allowed]
-        if not any(wanted):
-            return opened
-        places: list[int] = []
-        rows: list[SealedRow] = []
-        async with self._database.read() as session:
-            for at, (judged, fields) in enumerate(zip(allowed, wanted, strict=True)):
-                if not fields:
-                    continue
-                ticket = self._audit.ticket(judged.event, judged.found.member_id)
-                if self._retained.keys().isdisjoint(fields):
-                    places.append(at)
-                    rows.append(await self._row(session, ticket, judged, fields))
-                else:
-                    opened[at] = await self._open_by_kind(session, ticket, judged, fields)
-        for at, values in zip(places, self._vault.open_many(MEMBER_TABLE, rows), strict=True):
-            opened[at] = values
-        return opened
-
-    def _sealed(self, decision: Decision) -> list[FieldKey]:
-        fields = decision.fields if isinstance(decision, Allowed) else ()
-        return [FieldKey(field) for field in fields if field not in self._plain]
-
-    async def _row(
-        self,
-        session: ReadSession,
-        ticket: AccessTicket,
-        judged: _Judged,
-        fields: Sequence[FieldKey],
-    ) -> SealedRow:
-        """Give the cells of one member with the key they are all sealed under."""
-        member_id = judged.found.member_id
-        key = key_from_row(judged.row, member_id, ORDINARY, "ordinary")
-        if key is None:
-            raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
-        cells = msgpack.unpackb(judged.row["cells"])
-        chosen: dict[str, bytes] = {field: cells[field] for field in fields}
-        return ticket, await self._vault.ensure_bucket(session, key), member_id, chosen
-
-    async def _open_by_kind(
-        self,
-        session: ReadSession,
-        ticket: AccessTicket,
-        judged: _Judged,
-        fields: Sequence[FieldKey],
-    ) -> dict[str, str]:
-        """Open fields of which some are sealed under the key of a retention class."""
-        member_id = judged.found.member_id
-        keys = await self._vault.keys_of(session, member_id)
-        cells = msgpack.unpackb(judged.row["cells"])
-        opened: dict[str, str] = {}
-        for field in fields:
-            key = keys.get(self._retained.get(field) or ORDINARY)
-            if key is None:
-                raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
-            opened |= self._vault.open(ticket, key, MEMBER_TABLE, member_id, {field: cells[field]})
-        return opened
+        """Open what single events allow."""
+        return await self._opening.open(
+            [
+                (one.weighed, self._audit.ticket(one.event, one.weighed.found.member_id))
+                for one in allowed
+            ]
+        )
 
     @staticmethod
     def _raise_if_denied(judged: _Judged) -> None:
@@ -441,58 +470,7 @@ class DisclosureService:
             raise refusal(judged.decision, judged.event.id)
 
 
-def refusal(denied: Denied, audit_id: str) -> YinyomError:
-    """Turn a denial into the error a caller sees; erased and unknown look the same."""
-    reason = denied.reason
-    outward = _outward(denied)
-    if isinstance(reason, BasisRefusal):
-        return NoLawfulBasisError(reason=outward, audit_id=audit_id)
-    if reason is Refusal.MEMBER_RESTRICTED:
-        return RestrictedError(reason=outward, audit_id=audit_id)
-    if outward == Refusal.MEMBER_UNKNOWN.value:
-        return MemberUnknownError(reason=outward, audit_id=audit_id)
-    return PurposeNotAllowedError(reason=outward, audit_id=audit_id)
-
-
-def _outward(denied: Denied) -> str:
-    return Refusal.MEMBER_UNKNOWN.value if _is_hidden(denied) else denied.reason.value
-
-
-def _is_hidden(denied: Denied) -> bool:
-    """Say whether not even the member's existence may be told."""
-    return denied.reason in {Refusal.MEMBER_ERASED, Refusal.OTHER_BRAND}
-
-
-def _outline(rule: MaskRule, value: Any) -> Any:
-    """Mask a value; what a plain field shows unmasked keeps its type."""
-    return value if rule is MaskRule.NONE else mask(rule, str(value))
-
-
-def _snapshot(row: Row, now_us: int) -> Snapshot:
-    provenance = msgpack.unpackb(row["provenance"])
-    return Snapshot(
-        member_id=row["member_id"],
-        brand=row["brand"],
-        jurisdiction=row["jurisdiction"],
-        gate_version=row["gate_version"],
-        gate_state=_GATE_STATES[row["gate_state"]],
-        age_tier=_AGE_TIERS[row["gate_age_tier"]],
-        status=_STATUSES[row["consent_status"]],
-        consent_id=row["consent_event_id"],
-        notice_revision=row["consent_notice_revision"],
-        guardian_id=row["consent_guardian_id"],
-        at_us=now_us,
-        held=frozenset(provenance).union(plain_values(row)),
-        verified=frozenset(field for field, entry in provenance.items() if entry[2] is not None),
-    )
-
-
-def _basis(decision: Allowed) -> dict[str, Any]:
-    basis = decision.basis
-    if basis.consent_id is None:
-        return {"type": basis.kind.value, "section": basis.section}
-    return {
-        "type": basis.kind.value,
-        "id": basis.consent_id,
-        "notice_revision": basis.notice_revision,
-    }
+def _shown(one: Weighed) -> Shown:
+    if one.pseudonym is None or not isinstance(one.decision, Allowed):
+        raise TypeError("only whom an event can name and a decision allows stands in a manifest")
+    return Shown(one.found.member_id, one.pseudonym, one.decision.fields)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from audit import fields_shown
 from disclosure import CopiedValue, EpochKeeper, Epochs, SelfAccess, StaleEpochError, self_caller
 from dsar import repository
 from dsar.desk import Desk, require_proven
@@ -34,7 +35,7 @@ from policies import FieldKind, PurposeKey, lawful_basis
 from vault import ARCHIVE, ORDINARY
 
 EXPORT_TABLE = "rights_export"
-_READINGS = ("member.view", "member.view_self", "member.copy_self")
+_READINGS = ("member.view", "audience.export", "member.view_self", "member.copy_self")
 _MOST_READINGS = 2_000
 _ATTEMPTS = 3
 _Answer = TypeVar("_Answer")
@@ -295,7 +296,7 @@ class CarryingOut:
         events: list[dict[str, Any]] = []
         for action in _READINGS:
             events += await self._desk.audit.disclosures(
-                session, pseudonym, since_us=row.created_us, most=_MOST_READINGS, action=action
+                session, pseudonym, since_us=row.created_us, most=_MOST_READINGS, actions=(action,)
             )
         return [
             {
@@ -304,7 +305,7 @@ class CarryingOut:
                 if event["actor"]["role"] == "app"
                 else event["actor"]["role"],
                 "purpose": event.get("purpose"),
-                "fields": event.get("fields", []),
+                "fields": list(fields_shown(event)),
                 "decision": event["decision"],
                 "reason": event.get("reason"),
             }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from audit import Standing, standing_of
+from audit import Standing, fields_shown, standing_of
 from kernel import ReadSession, from_rfc3339
 from service.console.desk import HOME, Console, Desk
 
@@ -45,7 +45,7 @@ def event_row(
 ) -> dict[str, Any]:
     """Prepare one event for a page."""
     actor = body["actor"]
-    subject = body.get("subject", {}).get("token")
+    subject = body.get("subject", body.get("row", {})).get("token")
     return {
         "id": body["id"],
         "place": f"{HOME}trail/{body['id']}",
@@ -57,7 +57,7 @@ def event_row(
         "purpose": body.get("purpose"),
         "channel": body.get("channel"),
         "subject": None if subject is None else subject[:8],
-        "fields": body.get("fields", []),
+        "fields": fields_shown(body),
         "decision": body.get("decision"),
         "reason": body.get("reason"),
         "outcome": body["outcome"],

@@ -43,6 +43,7 @@ class MemoryLog:
     stored: list[bytes] = field(default_factory=list)
     tiles: dict[tuple[int, int], bytes] = field(default_factory=dict)
     edge: TreeEdge = field(default_factory=TreeEdge)
+    rows: dict[int, bytes] = field(default_factory=dict)
 
     def append(self, entries: list[bytes]) -> None:
         self.edge, changed = self.edge.append([leaf_hash(each) for each in entries])
@@ -67,6 +68,9 @@ class MemoryLog:
 
     def entries(self, start: int, end: int) -> Iterator[bytes]:
         yield from self.stored[start:end]
+
+    def manifests(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        yield from ((index, rows) for index, rows in self.rows.items() if start <= index < end)
 
 
 def log_of(size: int) -> MemoryLog:

@@ -132,6 +132,45 @@ def events():
     return [least, view, change]
 
 
+def path_to(place, leaves):
+    """PATH of RFC 6962 section 2.1.1, by its recursive definition."""
+    if len(leaves) == 1:
+        return []
+    k = 1
+    while k * 2 < len(leaves):
+        k *= 2
+    if place < k:
+        return [*path_to(place, leaves[:k]), tree(leaves[k:])]
+    return [*path_to(place - k, leaves[k:]), tree(leaves[:k])]
+
+
+def manifest(disclosed):
+    """The rows of section 2, one below the other, and the path of each."""
+    fields = sorted({name for names in disclosed.values() for name in names})
+    digits = max(1, (len(fields) + 3) // 4)
+    rows = []
+    for member in sorted(disclosed):
+        code = sum(2**at for at, name in enumerate(fields) if name in disclosed[member])
+        rows.append(f"{member} {code:0{digits}x}".encode())
+    return {
+        "disclosed": disclosed,
+        "fields": fields,
+        "file": b"".join(row + b"\n" for row in rows).decode(),
+        "manifest": {"rows": len(rows), "root": tree(rows).hex()},
+        "paths": [[each.hex() for each in path_to(place, rows)] for place in range(len(rows))],
+    }
+
+
+def manifests():
+    members = [hashlib.sha256(str(at).encode()).hexdigest()[:32] for at in range(7)]
+    five = ["birth_date", "email", "given_name", "phone", "postcode"]
+    return [
+        manifest({members[0]: ["phone"]}),
+        manifest({members[0]: []}),
+        manifest({member: five[: at % 6] for at, member in enumerate(members)}),
+    ]
+
+
 def body(event):
     return {**event, "v": 0, "ts": rfc3339(event["ts"])}
 
@@ -194,6 +233,7 @@ def main():
             "three_cosigned": checkpoint(entries, cosigned_at=1_795_489_203),
         },
     )
+    write("manifests", manifests())
     files = {
         "checkpoint": checkpoint(entries).encode(),
         "tile/0/000.p/3": b"".join(sha(b"\0" + entry) for entry in entries),
