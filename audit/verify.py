@@ -1102,7 +1102,7 @@ class _Manifests:
             known = (shape.fullmatch(line) for line in lines)
             strays = (at for at, fits in enumerate(known) if fits is None)
             stray = next(strays, None)
-            if _fold(b"".join(_leaf_hash(line) for line in lines)) != root:
+            if _fold([_leaf_hash(line) for line in lines]) != root:
                 problem = "its rows do not lead to the root that the event names"
             elif stray is not None or any(int(line[33:], 16) >> len(fields) for line in lines):
                 problem = f"row {stray or 0} is not of the format"
