@@ -25,7 +25,10 @@ from audit.event import AuditEvent, Decision, epoch_of, value_digest
 from audit.evidence import EvidenceMade, choose_events, make_evidence
 from audit.expiry import PrunedMonth, Pruning
 from audit.following import SequencerElsewhere, Sequencing
+from audit.handing_over import hand_over
 from audit.holds import HOLD_REASONS, Holds, HoldScope
+from audit.log_key import KEY_ROTATED, KeyRotation, KnownKeys, LogKey, short_digest, vkey_digest
+from audit.log_key_repository import known_keys, rotations, signed_by
 from audit.note import (
     COSIGNATURE_V1,
     Cosigner,
@@ -82,6 +85,7 @@ __all__ = [
     "EVERY_BRAND",
     "GENESIS",
     "HOLD_REASONS",
+    "KEY_ROTATED",
     "LEASE_SECONDS",
     "VIEW_KEYS",
     "AnchorSink",
@@ -105,7 +109,10 @@ __all__ = [
     "HoldScope",
     "Holds",
     "InclusionProof",
+    "KeyRotation",
+    "KnownKeys",
     "LogDamagedError",
+    "LogKey",
     "NewOrigin",
     "NotRecordedError",
     "NoteError",
@@ -152,8 +159,10 @@ __all__ = [
     "export_log",
     "fields_shown",
     "free_name",
+    "hand_over",
     "is_open_to",
     "is_seen_by",
+    "known_keys",
     "link_of",
     "log_bodies",
     "log_head",
@@ -167,11 +176,15 @@ __all__ = [
     "rebuild_log",
     "record_bulk",
     "refusal",
+    "rotations",
     "saved_views",
+    "short_digest",
     "sign_note",
+    "signed_by",
     "split_note",
     "standing_of",
     "value_digest",
     "verify_stored_log",
+    "vkey_digest",
     "witnessed",
 ]

@@ -6,14 +6,16 @@ this database but not that place cannot hide that the log was longer or differen
 that place but not the log's key cannot make the log stop, for only what the key has signed counts.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from audit import anchor_repository, repository
+from audit import anchor_repository, log_key_repository, repository
 from audit.errors import NoteError, TileError
-from audit.note import Checkpoint, Verifier, open_checkpoint
+from audit.log_key import KnownKeys, LogKey
+from audit.note import Checkpoint, Verifier
 from audit.tiles import TreeEdge, edge_of
 from kernel import Clock, ConflictError, Database, ReadSession, YinyomError
 
@@ -75,6 +77,15 @@ def anchor_name(origin: str, size: int) -> str:
     return f"{anchor_folder(origin)}{size:0{_DIGITS}d}{_SUFFIX}"
 
 
+def _overlap_folder(origin: str) -> str:
+    return f"rotations/{origin.replace('/', '+')}/"
+
+
+def overlap_name(origin: str, size: int) -> str:
+    """Give the name of the head of a size with which one key of the log followed another."""
+    return f"{_overlap_folder(origin)}{size:0{_DIGITS}d}{_SUFFIX}"
+
+
 def _size_in(origin: str, name: str) -> int | None:
     digits = name.removeprefix(anchor_folder(origin)).removesuffix(_SUFFIX)
     proper = digits.isascii() and digits.isdigit() and len(digits) == _DIGITS
@@ -85,12 +96,25 @@ class Anchoring:
     """Puts heads of one log into one sink, and holds what is there against the log."""
 
     def __init__(
-        self, database: Database, verifier: Verifier, clock: Clock, sink: AnchorSink
+        self, database: Database, key: Verifier | LogKey, clock: Clock, sink: AnchorSink
     ) -> None:
         self._database = database
-        self._verifier = verifier
+        self._key = key
         self._clock = clock
         self._sink = sink
+
+    @property
+    def _verifier(self) -> Verifier:
+        key = self._key
+        return key.signer.verifier if isinstance(key, LogKey) else key
+
+    async def _known(self) -> KnownKeys:
+        """Give the keys whose heads count, having taken the newest key if it is another one."""
+        async with self._database.read() as session:
+            vkey = await log_key_repository.signed_by(session)
+            if vkey is not None and isinstance(self._key, LogKey):
+                self._key.adopt(vkey)
+            return await log_key_repository.known_keys(session, self._verifier)
 
     async def look(self) -> Anchored:
         """Hold the newest head in the sink against the log; writes nothing into the sink."""
@@ -109,6 +133,7 @@ class Anchoring:
             seen = await self._look()
             if seen.verdict.forbids_signing:
                 return seen
+            await self._put_overlaps()
             async with self._database.read() as session:
                 head = await repository.last_checkpoint(session)
             if head is None or (seen.size is not None and seen.size >= head[0]):
@@ -126,29 +151,50 @@ class Anchoring:
             version = await self._sink.put(name, note.encode())
         except ConflictError:
             version = None
-            there = await self._opened(name, size)
+            known = await self._known()
+            there = await self._opened(known, name, size)
             if there is None:
                 return self._told(AnchorVerdict.SPOILED)
-            if there != open_checkpoint(note, self._verifier):
+            if there != known.open(note):
                 return self._told(AnchorVerdict.FORKED, size)
         await self._remember(size, version)
         return self._told(AnchorVerdict.HELD, size)
 
+    async def _put_overlaps(self) -> None:
+        """Put every overlap checkpoint of this name into the sink, where it is not yet."""
+        origin = self._verifier.name
+        rotations = [each for each in (await self._known()).rotations if each.origin == origin]
+        there = await self._sink.names(_overlap_folder(origin)) if rotations else []
+        for rotation in rotations:
+            name = overlap_name(origin, rotation.size)
+            if name not in there:
+                with contextlib.suppress(ConflictError):  # another process was first
+                    await self._sink.put(name, rotation.note.encode())
+
     async def _look(self) -> Anchored:
+        known_keys = await self._known()
         origin = self._verifier.name
         async with self._database.read() as session:
             known = await anchor_repository.last_anchored(session, self._sink.address)
         last = None if known is None else known[0]
         after = "" if last is None else anchor_name(origin, last)
         names = await self._sink.names(anchor_folder(origin), after)
+        overlaps = await self._sink.names(_overlap_folder(origin))
         # The head is read after the list: whatever an honest process anchored it had stored.
         async with self._database.read() as session:
             head = await repository.last_checkpoint(session)
         size = -1 if head is None else head[0]
+        # A key that this database does not know signed what came later: an overlap bears ours too.
+        for name in overlaps:
+            there = await self._overlap(known_keys, name)
+            if there is not None and there.size > size:
+                return self._told(AnchorVerdict.AHEAD, there.size)
+            if there is not None and not await self._continues(there):
+                return self._told(AnchorVerdict.FORKED, there.size)
         strange = False
         for name in list(reversed(names))[:_MOST_LOOKED_AT]:
             told = _size_in(origin, name)
-            there = None if told is None else await self._opened(name, told)
+            there = None if told is None else await self._opened(known_keys, name, told)
             if told is None or there is None:
                 strange = True
                 continue
@@ -169,13 +215,14 @@ class Anchoring:
         Raises:
             UnavailableError: the sink does not answer.
         """
+        known = await self._known()
         origin, found, count = self._verifier.name, [], 0
         async with self._database.read() as session:
             head = await repository.last_checkpoint(session)
         size = -1 if head is None else head[0]
         for name in await self._sink.names(anchor_folder(origin)):
             told = _size_in(origin, name)
-            there = None if told is None else await self._opened(name, told)
+            there = None if told is None else await self._opened(known, name, told)
             if told is None or there is None:
                 found.append(f"anchor: {name} in {self._sink.address} is not a head of this log")
             elif told > size:
@@ -185,11 +232,17 @@ class Anchoring:
             count += 1
         return count, found
 
-    async def _opened(self, name: str, size: int) -> Checkpoint | None:
-        """Read a head that the log's own key signed; None when it is anything else."""
+    async def _overlap(self, known: KnownKeys, name: str) -> Checkpoint | None:
+        digits = name.removeprefix(_overlap_folder(self._verifier.name)).removesuffix(_SUFFIX)
+        if not (digits.isascii() and digits.isdigit() and len(digits) == _DIGITS):
+            return None
+        return await self._opened(known, name, int(digits))
+
+    async def _opened(self, known: KnownKeys, name: str, size: int) -> Checkpoint | None:
+        """Read a head that a key of the log signed in its time; None when it is anything else."""
         data = await self._sink.get(name)
         try:
-            there = open_checkpoint(data.decode("utf-8"), self._verifier)
+            there = known.open(data.decode("utf-8"))
         except (NoteError, UnicodeDecodeError):
             return None
         return there if there.size == size else None

@@ -2,7 +2,7 @@
 
 from sqlalchemy import bindparam, func, select
 
-from audit.tables import audit_checkpoint, audit_cosignature
+from audit.tables import audit_checkpoint, audit_cosignature, audit_key
 from kernel import ReadSession, Statement, UnitOfWork
 
 _ADD_COSIGNATURE = Statement.for_dialect(
@@ -32,7 +32,11 @@ _LAST_COSIGNED = Statement(
 )
 _NEWEST_COSIGNED = Statement(
     select(audit_checkpoint.c.size, audit_checkpoint.c.note)
-    .where(audit_checkpoint.c.size.in_(select(audit_cosignature.c.size)))
+    .where(
+        audit_checkpoint.c.size.in_(select(audit_cosignature.c.size)),
+        audit_checkpoint.c.size
+        >= func.coalesce(select(func.max(audit_key.c.size)).scalar_subquery(), 0),
+    )
     .order_by(audit_checkpoint.c.size.desc())
     .limit(1)
 )
@@ -64,7 +68,7 @@ async def last_cosigned(session: ReadSession, witness: str) -> int:
 
 
 async def newest_cosigned(session: ReadSession) -> tuple[int, str] | None:
-    """Give size and note of the newest checkpoint that any witness has signed."""
+    """Give size and note of the newest checkpoint that any witness and today's key have signed."""
     row = await session.first(_NEWEST_COSIGNED)
     return None if row is None else (int(row["size"]), row["note"])
 

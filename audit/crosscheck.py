@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import orjson
 
-from audit import crosscheck_repository, manifest_repository, repository
+from audit import crosscheck_repository, log_key_repository, manifest_repository, repository
+from audit.anchoring import root_at
 from audit.cosigning import cosignature_in
 from audit.errors import ManifestError, NoteError, TileError
+from audit.log_key import KEY_ROTATED, KeyRotation, KnownKeys, short_digest, vkey_digest
 from audit.manifest import tokens_of
 from audit.merkle import HASH_SIZE, leaf_hash
-from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
+from audit.note import Checkpoint, Verifier, split_note
 from audit.retention import said_of
 from audit.retention_repository import all_runs, pruned_runs, prunings
 from audit.tiles import WIDTH, TreeEdge, edge_of
@@ -37,10 +39,14 @@ async def cross_check(database: Database, log: Verifier) -> list[Finding]:
     Codes: `head`, `leaf`, `checkpoint` and `tile` when tables disagree about the size, the leaves,
     the roots or the tiles of the log, `lost` for an event that is neither in the log nor in its
     queue, `pruned` where the kept places of deletions are not those that events name, `witness` for
-    a line under a head that the witness has not signed.
+    a line under a head that the witness has not signed, `rotation` where the kept succession of
+    keys is not the one that the log's key, its tree and its events tell of.
     """
     found = await _sizes(database)
-    found += await _checkpoints(database, log)
+    async with database.read() as session:
+        known = await log_key_repository.known_keys(session, log)
+    found += await _checkpoints(database, known)
+    found += await _rotations(database, known)
     found += await _prunings(database)
     found += await _rows_without_event(database)
     async with database.read() as session:
@@ -150,7 +156,7 @@ async def _prunings(database: Database) -> list[Finding]:
     ]
 
 
-async def _checkpoints(database: Database, log: Verifier) -> list[Finding]:
+async def _checkpoints(database: Database, log: KnownKeys) -> list[Finding]:
     """Hold the newest heads against the tree: each must be one that the log had."""
     found = []
     async with database.read() as session:
@@ -164,13 +170,54 @@ async def _checkpoints(database: Database, log: Verifier) -> list[Finding]:
     return found
 
 
-async def _wrong_with(session: ReadSession, row: Row, log: Verifier) -> str | None:
+async def _rotations(database: Database, known: KnownKeys) -> list[Finding]:
+    """Hold the kept rotations against signatures, tree and events, and the head's key against them.
+
+    A row that the log's own key does not lead back to would let another key sign for it.
+    """
+    found = []
+    async with database.read() as session:
+        kept = await log_key_repository.rotations(session)
+        signs = await log_key_repository.signed_by(session)
+        for rotation in kept:
+            wrong = None
+            if rotation not in known.rotations:
+                wrong = "is not signed by keys that lead to the log's key"
+            elif await root_at(session, rotation.size) != rotation.overlap().root:
+                wrong = "is of another tree"
+            elif not await _tells(session, rotation):
+                wrong = "has no event that tells of it as its last"
+            if wrong is not None:
+                detail = f"the overlap checkpoint of size {rotation.size} {wrong}"
+                found.append(Finding("rotation", None, None, detail))
+    if signs is not None and signs != known.current.vkey:
+        detail = "the head is to be signed by another key than the log's"
+        found.append(Finding("rotation", None, None, detail))
+    return found
+
+
+async def _tells(session: ReadSession, rotation: KeyRotation) -> bool:
+    """Say whether the last event under an overlap checkpoint names both keys."""
+    rows = await repository.entries(session, rotation.size - 1, rotation.size)
+    bodies = [row["body"] for row in rows if row["id"] == rotation.event_id]
+    if bodies in ([], [None]):
+        return False
+    try:
+        body = orjson.loads(bytes(bodies[0]))
+        named = body["action"], body["resource"], body["before"]["log_key"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    old, new = short_digest(rotation.old_vkey), vkey_digest(rotation.new_vkey)
+    return bool(named == (KEY_ROTATED, new, old))
+
+
+async def _wrong_with(session: ReadSession, row: Row, log: KnownKeys) -> str | None:
     root = bytes(row["root"])
     try:
         text, signatures = split_note(row["note"])
         head = Checkpoint.parse(text)
-        if any((name, key_id) == (log.name, log.key_id) for name, key_id, _ in signatures):
-            open_checkpoint(row["note"], log)
+        if any(name == log.current.name for name, _, _ in signatures):
+            log.open(row["note"])
         tiles = {
             path[:2]: await repository.read_tile(session, path.level, path.n)
             for path in edge_of(head.size)

@@ -1,5 +1,6 @@
 """The trail over HTTP: its key and head for everybody, its tiles, its events for auditors."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -8,9 +9,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
-from audit import repository
+from audit import log_key_repository, repository
 from audit.cosigning import cosigned_checkpoint
 from audit.errors import EventPrunedError, TileError
+from audit.export import rotation_file, rotations_under
+from audit.note import origin_of
 from audit.retention_repository import pruned_runs
 from audit.search import ACTOR, DIGEST, REQUEST_ID, WORD, EventFilter, brand_of, is_open_to
 from audit.service import AuditLog
@@ -55,6 +58,9 @@ class ProofAnswer(Answer):
     leaf: str | None = None
     hashes: list[str]
     checkpoint: str
+
+
+_ROTATION_FILE = re.compile("rotation/([1-9][0-9]{0,3})/(checkpoint|keys)")
 
 
 class EventsAnswer(Answer):
@@ -137,10 +143,21 @@ def router(
             **problems(401, 403, 404, 410),
         },
         summary="Fetch a tile of the log (C2SP tlog-tiles)",
+        description=(
+            "Beside the tiles: `rotation/<n>/checkpoint` and `rotation/<n>/keys`, by which whoever "
+            "has an earlier key of the log follows it to the present one."
+        ),
     )
     async def tile(
         request: Request, path: Annotated[str, Path(max_length=120, examples=["tile/0/000"])]
     ) -> Response:
+        rotation = _ROTATION_FILE.fullmatch(path)
+        if rotation is not None:
+            async with database.read() as session:
+                text = await _rotation(session, int(rotation[1]), rotation[2])
+            if text is None:
+                raise NotFoundError("no such rotation", reason="rotation_unknown")
+            return PlainTextResponse(text)
         try:
             wanted = TilePath.parse(path)
         except TileError:
@@ -249,6 +266,16 @@ def _moment(name: str, text: str | None) -> int | None:
             errors=[FieldProblem(f"/query/{name}", "moment", "an RFC 3339 moment with its offset")]
         )
     return moment_us
+
+
+async def _rotation(session: ReadSession, n: int, part: str) -> str | None:
+    """Give a file of the n-th rotation of the log's key under its present name."""
+    last = await repository.last_checkpoint(session)
+    if last is None:
+        return None
+    kept = await log_key_repository.rotations(session)
+    under = rotations_under(kept, origin_of(last[2]), last[0])
+    return rotation_file(under[n - 1], part) if n <= len(under) else None
 
 
 async def _tile(session: ReadSession, wanted: TilePath) -> bytes | None:

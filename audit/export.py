@@ -9,15 +9,18 @@ is, damaged or not, since telling is the verifier's part.
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
 from audit.errors import ExportError, NoteError
+from audit.log_key import KeyRotation
 from audit.note import Checkpoint, split_note
 from audit.tiles import ENTRIES, WIDTH, TilePath, encode_entries, tiles_of
 
+ROTATION_PARTS = ("checkpoint", "keys")
+"""The files of the folder `rotation/<n>` of a bundle, n from 1."""
 ENTRIES_PER_READ = 16 * WIDTH
 _MANIFEST = b'"manifest":{'
 _COPY_BYTES = 1 << 20
@@ -59,9 +62,16 @@ class LogSource(Protocol):
         ...
 
 
-def write_bundle(destination: Path, source: LogSource, progress: Progress | None = None) -> None:
+def write_bundle(
+    destination: Path,
+    source: LogSource,
+    progress: Progress | None = None,
+    rotations: Sequence[KeyRotation] = (),
+) -> None:
     """Write a bundle as a folder, or as a `.zip` when the destination is named so.
 
+    With the `rotations` of the log's key, the oldest first, whoever has an earlier key can follow;
+    those that this checkpoint is not over stay out.
     Memory stays bounded whatever the size of the log. Nothing is fsynced: a bundle is a copy
     that can be made again and whose verification shows whether it is whole.
 
@@ -84,6 +94,10 @@ def write_bundle(destination: Path, source: LogSource, progress: Progress | None
         with _writer(made, as_zip=destination.suffix == ".zip") as writer:
             writer.write("README.md", _readme(checkpoint).encode())
             writer.write("checkpoint", note.encode())
+            under = rotations_under(rotations, checkpoint.origin, checkpoint.size)
+            for n, rotation in enumerate(under, 1):
+                for part in ROTATION_PARTS:
+                    writer.write(f"rotation/{n}/{part}", rotation_file(rotation, part).encode())
             for path in tiles_of(source.size):
                 writer.write(str(path), source.tile(*path))
             with events.open("wb") as lines:
@@ -93,6 +107,20 @@ def write_bundle(destination: Path, source: LogSource, progress: Progress | None
             made.replace(destination)
         except OSError as error:
             raise ExportError("something has come to the destination meanwhile") from error
+
+
+def rotation_file(rotation: KeyRotation, part: str) -> str:
+    """Give a file of a rotation: the overlap checkpoint, or the two keys, the old one first."""
+    match part:
+        case "checkpoint":
+            return rotation.note
+        case _:
+            return f"{rotation.old_vkey}\n{rotation.new_vkey}\n"
+
+
+def rotations_under(rotations: Sequence[KeyRotation], origin: str, size: int) -> list[KeyRotation]:
+    """Give the rotations that a log of this name and size tells of, the oldest first."""
+    return [each for each in rotations if each.origin == origin and each.size <= size]
 
 
 def _write_entries(
@@ -218,6 +246,7 @@ exchange, from an outside witness; never from whoever hands you the bundle along
 | `checkpoint` | origin, number of events, root hash, and the signatures under them |
 | `tile/entries/…` | the events as they were recorded, 256 to a file, each behind its length |
 | `tile/0/…`, `tile/1/…`, … | the hashes of the Merkle tree over them, 256 to a file |
+| `rotation/…` | where the log's key was replaced: the checkpoint that both signed, both keys |
 | `events.ndjson` | the same events, a line each, for people and `jq` |
 | `manifests/<index>.rows` | of an event that tells of many members, a row for each |
 

@@ -11,7 +11,15 @@ import contextlib
 import structlog
 
 from audit import lease_repository
-from audit.sequencer import LEASE_SECONDS, LogRenamedError, Sequencer, SequencerState
+from audit.log_key import LogKey
+from audit.note import Signer
+from audit.sequencer import (
+    LEASE_SECONDS,
+    LogRekeyedError,
+    LogRenamedError,
+    Sequencer,
+    SequencerState,
+)
 from kernel import Database, UnavailableError
 
 _LOOK_SECONDS = 0.5
@@ -22,9 +30,9 @@ _WAITS = round((LEASE_SECONDS + 2) / _WAIT_SECONDS)
 class SequencerElsewhere:
     """Follows the log that another process sequences."""
 
-    def __init__(self, database: Database, origin: str) -> None:
+    def __init__(self, database: Database, key: Signer | LogKey) -> None:
         self._database = database
-        self._origin = origin
+        self._key = LogKey.of(key)
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self.state = SequencerState()
@@ -72,9 +80,13 @@ class SequencerElsewhere:
             head = await lease_repository.head_row(session)
         if head is None:
             return
-        renamed = head["origin"] != self._origin
         self.state.size = head["size"]
-        self.state.reason = LogRenamedError.slug if renamed else head["refused"]
+        if head["origin"] != self._key.signer.name:
+            self.state.reason = LogRenamedError.slug
+        elif head["vkey"] is not None and not self._key.adopt(head["vkey"]):
+            self.state.reason = LogRekeyedError.slug
+        else:
+            self.state.reason = head["refused"]
 
     async def _run(self) -> None:
         while not self._stop.is_set():

@@ -11,7 +11,9 @@ from kernel import ReadSession, Row, Statement, UnitOfWork
 
 _MAKE_HEAD = Statement.for_dialect(
     lambda insert_into: (
-        insert_into(audit_head).values(origin=bindparam("origin"), size=0).on_conflict_do_nothing()
+        insert_into(audit_head)
+        .values(origin=bindparam("origin"), size=0, vkey=bindparam("vkey"))
+        .on_conflict_do_nothing()
     )
 )
 _TAKE_LEASE = Statement(
@@ -48,6 +50,7 @@ _RENAME = Statement(
     .values(
         origin=bindparam("new_origin"),
         size=bindparam("new_size"),
+        vkey=bindparam("new_vkey"),
         refused=None,
         fence=audit_head.c.fence + 1,
         lease_until_us=0,
@@ -66,10 +69,10 @@ _ANY_WAITING_UNTIL = Statement(
 )
 
 
-async def make_head(work: UnitOfWork, origin: str) -> None:
-    """Begin the log, unless one has begun, under whatever name."""
+async def make_head(work: UnitOfWork, origin: str, vkey: str) -> None:
+    """Begin the log with a key, unless one has begun, under whatever name and key."""
     if await head_row(work) is None:
-        await work.run(_MAKE_HEAD, origin=origin)
+        await work.run(_MAKE_HEAD, origin=origin, vkey=vkey)
 
 
 async def take_lease(
@@ -95,10 +98,12 @@ async def head_row(session: ReadSession) -> Row | None:
     return await session.first(_HEAD_ROW)
 
 
-async def rename_head(work: UnitOfWork, old: tuple[str, int], new: tuple[str, int]) -> bool:
+async def rename_head(
+    work: UnitOfWork, old: tuple[str, int], new: tuple[str, int], vkey: str
+) -> bool:
     """Give the log another name and size, each as (origin, size); False when it has moved."""
     moved = {"of_origin": old[0], "old_size": old[1], "new_origin": new[0], "new_size": new[1]}
-    return await work.run(_RENAME, **moved) == 1
+    return await work.run(_RENAME, new_vkey=vkey, **moved) == 1
 
 
 async def add_origin(work: UnitOfWork, **values: str | int) -> None:

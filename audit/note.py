@@ -155,6 +155,10 @@ class Signer:
         """The verifier key text to publish."""
         return self.verifier.vkey
 
+    def under(self, name: str) -> Self:
+        """Give the same key under another name, which makes another verifier key of it."""
+        return type(self)(Verifier(name, ED25519, self.verifier.public), self._private)
+
     def sign(self, text: str) -> str:
         """Give the signature line for a note text, its newline included."""
         signature = self.verifier.key_id + self._private.sign(text.encode())
@@ -205,11 +209,11 @@ def sign_note(text: str, *signers: Signer) -> str:
     return f"{text}\n" + "".join(signer.sign(text) for signer in signers)
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> str:
-    """Sign a checkpoint; the signer's name must be the checkpoint's origin."""
-    if signer.name != checkpoint.origin:
+def sign_checkpoint(checkpoint: Checkpoint, *signers: Signer) -> str:
+    """Sign a checkpoint; each signer's name must be the checkpoint's origin."""
+    if any(signer.name != checkpoint.origin for signer in signers):
         raise NoteError("a log signs with the key that bears the name of its origin")
-    return sign_note(checkpoint.body(), signer)
+    return sign_note(checkpoint.body(), *signers)
 
 
 def open_note(note: str, verifiers: Iterable[Verifier]) -> OpenNote:

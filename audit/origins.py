@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit import lease_repository, repository
+from audit import lease_repository, log_key_repository, repository
 from audit.anchoring import AnchorSink, anchor_folder, root_at
 from audit.errors import NoteError
 from audit.event import check
-from audit.note import Signer, Verifier, open_checkpoint
+from audit.log_key import KnownKeys
+from audit.note import Checkpoint, Signer, Verifier, open_checkpoint
 from audit.sequencer import Sequencer
 from audit.service import AuditLog
 from kernel import Caller, Clock, ConfigurationError, ReadSession
@@ -88,20 +89,29 @@ async def ended_logs(session: ReadSession) -> list[EndedLog]:
 
 
 async def check_ended(session: ReadSession, key: Verifier) -> list[str]:
-    """Hold the last head of each earlier name against the tree and the log's one key."""
+    """Hold the last head of each earlier name against the tree and the keys of the log."""
     found = []
+    known = await log_key_repository.known_keys(session, key)
     for ended in await ended_logs(session):
-        verifier = Verifier(ended.origin, key.kind, key.public)
-        try:
-            head = open_checkpoint(ended.note, verifier)
-        except NoteError:
+        head = _last_head(ended, known)
+        if head is None:
             found.append(f"origin: the last head of {ended.origin} is not signed by this log's key")
-            continue
-        if (head.size, ended.vkey) != (ended.size, verifier.vkey):
-            found.append(f"origin: size or key of {ended.origin} is not what was signed")
+        elif head.size != ended.size:
+            found.append(f"origin: size of {ended.origin} is not what was signed")
         elif await root_at(session, head.size) != head.root:
             found.append(f"origin: the first {head.size} events are not those of {ended.origin}")
     return found
+
+
+def _last_head(ended: EndedLog, known: KnownKeys) -> Checkpoint | None:
+    """Open the last head under an earlier name, if one of the log's keys signed it."""
+    try:
+        verifier = Verifier.from_vkey(ended.vkey)
+        head = open_checkpoint(ended.note, verifier)
+    except NoteError:
+        return None
+    is_ours = verifier.name == ended.origin and verifier.public in known.publics
+    return head if is_ours else None
 
 
 async def free_name(

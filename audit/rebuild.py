@@ -11,8 +11,10 @@ from typing import Any
 
 import orjson
 
-from audit import lease_repository, manifest_repository, repository
+from audit import lease_repository, log_key_repository, manifest_repository, repository
+from audit.anchoring import root_at
 from audit.errors import ManifestError
+from audit.log_key import KeyRotation, KnownKeys
 from audit.manifest import Manifest, manifest_of, row_width, tokens_of
 from audit.merkle import leaf_hash
 from audit.note import Signer, open_checkpoint
@@ -72,12 +74,14 @@ async def rebuild_log(
     portions: AsyncIterator[Sequence[Shipped]],
     note: str,
     known: tuple[int, bytes],
+    rotations: Sequence[KeyRotation] = (),
 ) -> int:
     """Build the log again in an empty database; gives its size.
 
     `note` is the newest checkpoint that was shipped, `known` size and root of an earlier head:
     the rebuilt tree must have had that root at that size, which proves the one continues the
-    other. `LogDamagedError` when either does not hold.
+    other. `LogDamagedError` when either does not hold. Of `rotations` those are kept that lead to
+    the signer's key.
     """
     signed = open_checkpoint(note, signer.verifier)
     edge = TreeEdge()
@@ -91,8 +95,13 @@ async def rebuild_log(
         raise LogDamagedError(f"the shipped events do not make the tree of {signed.size} leaves")
     if not met:
         raise LogDamagedError(f"the log does not continue the one of {known[0]} events")
+    keys = KnownKeys.leading_to(signer.verifier, rotations)
     async with database.unit_of_work() as work:
-        await lease_repository.make_head(work, signer.name)
+        for rotation in reversed(keys.rotations):
+            if await root_at(work, rotation.size) != rotation.overlap().root:
+                raise LogDamagedError("a shipped overlap checkpoint is not of this tree")
+            await log_key_repository.add_rotation(work, rotation)
+        await lease_repository.make_head(work, signer.name, signer.vkey)
         await repository.advance_head(work, signer.name, 0, edge.size)
         await repository.add_checkpoint(work, signed.size, signed.root, note, clock.now_us())
     await _prune_again(database)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import orjson
 
+from audit.log_key import KEY_ROTATED
+
 PRUNED = "retention.pruned"
 MOST_GAPS = 200
 """So many gaps fit an event of 8 KiB beside everything else, whatever the size of the log."""
@@ -60,8 +62,14 @@ class Pruned(NamedTuple):
 
 
 def rule_of(rules: Iterable[RetentionRule], action: str) -> RetentionRule | None:
-    """Find the rule of an action: the one that names it, or the longest beginning of it."""
+    """Find the rule of an action: the one that names it, or the longest beginning of it.
+
+    None for the event of a rotation of the log's key, whatever a rule says: a verifier goes from
+    one key to the next by it.
+    """
     best: tuple[int, RetentionRule] | None = None
+    if action == KEY_ROTATED:
+        return None
     for rule in rules:
         for named in rule.actions:
             fits = action.startswith(named[:-1]) if named.endswith(".*") else action == named

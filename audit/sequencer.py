@@ -19,8 +19,9 @@ from typing import Any
 
 import structlog
 
-from audit import lease_repository, repository
+from audit import lease_repository, log_key_repository, repository
 from audit.errors import AuditError, NoteError, TileError
+from audit.log_key import KeyRotation, LogKey
 from audit.merkle import leaf_hash
 from audit.note import Checkpoint, Signer, open_checkpoint, sign_checkpoint
 from audit.tiles import TreeEdge, edge_of
@@ -80,6 +81,17 @@ class LogRenamedError(LogDamagedError):
     remedy = "Start this process again."
 
 
+class LogRekeyedError(LogDamagedError):
+    """The log goes on under another key, which this process does not have."""
+
+    slug = "log-rekeyed"
+    title = "The log is signed with a newer key than this process has"
+    remedy = (
+        "Put the newest key ring file into the keys directory of this machine; the log goes on "
+        "here within a minute."
+    )
+
+
 REFUSALS: dict[str, type[LogDamagedError]] = {
     error.slug: error for error in (LogOlderThanAnchorError, LogForkedError)
 }
@@ -109,7 +121,7 @@ class Sequencer:
     def __init__(
         self,
         database: Database,
-        signer: Signer,
+        key: Signer | LogKey,
         clock: Clock,
         *,
         batch_size: int = 5_000,
@@ -118,7 +130,7 @@ class Sequencer:
         guard: Guard | None = None,
     ) -> None:
         self._database = database
-        self._signer = signer
+        self._key = LogKey.of(key)
         self._clock = clock
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
@@ -131,6 +143,10 @@ class Sequencer:
         self._stop = asyncio.Event()
         self.state = SequencerState()
 
+    @property
+    def _signer(self) -> Signer:
+        return self._key.signer
+
     async def start(self, *, background: bool = True) -> None:
         """Begin the log if there is none, check it, and sequence, now and in the background.
 
@@ -138,7 +154,7 @@ class Sequencer:
         `state.reason` says what is wrong, and whoever opens the registry blocks the trail.
         """
         async with self._database.unit_of_work() as work:
-            await lease_repository.make_head(work, self._signer.name)
+            await lease_repository.make_head(work, self._signer.name, self._signer.vkey)
         refusal = None if self._guard is None else await self._guard()
         if refusal is not None:
             await self.refuse(refusal)
@@ -224,6 +240,7 @@ class Sequencer:
                 return None
             if head["refused"] is not None:
                 raise REFUSALS.get(head["refused"], LogDamagedError)
+            self._take_key(head)
             grown = await self._edge_at(work, head["size"])
             fence, done = None, None
             if not self._is_led(head):
@@ -237,6 +254,11 @@ class Sequencer:
         self._edge, self._fence = grown, fence
         self.state.size, self.state.leading = grown.size, fence is not None
         return done
+
+    def _take_key(self, head: Row) -> None:
+        """Sign with the key that the head names, or not at all; a head of old names none."""
+        if head["vkey"] is not None and not self._key.adopt(head["vkey"]):
+            raise LogRekeyedError
 
     def _holds(self, head: Row) -> bool:
         return bool(head["holder"] == self._holder and head["fence"] == self._fence)
@@ -264,6 +286,59 @@ class Sequencer:
             raise UnavailableError("another sequencer leads", reason="audit_unavailable")
         return fence
 
+    async def rekey(
+        self, new: Signer, describe: Callable[[int, bytes], dict[str, Any]]
+    ) -> KeyRotation | None:
+        """Sign with another key from now on; None where that key signs already.
+
+        `describe` makes of size and root so far the row of the event of it. The event's place, the
+        checkpoint over it that both keys sign, and the head that only the new key may move are one
+        transaction under the head's lock, and every lease ends with it: whoever holds the old key
+        finds another fencing number and another key there, and writes nothing.
+
+        Raises:
+            LogDamagedError: the tree does not match the last checkpoint, or may not be signed.
+            UnavailableError: another sequencer is at work at this moment.
+        """
+        old = self._signer
+        async with self._database.unit_of_work() as work:
+            head = await repository.hold_head(work, old.name)
+            if head is None:
+                await self._check_name(work)
+                raise UnavailableError("another sequencer is at work", reason="audit_unavailable")
+            if head["vkey"] == new.vkey:
+                self._key.adopt(new.vkey)
+                return None
+            if head["refused"] is not None:
+                raise REFUSALS.get(head["refused"], LogDamagedError)
+            if head["vkey"] not in {None, old.vkey}:
+                raise LogRekeyedError
+            edge = await self._edge_at(work, head["size"])
+            event = describe(edge.size, edge.root())
+            grown, note = await self._place_alone(work, edge, event, old, new)
+            now_us = self._clock.now_us()
+            rotation = KeyRotation(
+                grown.size, old.name, old.vkey, new.vkey, note, event["id"], now_us
+            )
+            await log_key_repository.add_rotation(work, rotation)
+            moved = edge.size, head["fence"]
+            if not await log_key_repository.rekey_head(work, rotation, *moved):
+                raise UnavailableError("the log has moved", reason="audit_unavailable")
+        self._edge, self._fence, self.state.leading = None, None, False
+        self._key.adopt(new.vkey)
+        return rotation
+
+    async def _place_alone(
+        self, work: UnitOfWork, edge: TreeEdge, event: dict[str, Any], *signers: Signer
+    ) -> tuple[TreeEdge, str]:
+        """Give an event the next place, before all that wait, and sign the head over it."""
+        await repository.append_event(work, event)
+        leaf = leaf_hash(event["body"])
+        grown, changed = edge.append([leaf])
+        await repository.place_leaves(work, edge.size, [(event["id"], leaf)])
+        await repository.store_tiles(work, changed)
+        return grown, await self._sign(work, grown, *signers)
+
     async def rename(
         self, signer: Signer, describe: Callable[[int, bytes], dict[str, Any]]
     ) -> tuple[int, bytes]:
@@ -282,19 +357,15 @@ class Sequencer:
             if head is None:
                 await self._check_name(work)
                 raise UnavailableError("another sequencer is at work", reason="audit_unavailable")
+            self._take_key(head)
             edge = await self._edge_at(work, head["size"])
             last = await repository.last_checkpoint(work)
             if last is None:
                 raise LogDamagedError("the log has no checkpoint")
             event = describe(edge.size, edge.root())
-            await repository.append_event(work, event)
-            leaf = leaf_hash(event["body"])
-            grown, changed = edge.append([leaf])
-            await repository.place_leaves(work, edge.size, [(event["id"], leaf)])
-            await repository.store_tiles(work, changed)
-            await self._sign(work, grown, signer)
+            grown, _ = await self._place_alone(work, edge, event, signer)
             old, new = (self._signer.name, edge.size), (signer.name, grown.size)
-            if not await lease_repository.rename_head(work, old, new):
+            if not await lease_repository.rename_head(work, old, new, signer.vkey):
                 raise UnavailableError("the log has moved", reason="audit_unavailable")
             await lease_repository.add_origin(
                 work,
@@ -328,12 +399,13 @@ class Sequencer:
             raise UnavailableError("another sequencer moved the log", reason="audit_unavailable")
         return grown
 
-    async def _sign(self, work: UnitOfWork, edge: TreeEdge, signer: Signer) -> None:
-        checkpoint = Checkpoint(signer.name, edge.size, edge.root())
-        note = sign_checkpoint(checkpoint, signer)
+    async def _sign(self, work: UnitOfWork, edge: TreeEdge, *signers: Signer) -> str:
+        checkpoint = Checkpoint(signers[0].name, edge.size, edge.root())
+        note = sign_checkpoint(checkpoint, *signers)
         await repository.add_checkpoint(
             work, checkpoint.size, checkpoint.root, note, self._clock.now_us()
         )
+        return note
 
     async def _edge_at(self, work: UnitOfWork, size: int) -> TreeEdge:
         if self._edge is not None and self._edge.size == size:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from audit import repository
+from audit import log_key_repository, repository
 from audit.errors import EventError, EventPrunedError
 from audit.event import (
     Actor,
@@ -24,13 +24,14 @@ from audit.event import (
     subject_token,
     subject_tokens,
 )
+from audit.log_key import LogKey
 from audit.note import Signer, sign_note
 from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
 from audit.retention import Pruned
 from audit.retention_repository import leaf_of, pruned_until, pruning_of
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events, told_of
 from audit.search_repository import AT_ONCE, events_of_many, events_that_fit
-from audit.sequencer import REFUSALS
+from audit.sequencer import REFUSALS, LogDamagedError, LogRekeyedError
 from audit.views import CLIENT_READS
 from kernel import (
     AuditEventId,
@@ -47,14 +48,18 @@ from vault import AccessTicket, OwnerKey
 
 _NONCE_BYTES = 16
 _MOST_MONTHS = 60
+_EXPLAINED: Mapping[str, type[LogDamagedError]] = {
+    **REFUSALS,
+    LogRekeyedError.slug: LogRekeyedError,
+}
 _MONTH_US = 31 * 24 * 3600 * 1_000_000
 
 
 class AuditLog:
     """Writes events for one installation under one policy digest."""
 
-    def __init__(self, signer: Signer, clock: Clock, policy_digest: str) -> None:
-        self._signer = signer
+    def __init__(self, key: Signer | LogKey, clock: Clock, policy_digest: str) -> None:
+        self._key = LogKey.of(key)
         self._clock = clock
         self._policy = policy_digest
         self._blocked: str | None = None
@@ -80,12 +85,22 @@ class AuditLog:
     @property
     def vkey(self) -> str:
         """The verifier key text that strangers check the log with."""
-        return self._signer.vkey
+        return self._key.vkey
 
     @property
     def origin(self) -> str:
         """The name of the log."""
-        return self._signer.name
+        return self._key.signer.name
+
+    async def follow(self, session: ReadSession) -> bool:
+        """Take the key that the log is signed with now; False where this process has not got it."""
+        vkey = await log_key_repository.signed_by(session)
+        return vkey is None or self._key.adopt(vkey)
+
+    async def vkeys(self, session: ReadSession) -> list[str]:
+        """Give the verifier key texts that ever signed the log, this one first."""
+        verifier = self._key.signer.verifier
+        return (await log_key_repository.known_keys(session, verifier)).vkeys()
 
     def draft(
         self,
@@ -112,7 +127,7 @@ class AuditLog:
         happen (fail closed).
         """
         if self._blocked is not None:
-            refusal = REFUSALS.get(self._blocked.removeprefix("audit_"))
+            refusal = _EXPLAINED.get(self._blocked.removeprefix("audit_"))
             raise UnavailableError(
                 "the trail takes no events now" if refusal is None else refusal.title,
                 reason=self._blocked,
@@ -200,7 +215,7 @@ class AuditLog:
         """
         if statement.partition("\n")[0] == self.origin:
             raise EventError("statement: its first line is the name of the log")
-        return sign_note(statement, self._signer)
+        return sign_note(statement, self._key.signer)
 
     async def entry(self, session: ReadSession, event_id: str) -> bytes:
         """Give an event's stored bytes, whose hash is its leaf (see `stored_bytes`)."""
@@ -335,8 +350,17 @@ class AuditLog:
         return None if until_us is None or until_us <= since_us else until_us
 
     async def prove(self, session: ReadSession, event_id: str) -> InclusionProof | None:
-        """Prove that an event is in the signed log; None while it waits for a checkpoint."""
-        return await prove_inclusion(session, event_id)
+        """Prove that an event is in the signed log; None while it waits for a checkpoint.
+
+        What is signed beside the proof bears the key that signed its checkpoint: where the key was
+        replaced a moment ago, this process takes the new one first.
+        """
+        await self.follow(session)
+        found = await prove_inclusion(session, event_id)
+        if found is not None and not self._key.has_signed(found.note):
+            await self.follow(session)
+            found = await prove_inclusion(session, event_id)
+        return found
 
     async def proof(self, session: ReadSession, event_id: str) -> dict[str, Any]:
         """Give an event with its proof as plain JSON, for whoever has the log's key.
@@ -365,7 +389,7 @@ class AuditLog:
         None while the event waits. `AuditError` says that the log does not hold.
         """
         body = await self.stored_bytes(session, event_id)
-        proof = await prove_inclusion(session, event_id)
+        proof = await self.prove(session, event_id)
         if proof is not None:
             check_inclusion(body, proof, self.vkey)
         return proof

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audit import repository
+from audit import log_key_repository, repository
 from audit.cosigning import cosigned_checkpoint
 from audit.crosscheck import compare_rows, cross_check
 from audit.errors import ExportError
@@ -113,7 +113,8 @@ async def _write(
     session: ReadSession, destination: Path, size: int, note: str, progress: Progress | None
 ) -> None:
     source = _StoredLog(session, asyncio.get_running_loop(), size, note)
-    await asyncio.to_thread(write_bundle, destination, source, progress)
+    kept = await log_key_repository.rotations(session)
+    await asyncio.to_thread(write_bundle, destination, source, progress, kept)
 
 
 async def verify_stored_log(
@@ -129,6 +130,8 @@ async def verify_stored_log(
         bundle = Path(folder) / "log"
         try:
             await export_log(database, bundle, progress)
+            async with database.read() as session:
+                await audit.follow(session)
         except ExportError as error:
             finding = Finding("checkpoint", None, None, str(error))
             report = VerifyReport(False, None, None, None, (finding,), ())

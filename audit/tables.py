@@ -5,7 +5,7 @@ Search columns and index only repeat what is hashed and are never trusted: the v
 Triggers (in the migrations) fill the queue and refuse every change of what is written; a body is
 deleted only where `audit_pruned` names its place and no hold covers it, and its rows go with it.
 The row of the head is the sequencer's lease as well: who leads, until when, under which fencing
-number.
+number; and it names the key that alone may sign the next one.
 """
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
@@ -104,6 +104,19 @@ audit_head = Table(
     Column("holder", Text),
     Column("lease_until_us", BigInteger, nullable=False, server_default="0"),
     Column("refused", Text),
+    Column("vkey", Text),
+)
+
+audit_key = Table(
+    "audit_key",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("origin", Text, nullable=False),
+    Column("old_vkey", Text, nullable=False),
+    Column("new_vkey", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("rotated_us", BigInteger, nullable=False),
 )
 
 audit_anchor = Table(

@@ -65,6 +65,9 @@ _LINE = re.compile(rb'\{"index":(0|[1-9][0-9]{0,18}),"event":(.*)\}\n')
 _PRUNED = b'"action":"retention.pruned"'
 _MANIFEST = b'"manifest":{'
 _MAX_ROWS = 1000
+_ROTATED = b'"action":"audit.key_rotated"'
+_ROTATION_FILE = re.compile("rotation/([1-9][0-9]{0,3})/(checkpoint|keys)")
+_MAX_KEYS_BYTES = 4096
 _EVENTS = "events.ndjson"
 _NOTE_TYPE, _WITNESS_TYPE = 0x01, 0x04
 _Hashes = list[bytes | None]
@@ -82,8 +85,9 @@ class Finding:
     `index` is the first event concerned, `path` the file in the bundle. The codes: `missing`,
     `unreadable`, `unexpected`, `checkpoint`, `signature`, `origin`, `witness`, `bundle`,
     `entry`, `tile`, `rewritten`, `root`, `events`, `manifest`, `old-checkpoint`, `rollback`,
-    `fork`, `stopped`; docs/formats/audit-log.md says what each means. `ring` is which of `RINGS`
-    caught it: an older checkpoint is a witness's word where a witness asked for has signed it.
+    `fork`, `rotation`, `stopped`; docs/formats/audit-log.md says what each means. `ring` is which
+    of `RINGS` caught it: an older checkpoint is a witness's word where a witness asked for has
+    signed it.
     """
 
     code: str
@@ -104,7 +108,9 @@ class VerifyReport:
 
     The claims are worth something only when `ok`. `unchecked` names files that came along
     and that no signature covers. `pruned` counts events that are gone and of which an event
-    `retention.pruned` in this very log says that they were deleted when their time had come.
+    `retention.pruned` in this very log says that they were deleted when their time had come. `keys`
+    are those that the log was signed with in turn, from the first that the bundle tells of to the
+    one that signed its head; the key given is among them.
     """
 
     ok: bool
@@ -114,6 +120,7 @@ class VerifyReport:
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
     pruned: int = 0
+    keys: tuple[str, ...] = ()
 
     @property
     def incomplete(self) -> bool:
@@ -146,6 +153,7 @@ class VerifyReport:
             "first_bad_index": self.first_bad_index,
             "ring": self.ring,
             "pruned": self.pruned,
+            "keys": list(self.keys),
             "found": found,
             "unchecked": list(self.unchecked),
         }
@@ -162,7 +170,9 @@ def verify_bundle(
     `vkey` must come from somewhere else than the bundle. `old_checkpoints` are the texts of
     checkpoints kept from before, one or many: the log must continue each of them, which is what
     a bundle alone cannot show, as a log cut short is a log. Each of `witness_vkeys` must have
-    cosigned. Reads as a stream, in bounded memory.
+    cosigned. Where the log's key was replaced, an earlier or a later one will do as `vkey`, if the
+    bundle holds what leads from one to the other (`_Succession`). Reads as a stream, in bounded
+    memory.
 
     Raises:
         BadKeyError: When a verifier key is malformed. Whatever is wrong with the bundle is a
@@ -173,16 +183,21 @@ def verify_bundle(
     findings = _Findings()
     head: _Head | None = None
     unchecked: tuple[str, ...] = ()
-    gone = _Gone()
+    gone, keys = _Gone(), _Succession(key)
     try:
         with _open_bundle(Path(path)) as files:
-            head = _read_checkpoint(files, key, witnesses, findings)
+            keys.read(files, findings)
+            if {key.public for key in keys.chain} & {key.public for key in witnesses}:
+                findings.add("witness", "a key of the log itself is no witness", ring="witness")
+            head = _read_checkpoint(files, keys.last, witnesses, findings)
             if head is not None:
-                old = _read_old(kept, key, witnesses, head, findings)
-                unchecked = _check_names(files, head.size, findings)
+                old = _read_old(kept, keys, witnesses, head, findings)
+                old = sorted([*old, *keys.overlaps(head, findings)], key=lambda one: one.head.size)
+                unchecked = _check_names(files, head.size, keys.files, findings)
                 with closing(_Events(files, findings)) as events:
                     manifests = _Manifests(files, head.size, findings)
-                    _Walk(files, head, findings, gone, manifests).run(old, events)
+                    _Walk(files, head, findings, gone, (manifests, keys)).run(old, events)
+                keys.settle(head, findings)
     except _BadFileError as error:
         findings.items.append(Finding(error.code, None, error.path, error.detail))
     except _EnoughError:
@@ -197,6 +212,7 @@ def verify_bundle(
         findings=tuple(findings.items),
         unchecked=unchecked,
         pruned=gone.pruned,
+        keys=tuple(str(each) for each in keys.chain),
     )
 
 
@@ -222,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if report.ok else 1
     lines = [f"log   {report.origin}", f"size  {report.size}", f"root  {report.root}"]
     lines += [f"BAD   {finding}" for finding in report.findings]
+    if len(report.keys) > 1:
+        lines.append(f"note  the log's key was replaced: {', then '.join(report.keys)}")
     if report.pruned:
         lines.append(f"note  {report.pruned} events pruned by policy, as the log itself tells")
     lines += [f"note  not covered by the signature: {name}" for name in report.unchecked]
@@ -327,6 +345,12 @@ class _Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}+{self.key_id.hex()}"
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the verifier key text in hexadecimal digits."""
+        material = base64.b64encode(bytes([self.kind]) + self.public).decode()
+        return sha256(f"{self.name}+{self.key_id.hex()}+{material}".encode()).hexdigest()
 
     def signed(self, text: bytes, signature: bytes) -> bool:
         if self.kind == _WITNESS_TYPE:
@@ -843,9 +867,134 @@ class _Old(NamedTuple):
     ring: str
 
 
+class _Rotation(NamedTuple):
+    """One replacement of the log's key: the head that both keys signed, and the event under it."""
+
+    path: str
+    note: _Note
+    head: _Head
+    old: _Key
+    new: _Key
+
+
+class _Succession:
+    """The keys that the log was signed with in turn, as a bundle tells of them.
+
+    A key that comes along is believed only by a chain from the key given: each overlap checkpoint
+    is signed by the key before and the key after it, is a head of this very tree, and its last
+    event names both. What does not hold is a finding, so a report that is `ok` was led by none but
+    keys that the given one vouches for, or that vouch for it.
+    """
+
+    def __init__(self, key: _Key) -> None:
+        self._given = key
+        self._rotations: list[_Rotation] = []
+        self._told: dict[int, tuple[object, object]] = {}
+        self.files: set[str] = set()
+
+    @property
+    def chain(self) -> list[_Key]:
+        """The keys in turn; the given one alone where the bundle tells of no rotation."""
+        if not self._rotations:
+            return [self._given]
+        return [self._rotations[0].old, *(each.new for each in self._rotations)]
+
+    @property
+    def last(self) -> _Key:
+        """The key that must have signed the head of the bundle."""
+        return self.chain[-1]
+
+    def read(self, files: _Files, findings: _Findings) -> None:
+        """Read the rotations of a bundle; one that does not hold ends the chain with a finding."""
+        named = [match for name in files.names() if (match := _ROTATION_FILE.fullmatch(name))]
+        count = max((int(match[1]) for match in named), default=0)
+        self.files = {match[0] for match in named}
+        for n in range(1, count + 1):
+            path = f"rotation/{n}/checkpoint"
+            try:
+                rotation = self._one(files, n)
+            except _BadFileError as error:
+                findings.add_error(error)
+                break
+            except (_NoteError, BadKeyError) as error:
+                findings.add("rotation", str(error), path=path)
+                break
+            self._rotations.append(rotation)
+        if self._given not in self.chain:
+            detail = f"it does not lead from or to the key given, {self._given}"
+            findings.add("rotation", detail, path="rotation/1/keys")
+            self._rotations = []
+
+    def _one(self, files: _Files, n: int) -> _Rotation:
+        path = f"rotation/{n}/checkpoint"
+        note = _parse_note(_read(files, path, MAX_NOTE_BYTES))
+        head = _parse_head(note.text)
+        try:
+            texts = _read(files, f"rotation/{n}/keys", _MAX_KEYS_BYTES).decode("ascii").split("\n")
+        except UnicodeDecodeError as error:
+            raise _NoteError("its keys are no verifier keys") from error
+        if len(texts) != 3 or texts[2]:  # noqa: PLR2004 (two lines, each ended)
+            raise _NoteError("its keys are not two lines")
+        old, new = _Key.parse(texts[0]), _Key.parse(texts[1])
+        for key in (old, new):
+            problem = note.problem(key)
+            if problem is not None:
+                raise _NoteError(problem)
+            if (key.name, key.kind) != (head.origin, _NOTE_TYPE):
+                raise _NoteError("its keys are not those of a log of that name")
+        if self._rotations and old != self._rotations[-1].new:
+            raise _NoteError("the key that it ends is not the one that the rotation before began")
+        if self._rotations and head.size <= self._rotations[-1].head.size:
+            raise _NoteError("it does not come after the rotation before")
+        return _Rotation(path, note, head, old, new)
+
+    def overlaps(self, head: _Head, findings: _Findings) -> list["_Old"]:
+        """Give the overlap checkpoints, of which the log must be a continuation each."""
+        for each in self._rotations:
+            if each.head.size > head.size or each.head.origin != head.origin or not each.head.size:
+                detail = f"no log of {head.size} events tells of a rotation at {each.head.size}"
+                findings.add("rotation", detail, path=each.path)
+        return [_Old(one.head, "tree") for one in self._rotations if one.head.size <= head.size]
+
+    def problem(self, note: _Note, size: int) -> str | None:
+        """Say why no key that was the log's at a size has signed a note, if none has."""
+        first: str | None = None
+        ends = [*(each.head.size for each in self._rotations), size]
+        for key, end in [*zip(self.chain, ends, strict=True)][::-1]:
+            problem = note.problem(key)
+            if problem is None and size <= end:
+                return None
+            if problem is None:
+                return f"{key} signed it, whose time ended with event {end - 1}"
+            first = first or problem
+        return first
+
+    def hear(self, index: int, entry: bytes) -> None:
+        """Note which keys an event of a rotation names, if it is one."""
+        try:
+            said = json.loads(entry)
+            if said["action"] == "audit.key_rotated":
+                self._told[index] = said["resource"], said["before"]["log_key"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+
+    def settle(self, head: _Head, findings: _Findings) -> None:
+        """Hold the rotations against the events that tell of them, and the last key against all."""
+        for each in self._rotations:
+            index = each.head.size - 1
+            named = f"sha256:{each.new.digest}", each.old.digest[:32]
+            if self._told.get(index) != named:
+                detail = "the last event under it does not name the keys that it goes from and to"
+                findings.add("rotation", detail, index=index, path=each.path)
+        for index, (_, ended) in sorted(self._told.items()):
+            if ended == self.last.digest[:32] and index < head.size:
+                detail = f"this event ends the time of {self.last}, which signed the head after it"
+                findings.add("rotation", detail, index=index, path="checkpoint")
+
+
 def _read_old(
     texts: Sequence[str],
-    key: _Key,
+    keys: _Succession,
     witnesses: Sequence[_Key],
     head: _Head,
     findings: _Findings,
@@ -861,7 +1010,7 @@ def _read_old(
             continue
         witnessed = any(note.problem(witness) is None for witness in witnesses)
         ring = "witness" if witnessed else "anchor"
-        problem = note.problem(key)
+        problem = keys.problem(note, old.size)
         if problem is not None:
             findings.add("old-checkpoint", problem, ring=ring)
         elif old.origin != head.origin:
@@ -877,14 +1026,16 @@ def _read_old(
     return sorted(kept, key=lambda one: one.head.size)
 
 
-def _check_names(files: _Files, size: int, findings: _Findings) -> tuple[str, ...]:
+def _check_names(
+    files: _Files, size: int, others: set[str], findings: _Findings
+) -> tuple[str, ...]:
     """Refuse tiles that a log of this size has not got; list the files nothing vouches for."""
     unchecked: list[str] = []
     for name in files.names():
         if not name.startswith("tile/"):
             if name.startswith("manifests/"):
                 continue
-            if name not in {"checkpoint", _EVENTS} and len(unchecked) < MAX_FINDINGS:
+            if name not in {"checkpoint", _EVENTS, *others} and len(unchecked) < MAX_FINDINGS:
                 unchecked.append(ascii(name)[1:-1])
             continue
         match = re.fullmatch(r"tile/(entries|[0-9]{1,2})/([x0-9/]{3,40})(\.p/[0-9]{1,3})?", name)
@@ -1168,10 +1319,10 @@ class _Walk:
         head: _Head,
         findings: _Findings,
         gone: _Gone,
-        manifests: "_Manifests",
+        told: tuple["_Manifests", _Succession],
     ) -> None:
         self._files, self._head, self._findings, self._gone = files, head, findings, gone
-        self._manifests = manifests
+        self._manifests, self._keys = told
         self._levels: list[_Hashes] = [[]]
         self._same = 0
         self._forked: set[str] = set()
@@ -1231,7 +1382,7 @@ class _Walk:
             events.skip(start, width)
             return [None] * width
         events.compare(start, entries)
-        if _PRUNED in data or _MANIFEST in data:
+        if _PRUNED in data or _MANIFEST in data or _ROTATED in data:
             self._hear(start, entries)
         return [sha256(b"\x00" + entry).digest() for entry in entries]
 
@@ -1241,6 +1392,8 @@ class _Walk:
                 self._gone.hear(index, entry)
             if entry is not None and _MANIFEST in entry:
                 self._manifests.check(index, entry)
+            if entry is not None and _ROTATED in entry:
+                self._keys.hear(index, entry)
 
     def _entries(self, n: int, width: int, data: bytes) -> list[bytes] | None:
         """Cut entry bundle `n`; `None`, with a finding, when it does not hold its entries."""

@@ -104,8 +104,9 @@ class Witness:
     def add_checkpoint(self, body: bytes) -> Reply:
         """Check a submission and sign it, or say by its status what is wrong with it.
 
-        400 malformed, 403 no signature of a known key, 404 unknown log, 409 another old size
-        than the one signed last (the answer names it), 422 the proof does not hold.
+        400 malformed, 403 no signature of a known key or only of one that was succeeded, 404
+        unknown log, 409 another old size than the one signed last (the answer names it), 422 the
+        proof does not hold.
         """
         try:
             sent = read_submission(body)
@@ -119,9 +120,20 @@ class Witness:
             open_note(sent.note, known)
         except NoteError:
             return Reply(403, "no key that this witness knows for that log has signed it\n")
+        if self._is_succeeded(sent.note, known):
+            return Reply(403, "the key that signed it was succeeded by another one\n")
         if sent.old > head.size:
             return Reply(400, "the old size is larger than the new one\n")
         return self._advance(sent, head)
+
+    def _is_succeeded(self, note: str, known: Sequence[Verifier]) -> bool:
+        """Say whether a later key of the log than any under this note has signed here already.
+
+        Of keys of one name each succeeds those before it: a stolen old one gets no signature once
+        the new one was seen.
+        """
+        seen = self.heads().get(known[0].name)
+        return seen is not None and _latest(note, known) < _latest(seen[1], known)
 
     def heads(self) -> dict[str, tuple[int, str]]:
         """Give size and signed note of the largest tree of each log, as it was signed."""
@@ -160,6 +172,15 @@ class Witness:
             yield database
         finally:
             database.close()
+
+
+def _latest(note: str, known: Sequence[Verifier]) -> int:
+    """Give the place of the latest key that signed a note; -1 where this witness knows none."""
+    try:
+        signed = open_note(note, known).signed_by
+    except NoteError:
+        return -1
+    return max(known.index(verifier) for verifier in signed)
 
 
 def _continues(sent: Submission, head: Checkpoint, root: bytes) -> bool:

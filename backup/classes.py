@@ -37,7 +37,7 @@ _NAMES: Mapping[TableClass, str] = {
     TableClass.RIGHTS: "rights_ledger",
     TableClass.AUDIT: """
         audit_event audit_pending audit_leaf audit_tile audit_checkpoint audit_head
-        audit_pruned audit_manifest audit_manifest_token
+        audit_pruned audit_key audit_manifest audit_manifest_token
     """,
     TableClass.KEYS: "vault_bucket vault_key",
     TableClass.NEVER: """

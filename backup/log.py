@@ -5,11 +5,12 @@ on record after it. The log proves itself: its checkpoints are signed over the t
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import msgpack
 
-from audit import log_bodies, log_head
+from audit import log_bodies, log_head, rotations
 from backup import repository
 from backup.envelope import pack
 from backup.errors import NoSuchSetError
@@ -27,6 +28,7 @@ async def ship_log(database: Database, place: Place) -> tuple[int, bytes, int]:
     """Ship the log's new entries; gives size and root of the shipped head, and the objects."""
     async with database.read() as session:
         head = await log_head(session)
+        keys = [asdict(each) for each in await rotations(session)]
         shipped = await repository.progress(session, AUDIT_POSITION)
         number = await repository.progress(session, AUDIT_OBJECTS)
     if head is None:
@@ -38,7 +40,13 @@ async def ship_log(database: Database, place: Place) -> tuple[int, bytes, int]:
             bodies = await log_bodies(session, shipped, end)
         end = shipped + len(bodies)
         body = msgpack.packb(bodies)
-        header = {"kind": "audit", "from": shipped, "to": end, "note": note if end == size else ""}
+        header = {
+            "kind": "audit",
+            "from": shipped,
+            "to": end,
+            "note": note if end == size else "",
+            "keys": [each for each in keys if each["size"] <= end],
+        }
         number = await _put_next(place, number, header, body)
         async with database.unit_of_work() as work:
             await repository.set_progress(work, AUDIT_POSITION, end)

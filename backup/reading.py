@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import orjson
 
-from audit import Shipped
+from audit import KeyRotation, Shipped
 from backup.envelope import FORMAT, Identities, unpack
 from backup.errors import (
     BadSignatureError,
@@ -206,11 +206,15 @@ async def read_newest_ring(shelf: Shelf, identities: Identities) -> RingBackup:
 
 @dataclass(frozen=True, slots=True)
 class ShippedLog:
-    """How far the log was shipped, and its newest checkpoint in the store."""
+    """How far the log was shipped, its newest checkpoint in the store, and how keys followed keys.
+
+    The rotations are as somebody put them there: `rebuild_log` believes none that does not hold.
+    """
 
     objects: int
     size: int
     note: str
+    rotations: tuple[KeyRotation, ...] = ()
 
 
 async def find_log(shelf: Shelf, identities: Identities) -> ShippedLog:
@@ -219,7 +223,7 @@ async def find_log(shelf: Shelf, identities: Identities) -> ShippedLog:
     for number in range(objects, 0, -1):
         header, _ = await _segment(shelf, identities, number)
         if header["note"]:
-            return ShippedLog(objects, header["to"], header["note"])
+            return ShippedLog(objects, header["to"], header["note"], header["keys"])
     raise LedgerGapError("the store holds no checkpoint of the log")
 
 
@@ -247,6 +251,7 @@ async def _segment(
     try:
         bodies: list[Shipped] = list(msgpack.unpackb(opened.body, use_list=False))
         header = {key: opened.header[key] for key in ("from", "to", "note")}
+        header["keys"] = tuple(KeyRotation(**each) for each in opened.header.get("keys", ()))
         whole = header["to"] - header["from"] == len(bodies)
     except (ValueError, KeyError, TypeError, msgpack.UnpackException):
         whole, header, bodies = False, {}, []

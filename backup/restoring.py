@@ -15,12 +15,16 @@ from typing import Protocol
 
 from audit import (
     AuditLog,
+    KnownKeys,
     LogDamagedError,
+    LogKey,
+    NoteError,
     RightsEntry,
     RightsKind,
     RightsLedger,
     Sequencer,
     Signer,
+    Verifier,
     origin_of,
     rebuild_log,
     refusal,
@@ -187,12 +191,10 @@ class Restore:
         progress: Progress,
     ) -> Restored:
         manifest = self._chosen.manifest
-        seed = key_ring.secret("audit-signing")
-        if Signer.from_seed(manifest.origin, seed).vkey != manifest.log_key:
-            raise BadSignatureError("the key ring in the store does not sign this log")
         log = await find_log(self._chosen.shelf, self._chosen.identities)
-        # The log goes on to its newest state: it may bear another name than on the backup's day.
-        signer = Signer.from_seed(origin_of(log.note), seed)
+        signer = _signer(key_ring, log)
+        if _public(manifest.log_key) not in _publics(key_ring, signer, log):
+            raise BadSignatureError("the key ring in the store does not sign this log")
         audit = AuditLog(signer, self._clock, self._pack.digest)
         rights = RightsLedger(key_ring.secret("ledger-tag"), self._clock)
         consent = ConsentService(self._pack, audit, rights, vault)
@@ -285,7 +287,9 @@ class Restore:
         chosen = self._chosen
         known = (chosen.manifest.audit_size, bytes.fromhex(chosen.manifest.audit_root))
         portions = log_portions(chosen.shelf, chosen.identities, log)
-        return await rebuild_log(database, signer, self._clock, portions, log.note, known)
+        return await rebuild_log(
+            database, signer, self._clock, portions, log.note, known, log.rotations
+        )
 
     # --- rights -----------------------------------------------------------------------
 
@@ -355,3 +359,30 @@ class Restore:
                 await rights.bring_back(work, ledger.placed[at : at + _PAGE], ())
         async with database.unit_of_work() as work:
             await rights.bring_back(work, (), ledger.unplaced)
+
+
+def _signer(ring: KeyRing, log: ShippedLog) -> Signer:
+    """Give the newest key of the ring that has signed the shipped log's newest head.
+
+    The log goes on to its newest state: it may bear another name or key than on the backup's day.
+    """
+    name = origin_of(log.note)
+    for _, seed in sorted(ring.log_seeds().items(), reverse=True):
+        signer = Signer.from_seed(name, seed)
+        if LogKey(signer).has_signed(log.note):
+            return signer
+    raise BadSignatureError("the key ring in the store does not sign this log")
+
+
+def _publics(ring: KeyRing, signer: Signer, log: ShippedLog) -> frozenset[bytes]:
+    """Give every public key that may have signed the log on the day of a backup."""
+    known = KnownKeys.leading_to(signer.verifier, log.rotations).publics
+    seeds = ring.log_seeds().values()
+    return known | {Signer.from_seed(signer.name, seed).verifier.public for seed in seeds}
+
+
+def _public(vkey: str) -> bytes:
+    try:
+        return Verifier.from_vkey(vkey).public
+    except NoteError:
+        raise BadSignatureError("the manifest names no key of a log") from None

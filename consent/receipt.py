@@ -7,7 +7,7 @@ after the member is gone. `consent/verify.py` checks one without us.
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -26,10 +26,15 @@ class ReceiptSigner:
     signature of a receipt also says which log may prove it.
     """
 
-    def __init__(self, seed: bytes, controller: str, log: str = "") -> None:
+    def __init__(self, seed: bytes, controller: str, log: str | Callable[[], str] = "") -> None:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.controller = controller
-        self.log = log
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """The verifier key text of the log, which may be replaced while this one signs."""
+        return self._log if isinstance(self._log, str) else self._log()
 
     def public_key(self) -> str:
         """Give the raw public key in base64url (the `x` of an OKP JWK, RFC 8037)."""

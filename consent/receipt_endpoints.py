@@ -74,7 +74,8 @@ def router(
             value = getattr(body, name)
             if value is not None:
                 document[name] = value
-        report = receipts.verify(document)
+        async with database.read() as session:
+            report = await receipts.verify(session, document)
         return JSONBytes(
             {
                 "valid": report.ok,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from audit import AuditLog
+from audit import AuditLog, NoteError, Verifier, open_note
 from consent.model import ConsentEvent
 from consent.receipt import ReceiptSigner
 from consent.receipt_forms import Receiptable, iso27560, kantara, page
@@ -65,6 +65,7 @@ class Receipts:
 
         `principal` is how whoever asks knows the member, never the registry's own id.
         """
+        proof = await self._proof(session, event)
         notice = (
             None
             if event.notice_revision is None
@@ -86,14 +87,19 @@ class Receipts:
                 return Written(self._page(said), "text/html; charset=utf-8")
             core = iso27560(said) if form is ReceiptFormat.ISO else kantara(said)
         document: dict[str, Any] = {"receipt": core, "jws": self.signer.sign(core)}
-        proof = await self._proof(session, event)
         if proof is not None:
             document["proof"] = proof
         return Written(orjson.dumps(document), "application/json")
 
-    def verify(self, document: dict[str, Any]) -> ReceiptReport:
-        """Check a receipt with this controller's own keys."""
-        return verify_document(document, self.signer.public_key(), self.signer.log)
+    async def verify(self, session: ReadSession, document: dict[str, Any]) -> ReceiptReport:
+        """Check a receipt with this controller's own keys, and any key that the log ever had."""
+        first: ReceiptReport | None = None
+        for vkey in await self._audit.vkeys(session):
+            report = verify_document(document, self.signer.public_key(), vkey)
+            if report.ok:
+                return report
+            first = first or report
+        return first or verify_document(document, self.signer.public_key(), self.signer.log)
 
     def _page(self, said: Receiptable) -> bytes:
         bare = page(said, "").encode()
@@ -101,14 +107,17 @@ class Receipts:
         return page(said, self.signer.sign(payload)).encode()
 
     async def _proof(self, session: ReadSession, event: ConsentEvent) -> dict[str, Any] | None:
-        """Give the proof with the log's own signature line only: another's proves nothing here."""
+        """Give the proof with the line of the log's key only: another's proves nothing here."""
         found = await self._audit.prove(session, event.audit_id)
         if found is None:
             return None
         text, _, lines = found.note.partition("\n\n")
+        key = Verifier.from_vkey(self._audit.vkey)
         own = next(
-            line for line in lines.splitlines() if line.startswith(f"\u2014 {self._audit.origin} ")
+            (line for line in lines.splitlines() if _is_by(key, f"{text}\n\n{line}\n")), None
         )
+        if own is None:
+            return None
         body = await self._audit.stored_bytes(session, event.audit_id)
         return {
             "index": found.index,
@@ -116,3 +125,11 @@ class Receipts:
             "hashes": [base64.b64encode(one).decode() for one in found.hashes],
             "checkpoint": f"{text}\n\n{own}\n",
         }
+
+
+def _is_by(key: Verifier, note: str) -> bool:
+    try:
+        open_note(note, [key])
+    except NoteError:
+        return False
+    return True

@@ -17,6 +17,7 @@ from audit import (
     Anchoring,
     AnchorSink,
     AnchorVerdict,
+    LogKey,
     Verifier,
     anchored,
     anchored_size,
@@ -29,6 +30,7 @@ from service.settings import Settings
 
 ANCHORED_ACTIONS = frozenset(
     {
+        "audit.key_rotated",
         "audit.new_origin",
         "backup.restore",
         "client.add",
@@ -56,7 +58,7 @@ class Anchors:
     """The places of the settings, and the task that tells them of new heads."""
 
     def __init__(
-        self, settings: Settings, database: Database, verifier: Verifier, clock: Clock
+        self, settings: Settings, database: Database, key: Verifier | LogKey, clock: Clock
     ) -> None:
         self._database = database
         self._clock = clock
@@ -65,7 +67,7 @@ class Anchors:
         self.sinks: Sequence[AnchorSink] = [
             open_store(address, access, locked_days=days) for address in settings.audit.anchors
         ]
-        self._anchorings = [Anchoring(database, verifier, clock, sink) for sink in self.sinks]
+        self._anchorings = [Anchoring(database, key, clock, sink) for sink in self.sinks]
         self._verdicts: dict[str, AnchorVerdict] = {}
         self._refuse: Callable[[str], Awaitable[None]] | None = None
         self._drain: Callable[[], Awaitable[int]] | None = None

@@ -11,7 +11,6 @@ from audit import (
     EventFilter,
     LogDamagedError,
     OriginInUseError,
-    Signer,
     Verifier,
     begin_new_origin,
     check_ended,
@@ -28,6 +27,7 @@ from audit import (
 from backup import leave
 from kernel import NotFoundError
 from service.evidence import evidence, key_of_member, moment_of
+from service.key_rotation import rotate_log_key
 from service.runtime import Runtime
 from service.tasks import system_caller
 from service.trail import sequencer_here
@@ -174,7 +174,6 @@ async def audit_new_origin(
         why = alarming[0].value if alarming else None
     if why is None:
         raise OriginInUseError
-    signing = runtime.vault.signing_seed("audit-signing")
     caller = system_caller("cli")
     if operator is not None:
         if operator not in {each["staff_id"] for each in await runtime.staff.listing()}:
@@ -191,7 +190,8 @@ async def audit_new_origin(
     if not confirmed:
         return told
     sequencer = sequencer_here(runtime.sequencer)
-    old, new = Signer.from_seed(current, signing), Signer.from_seed(name, signing)
+    old = runtime.log_key.signer
+    new = old.under(name)
     clock, policy = runtime.clock, runtime.pack.digest
     made = await begin_new_origin(sequencer, old, new, clock, policy, caller)
     async with runtime.database.unit_of_work() as work:
@@ -208,6 +208,13 @@ async def audit_new_origin(
     }
 
 
+async def audit_rotate_key(
+    runtime: Runtime, progress: Progress, *, confirmed: bool, operator: str | None
+) -> dict[str, Any]:
+    """Make the log a new signing key; with `confirmed`, sign with it from now on."""
+    return await rotate_log_key(runtime, progress, confirmed=confirmed, operator=operator)
+
+
 AUDIT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "audit.anchors": audit_anchors,
     "audit.export": audit_export,
@@ -215,6 +222,7 @@ AUDIT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "audit.export_ended": audit_export_ended,
     "audit.new_origin": audit_new_origin,
     "audit.prove": audit_prove,
+    "audit.rotate_key": audit_rotate_key,
     "audit.verify_db": audit_verify_db,
     "audit.key": audit_key,
     "audit.checkpoint": audit_checkpoint,

@@ -27,6 +27,7 @@ SEQUENCES: Mapping[str, str] = {
     "audit_head": "siu",
     "audit_hold": "s",
     "audit_hold_subject": "s",
+    "audit_key": "si",
     "audit_leaf": "si",
     "audit_manifest": "s",
     "audit_manifest_token": "s",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audit import AuditLog, RightsLedger, Signer
+from audit import AuditLog, RightsLedger, log_name
 from disclosure import forget_webhooks
 from kernel import Clock, ConfigurationError, Database, SystemClock, UnitOfWork, fact
 from policies import load_pack
@@ -20,6 +20,7 @@ from service.facts import FACT_RING
 from service.files import KEY_RING_FILE, KMS_ROOT_FILE
 from service.kms import new_key_provider, open_ring
 from service.lock import DataDirLock
+from service.log_key import log_signer
 from service.ring_backups import recovery_kits, ring_folder, wire_ring_backups
 from service.rotations import key_steps
 from service.runtime import open_database
@@ -37,6 +38,7 @@ from vault import (
     Vault,
     destroy_private,
     identities_of,
+    log_seeds_in,
     newest_ring_root,
     open_key_ring,
     read_private,
@@ -113,6 +115,9 @@ async def _recover(
     clock: Clock,
 ) -> dict[str, Any]:
     async with database.read() as session:
+        name = await log_name(session, settings.audit.origin)
+        # A ring backup from before the log's key was rotated could sign nothing here.
+        signer = await log_signer(session, log_seeds_in(backup.secrets()), name)
         if await fact(session, FACT_RING) != backup.id:
             raise KeyRingError("this ring backup is of another registry than the database")
         root = await newest_ring_root(session)
@@ -120,7 +125,6 @@ async def _recover(
         gone = await rights.erased(session)
     ring = _new_ring(settings, backup, root)
     pack = load_pack(settings.policies.pack_dir)
-    signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
     audit = AuditLog(signer, clock, pack.digest)
     recovering = Recovering(
         database, ring, backup, lambda owner: rights.tag(owner) in gone, key_steps(audit)

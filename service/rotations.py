@@ -32,11 +32,12 @@ SEAL = "seal"
 
 
 class RingFollower:
-    """Lets go of ring roots and bucket keys that another process has replaced."""
+    """Lets go of ring roots, bucket keys and a key of the log that another process has replaced."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, vault: Vault, audit: AuditLog) -> None:
         self._database = database
         self._vault = vault
+        self._audit = audit
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -54,6 +55,7 @@ class RingFollower:
     async def look(self) -> bool:
         """Look once; True when something was let go of."""
         async with self._database.read() as session:
+            await self._audit.follow(session)
             return await self._vault.buckets.follow(session)
 
     async def _run(self) -> None:
@@ -87,7 +89,7 @@ class KeyCare:
         self.sealing = Sealing(
             database, vault.buckets, keepers, self.ring_backups, self._record, note, clock
         )
-        self.follower = RingFollower(database, vault)
+        self.follower = RingFollower(database, vault, audit)
 
     async def seal_when_due(self) -> Rotation | None:
         """Seal when the last seal is old enough, or was cut short; None when it is not due."""

@@ -7,7 +7,7 @@ another version, a policy pack that was changed and not activated.
 from dataclasses import dataclass
 from functools import partial
 
-from audit import AuditLog, Pruning, RightsLedger, Sequencing, Signer, log_name
+from audit import AuditLog, LogKey, Pruning, RightsLedger, Sequencing, Signer, log_name
 from backup import Backups, LedgerShipping
 from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, Receipts, ReceiptSigner
 from disclosure import (
@@ -59,6 +59,7 @@ from service.claims import CLAIM_CODE_WANTED, Claims
 from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING
 from service.kms import open_ring
 from service.lock import DataDirLock, lock_registry
+from service.log_key import log_key, log_signer
 from service.matching import follow_members
 from service.outbox import (
     CONTACT_CHANGED,
@@ -117,6 +118,7 @@ class Runtime:
     pack: PolicyPack
     access: AccessSnapshot
     audit: AuditLog
+    log_key: LogKey
     rights: RightsLedger
     sequencer: Sequencing
     pruning: Pruning
@@ -174,9 +176,9 @@ class Runtime:
             pack = load_pack(settings.policies.pack_dir)
             database = open_database(settings)
             try:
-                name = await _check_facts(database, ring, pack, settings)
+                signer = await _check_facts(database, ring, pack, settings)
                 clock = clock or SystemClock()
-                return await cls._wire(settings, clock, database, ring, pack, lock, name)
+                return await cls._wire(settings, clock, database, ring, pack, lock, signer)
             except BaseException:
                 await database.close()
                 raise
@@ -194,12 +196,12 @@ class Runtime:
         ring: KeyRing,
         pack: PolicyPack,
         lock: DataDirLock | None,
-        name: str,
+        signer: Signer,
     ) -> "Runtime":
         vault = Vault(ring, bucket_bits=settings.vault.bucket_bits, pads=pack.pads)
         access = compile_access(pack)
-        signer = Signer.from_seed(name, vault.signing_seed("audit-signing"))
-        audit = AuditLog(signer, clock, pack.digest)
+        key = log_key(signer, vault)
+        audit = AuditLog(key, clock, pack.digest)
         rights = RightsLedger(vault.ledger_tag_key(), clock)
         consent = ConsentService(pack, audit, rights, vault)
         loyalty = Loyalty(database, pack, vault, audit, consent, clock)
@@ -247,7 +249,9 @@ class Runtime:
         )
         controller = Controller(vault.tenant, **settings.controller.model_dump())
         signing = ReceiptSigner(
-            vault.signing_seed("receipt-signing"), controller.name or vault.tenant, audit.vkey
+            vault.signing_seed("receipt-signing"),
+            controller.name or vault.tenant,
+            lambda: audit.vkey,
         )
         receipts = Receipts(signing, pack, audit, consent, controller)
         guardians = Guardians(
@@ -255,7 +259,7 @@ class Runtime:
         )
         _reach_people(courier, sender, clock, claims, guardians)
         _tell_apps(courier, worker, feed, webhooks)
-        log, sequencer, anchors = wire_log(settings, database, clock, signer, audit)
+        log, sequencer, anchors = wire_log(settings, database, clock, key, audit)
         backups, shipping = wire_backups(
             settings, database, vault, audit, rights, sequencer, clock, pack.digest
         )
@@ -312,6 +316,7 @@ class Runtime:
             pack=pack,
             access=access,
             audit=audit,
+            log_key=key,
             rights=rights,
             sequencer=sequencer,
             pruning=keep_trail(worker, log, audit, clock, pack, anchors, sequencer),
@@ -466,16 +471,18 @@ def _drop_baseless_tags(courier: OutboxCourier, loyalty: Loyalty, clock: Clock) 
 
 async def _check_facts(
     database: Database, ring: KeyRing, pack: PolicyPack, settings: Settings
-) -> str:
-    """Refuse what does not belong together; gives the name that the log bears now."""
+) -> Signer:
+    """Refuse what does not belong together; gives the signer of the log as its head names it."""
     async with database.read() as session:
         ring_id = await fact(session, FACT_RING)
         digest = await fact(session, FACT_POLICY)
         origin = await fact(session, FACT_ORIGIN)
         name = await log_name(session, settings.audit.origin)
+        mine = ring_id == ring.id
+        signer = await log_signer(session, ring.log_seeds(), name) if mine else None
     if ring_id is None or digest is None:
         raise ConfigurationError("the registry was not set up", remedy="Run `yinyom init` first.")
-    if ring_id != ring.id:
+    if signer is None:
         raise ConfigurationError(
             "this database belongs to another key ring",
             remedy="Put back the keys directory that was made with this database.",
@@ -490,4 +497,4 @@ async def _check_facts(
             "the policy pack was changed since it was activated",
             remedy="Run `yinyom policies check`, then `yinyom policies activate`.",
         )
-    return name
+    return signer

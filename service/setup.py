@@ -24,6 +24,7 @@ from service.facts import FACT_ORIGIN, FACT_POLICY, FACT_RING, FACT_TENANT
 from service.files import RECOVERY_KIT_FILE
 from service.kms import make_ring, open_ring
 from service.lock import DataDirLock
+from service.log_key import log_signer
 from service.ring_backups import recovery_kits, wire_ring_backups
 from service.runtime import open_database
 from service.schema import migrate
@@ -69,7 +70,7 @@ async def set_up(settings: Settings, *, clock: Clock | None = None) -> Setup:
             made = write_recovery_kit(kit, ring.tenant, ring.id, kit_remark(ring))
             kits.add(made, clock.now_us())
         await migrate(settings)
-        signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
+        signer = await _log_signer(settings, ring)
         await _record(settings, ring, pack, AuditLog(signer, clock, pack.digest))
         # Last: an interrupted run must meet the kit that nobody was told of once more.
         await _prove(settings, ring, kit, clock)
@@ -96,9 +97,19 @@ async def activate_policies(
     if active is not None and (findings := check_succession(active, pack)):
         raise PackError(findings)
     ring = open_ring(settings)
-    signer = Signer.from_seed(settings.audit.origin, ring.secret("audit-signing"))
+    signer = await _log_signer(settings, ring)
     await _record(settings, ring, pack, AuditLog(signer, clock or SystemClock(), pack.digest))
     return pack.digest
+
+
+async def _log_signer(settings: Settings, ring: KeyRing) -> Signer:
+    """Give the signer of the log under the configured name."""
+    database = open_database(settings)
+    try:
+        async with database.read() as session:
+            return await log_signer(session, ring.log_seeds(), settings.audit.origin)
+    finally:
+        await database.close()
 
 
 def _make_data_dir(settings: Settings) -> None:

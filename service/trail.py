@@ -3,10 +3,10 @@
 from audit import (
     LEASE_SECONDS,
     AuditLog,
+    LogKey,
     Sequencer,
     SequencerElsewhere,
     Sequencing,
-    Signer,
     drop_old_checkpoints,
 )
 from kernel import Clock, ConfigurationError, Database
@@ -32,19 +32,19 @@ def _open_log(settings: Settings, database: Database) -> Database:
 
 
 def wire_log(
-    settings: Settings, database: Database, clock: Clock, signer: Signer, audit: AuditLog
+    settings: Settings, database: Database, clock: Clock, key: LogKey, audit: AuditLog
 ) -> tuple[Database, Sequencing, Anchors]:
     """Make the sequencer and the anchors that may stop it, and connect them with the trail.
 
     The database is the one that what writes the log goes through.
     """
     database = _open_log(settings, database)
-    anchors = Anchors(settings, database, signer.verifier, clock)
+    anchors = Anchors(settings, database, key, clock)
     if settings.audit.sequencer == "elsewhere":
-        return database, SequencerElsewhere(database, signer.name), anchors
+        return database, SequencerElsewhere(database, key), anchors
     sequencer = Sequencer(
         database,
-        signer,
+        key,
         clock,
         batch_size=settings.audit.batch_size,
         poll_seconds=settings.audit.poll_ms / 1000,

@@ -30,6 +30,7 @@ from vault.leakage import (
     seasonal,
     zipf,
 )
+from vault.log_seeds import log_seeds_in
 from vault.owner_key import PSEUDONYM, OwnerKey
 from vault.private_files import destroy_private, read_private, write_private
 from vault.providers import (
@@ -131,6 +132,7 @@ __all__ = [
     "key_counts",
     "key_from_row",
     "key_source",
+    "log_seeds_in",
     "newest_ring_root",
     "open_key_ring",
     "read_private",

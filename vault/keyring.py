@@ -18,10 +18,18 @@ from pathlib import Path
 import orjson
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kernel import UnavailableError, new_random_id
 from vault.errors import KeyRingError, UnreadableError
+from vault.log_seeds import (
+    LOG_SEED,
+    backup_seed_in,
+    has_log_secrets,
+    log_seeds_in,
+    next_log_secrets,
+    old_log_secrets,
+)
 from vault.private_files import locked
 from vault.providers import KeyProvider
 from vault.ring_file import (
@@ -34,7 +42,8 @@ from vault.ring_file import (
 )
 from vault.wrapping import KEY_BYTES, KeptSecret, unwrap, unwrap_into, wipe, wrap
 
-SECRETS = ("index", "suppression", "ledger-tag", "digest", "audit-signing", "receipt-signing")
+SECRETS = ("index", "suppression", "ledger-tag", "digest", LOG_SEED, "receipt-signing")
+_ALWAYS = ("suppression", "ledger-tag", "digest", "receipt-signing")
 _OTHER_KEYS = {"outer", "wrapping", "root"}  # each context names one key
 _SECRET_NAME = re.compile(r"[a-z]+(-[a-z]+)*(/[1-9][0-9]{0,3})?")
 
@@ -107,10 +116,13 @@ class KeyRing(KeptSecret):
         """Give every secret of the ring by name, for a ring backup."""
         return dict(self._now.secrets)
 
+    def log_seeds(self) -> dict[int, bytes]:
+        """Give the Ed25519 seeds of the log by version, the oldest first."""
+        return log_seeds_in(self._now.secrets)
+
     def backup_seed(self) -> bytes:
-        """Give the Ed25519 seed that signs backups: a key of its own, derived."""
-        info = b"backup-signing0"
-        return HKDFExpand(hashes.SHA256(), KEY_BYTES, info).derive(self.secret("audit-signing"))
+        """Give the Ed25519 seed that signs backups: a key of its own, whatever the log's is."""
+        return backup_seed_in(self._now.secrets)
 
     def wrap(self, secret: bytes, context: bytes) -> bytes:
         """Wrap a key under the newest ring root."""
@@ -197,6 +209,40 @@ class KeyRing(KeptSecret):
             return replace(now.stored, secrets={**now.stored.secrets, name: wrapped})
 
         return self._change(change).secret(name)
+
+    def add_log_seed(self, above: int) -> int:
+        """Make the log a seed of the next version, or give one that is newer than `above`.
+
+        What used to be derived from the first seed gets a secret of its own with it.
+        """
+
+        def change(now: _Opened) -> StoredRing:
+            made = next_log_secrets(now.secrets, above)
+            newest = now.ciphers[max(now.ciphers)]
+            wrapped = {
+                name: wrap(newest, value, _context(now.stored, name))
+                for name, value in made.items()
+            }
+            if not made:
+                return now.stored
+            return replace(now.stored, secrets={**now.stored.secrets, **wrapped})
+
+        return max(self._change(change).log_seeds())
+
+    def drop_log_seeds(self, below: int) -> "KeyRing":
+        """Forget the log's seeds under a version; the newest one always stays.
+
+        Copies of the old file still hold them until `seal_outer` has made those worthless.
+        """
+
+        def change(now: _Opened) -> StoredRing:
+            if below > max(log_seeds_in(now.secrets)):
+                raise KeyRingError("the newest seed of the log is in use and is not dropped")
+            gone = old_log_secrets(now.secrets, below)
+            kept = {n: wrapped for n, wrapped in now.stored.secrets.items() if n not in gone}
+            return replace(now.stored, secrets=kept) if gone else now.stored
+
+        return self._change(change)
 
     def drop_secret(self, name: str) -> "KeyRing":
         """Forget a secret of the ring; the ones without which nothing starts always stay."""
@@ -336,10 +382,10 @@ def open_key_ring(
 
 
 def is_complete(names: Iterable[str]) -> bool:
-    """Whether no secret is missing; of blind indexes one version is enough."""
+    """Whether no secret is missing; of blind indexes and of the log's seeds one is enough."""
     here = set(names)
     indexes = any(name == "index" or name.startswith("index/") for name in here)
-    return indexes and here.issuperset(SECRETS[1:])
+    return indexes and has_log_secrets(here) and here.issuperset(_ALWAYS)
 
 
 # --- inside ---------------------------------------------------------------------------

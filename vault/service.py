@@ -79,8 +79,12 @@ class Vault:
         return self.buckets.ring.provider.health()
 
     def signing_seed(self, name: str) -> bytes:
-        """Give the Ed25519 seed for `audit-signing` or `receipt-signing`."""
+        """Give the Ed25519 seed for `receipt-signing`."""
         return self.buckets.ring.secret(name)
+
+    def log_seeds(self) -> dict[int, bytes]:
+        """Give the Ed25519 seeds of the log by version, the oldest first."""
+        return self.buckets.ring.log_seeds()
 
     def backup_seed(self) -> bytes:
         """Give the Ed25519 seed that signs backups."""

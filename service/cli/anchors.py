@@ -1,4 +1,4 @@
-"""Commands of the trail's anchors: what is kept where, and beginning the log under another name."""
+"""Commands that change how the log is vouched for: anchors, another name, another key."""
 
 import sys
 from pathlib import Path
@@ -64,6 +64,38 @@ def audit_new_origin(
         say(f"  the old one stays verifiable with {answer['old_vkey']}:")
         say(f"    yinyom audit export-ended {answer['old']} --out PATH")
         say("  next: start the service again, and `yinyom backup init` with a new store")
+
+    show(answer, as_json=as_json, text=text)
+    if not answer["done"]:
+        sys.exit(FAILED_CHECK)
+
+
+@audit_app.command("rotate-key")
+def audit_rotate_key(
+    operator: Annotated[
+        str | None, typer.Option(help="The stf_ id of who decides it; it stands in the event.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sign the log with a new key from now on; run again to go on with one that was cut short."""
+    asked: dict[str, Any] = {"operator": operator}
+    answer = ask("audit.rotate_key", asked | {"confirmed": yes}, as_json=as_json)
+    if not answer["done"] and not as_json:
+        say(f"{answer['origin']} is signed with {answer['old_vkey']}")
+        say(f"  its next key is made, and in the ring backup: {answer['vkey']}")
+        say("  Tell it now to whoever witnesses the log, beside the old one:")
+        say("    yinyom audit witness FOLDER --log OLD --log NEW")
+        typer.confirm("Sign with the new key from now on?", abort=True)
+        answer = ask("audit.rotate_key", asked | {"confirmed": True}, as_json=as_json)
+
+    def text() -> None:
+        if answer["size"] is None:
+            say(f"an earlier rotation is finished: {answer['destroyed']} old seeds destroyed", DONE)
+        else:
+            say(f"the log is signed with {answer['vkey']}", DONE)
+            say(f"  both keys signed its first {answer['size']} events; the old seed is destroyed")
+        say("  an export leads whoever has an earlier key to this one")
 
     show(answer, as_json=as_json, text=text)
     if not answer["done"]:

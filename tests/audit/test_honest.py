@@ -66,7 +66,7 @@ async def test_no_honest_registry_raises_an_alarm(settings, tmp_path, runs):  # 
     async with open_world(settings, background=False) as world:
         runtime = world.runtime
         database, audit = runtime.database, runtime.audit
-        signer = Signer.from_seed(audit.origin, runtime.vault.signing_seed("audit-signing"))
+        signer = Signer.from_seed(audit.origin, runtime.vault.log_seeds()[1])
         witness = Pair(signer.verifier, tmp_path)
         heads = []
         for run in range(runs):

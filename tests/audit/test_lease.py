@@ -43,7 +43,7 @@ async def quiet(settings):
 
 def sequencer(world, clock=None, *, seconds=30.0, **details):
     runtime = world.runtime
-    signer = Signer.from_seed(runtime.audit.origin, runtime.vault.signing_seed("audit-signing"))
+    signer = Signer.from_seed(runtime.audit.origin, runtime.vault.log_seeds()[1])
     clock = clock or runtime.clock
     return Sequencer(runtime.database, signer, clock, lease_seconds=seconds, **details)
 
@@ -166,9 +166,7 @@ async def test_a_log_that_was_refused_is_signed_by_nobody_and_after_no_start(qui
 async def test_of_two_processes_in_the_background_one_leads_and_nothing_is_lost(postgres_settings):
     async with open_world(postgres_settings, background=False) as world:
         databases = [open_database(postgres_settings) for _ in range(2)]
-        signer = Signer.from_seed(
-            world.runtime.audit.origin, world.runtime.vault.signing_seed("audit-signing")
-        )
+        signer = Signer.from_seed(world.runtime.audit.origin, world.runtime.vault.log_seeds()[1])
         both = [
             Sequencer(
                 each,

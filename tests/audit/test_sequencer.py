@@ -44,9 +44,7 @@ async def quiet(settings):
 def another(world, *, database=None, **details):
     """A sequencer as another process would have it."""
     runtime = world.runtime
-    signer = Signer.from_seed(
-        world.settings.audit.origin, runtime.vault.signing_seed("audit-signing")
-    )
+    signer = Signer.from_seed(world.settings.audit.origin, runtime.vault.log_seeds()[1])
     return Sequencer(database or runtime.database, signer, runtime.clock, **details)
 
 
@@ -75,7 +73,7 @@ async def test_every_event_gets_one_place_whatever_the_batches(quiet, batch_size
 async def test_an_empty_log_has_a_signed_head_of_its_own(quiet):
     first = (await quiet.fetch("SELECT * FROM audit_checkpoint ORDER BY size LIMIT 1"))[0]
     assert first["size"] == 0
-    assert open_checkpoint(first["note"], quiet.runtime.audit._signer.verifier).size == 0
+    assert open_checkpoint(first["note"], quiet.runtime.log_key.signer.verifier).size == 0
 
 
 async def test_no_checkpoint_counts_less_than_one_before_it(quiet):

@@ -70,9 +70,7 @@ def store_of(settings):
 
 
 def signer_of(world):
-    return Signer.from_seed(
-        world.runtime.audit.origin, world.runtime.vault.signing_seed("audit-signing")
-    )
+    return Signer.from_seed(world.runtime.audit.origin, world.runtime.vault.log_seeds()[1])
 
 
 # --- putting heads there --------------------------------------------------------------

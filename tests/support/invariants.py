@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 
 from audit.merkle import leaf_hash
-from audit.note import Checkpoint, Verifier, open_checkpoint, origin_of
+from audit.note import Checkpoint, Verifier, open_checkpoint, origin_of, split_note
 from audit.tiles import TreeEdge, tiles_of
 from members.identifiers import identifiers
 from tests.support.world import World
@@ -39,7 +39,7 @@ async def assert_log_is_whole(world: World) -> None:
     assert await world.fetch("SELECT * FROM audit_pending") == []
     edge, _ = TreeEdge().append(hashes)
     last = await world.fetch("SELECT note FROM audit_checkpoint ORDER BY size DESC LIMIT 1")
-    signer = world.runtime.audit._signer
+    signer = world.runtime.log_key.signer
     assert open_checkpoint(last[0]["note"], signer.verifier) == Checkpoint(
         signer.name, len(leaves), edge.root()
     )
@@ -53,12 +53,25 @@ async def assert_log_is_whole(world: World) -> None:
 
 async def assert_every_head_is_a_prefix(world: World, hashes: list[bytes]) -> None:
     """No two heads that were ever signed tell different histories: each is a head of this tree."""
-    key = world.runtime.audit._signer.verifier
+    now = world.runtime.log_key.signer.verifier
+    rotations = await world.fetch("SELECT size, old_vkey FROM audit_key ORDER BY size")
+    ends = [row["size"] for row in rotations]
+    keys = [*(Verifier.from_vkey(row["old_vkey"]) for row in rotations), now]
     edge = TreeEdge()
     for row in await world.fetch("SELECT size, root, note FROM audit_checkpoint ORDER BY size"):
         edge, _ = edge.append(hashes[edge.size : row["size"]])
         name = origin_of(row["note"])  # an earlier name of the log signed with the same key
-        signed = open_checkpoint(row["note"], Verifier(name, key.kind, key.public))
+        # The key of its time alone has signed it, and the next one too where that one came.
+        first = sum(end < row["size"] for end in ends)
+        signed_by = [
+            Verifier(name, key.kind, key.public)
+            for key in keys[first : first + 1 + (row["size"] in ends)]
+        ]
+        assert [key_id for _, key_id, _ in split_note(row["note"])[1]] == [
+            key.key_id for key in signed_by
+        ]
+        for verifier in signed_by:
+            signed = open_checkpoint(row["note"], verifier)
         assert (signed.size, signed.root) == (row["size"], edge.root()), "a fork"
         assert bytes(row["root"]) == edge.root()
 

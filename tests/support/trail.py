@@ -102,7 +102,7 @@ async def _fill(settings: Settings, outside: Path) -> None:
             for _ in range(20):
                 await crm.view(member)
         (outside / "vkey").write_text(world.runtime.audit.vkey)
-        (outside / "stolen").write_bytes(world.runtime.vault.signing_seed("audit-signing"))
+        (outside / "stolen").write_bytes(world.runtime.vault.log_seeds()[1])
         for size in SIZES:
             await grow(world, size)
             (row,) = await world.fetch(
