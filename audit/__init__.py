@@ -11,6 +11,8 @@ from audit.cosigning import (
     cosigned_checkpoint,
 )
 from audit.cosigning_repository import witnessed
+from audit.detail_clock import DETAIL, DetailClock, settle_details
+from audit.details import DetailLinks, Details
 from audit.errors import (
     AuditError,
     EventPrunedError,
@@ -77,11 +79,13 @@ from audit.sequencer import LEASE_SECONDS, LogDamagedError, Sequencer
 from audit.service import AuditLog
 from audit.standing import Standing, standing_of
 from audit.stored import export_at, export_log, verify_stored_log
-from audit.views import VIEW_KEYS, OpeningHours, SavedView, saved_views
+from audit.views import BREAK_GLASS, VIEW_KEYS, OpeningHours, SavedView, saved_views
 from audit.witness import Witness, WitnessApp
 
 __all__ = [
+    "BREAK_GLASS",
     "COSIGNATURE_V1",
+    "DETAIL",
     "EVERY_BRAND",
     "GENESIS",
     "HOLD_REASONS",
@@ -100,6 +104,9 @@ __all__ = [
     "BulkEvent",
     "Cosigner",
     "Decision",
+    "DetailClock",
+    "DetailLinks",
+    "Details",
     "EndedLog",
     "EventFilter",
     "EventPrunedError",
@@ -178,6 +185,7 @@ __all__ = [
     "refusal",
     "rotations",
     "saved_views",
+    "settle_details",
     "short_digest",
     "sign_note",
     "signed_by",

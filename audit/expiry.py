@@ -9,6 +9,7 @@ which ask again for rule, day, head and hold, body by body.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from audit import retention_repository as repository
 from audit.event import check, epochs
@@ -17,6 +18,9 @@ from audit.retention import PRUNED, RetentionRule, rule_of, told
 from audit.service import AuditLog
 from kernel import Caller, Clock, Database, ReadSession, Row, UnavailableError, UnitOfWork
 
+if TYPE_CHECKING:
+    from audit.detail_clock import DetailClock
+
 _AT_ONCE = 4_000
 _HOUR_US = 3_600_000_000
 _MONTH_LENGTH = len("2026-11")
@@ -24,7 +28,11 @@ _MONTH_LENGTH = len("2026-11")
 
 @dataclass(slots=True)
 class PrunedMonth:
-    """What went of a month by one rule, or would go: bodies, those held, and the events of it."""
+    """What went of a month by one rule, or would go: bodies, those held, and the events of it.
+
+    Held is also a body whose sealed detail is still there; under the rule `detail` the details
+    themselves are counted.
+    """
 
     month: str
     rule: str
@@ -43,22 +51,28 @@ class Pruning:
         clock: Clock,
         rules: Sequence[RetentionRule],
         anchored: Callable[[ReadSession], Awaitable[int]] | None = None,
+        details: "DetailClock | None" = None,
     ) -> None:
         self._database = database
         self._audit = audit
         self._clock = clock
         self.rules = rules
         self._anchored = anchored
+        self._details = details
 
     async def prune(
         self, caller: Caller, *, before: str | None = None, dry_run: bool = False
     ) -> list[PrunedMonth]:
         """Delete the bodies of every month whose time has come; gives month by month what went.
 
+        Sealed details go first, by their own clock: a body waits for its detail.
         `before` (`YYYY-MM`) leaves that month and later ones alone. With `dry_run` nothing is
         deleted and no event written. What waits for its place in the log, lies under no head that
         is an hour old and anchored (where anchors are configured), or is held, stays.
         """
+        found: list[PrunedMonth] = []
+        if self._details is not None:
+            found += await self._details.prune(caller, before=before, dry_run=dry_run)
         now_us = self._clock.now_us()
         async with self._database.read() as session:
             oldest_us = await repository.oldest_us(session)
@@ -66,8 +80,7 @@ class Pruning:
             if self._anchored is not None:
                 settled = min(settled, await self._anchored(session))
         if oldest_us is None or not settled:
-            return []
-        found: list[PrunedMonth] = []
+            return found
         for month in epochs(min(oldest_us, now_us), now_us):
             due = {rule.key: rule.due_us(month) for rule in self.rules}
             ripe = {key: us for key, us in due.items() if us is not None and us <= now_us}
@@ -114,7 +127,7 @@ class Pruning:
             if rule is None or rule.key not in ripe:
                 continue
             total = sums.setdefault(rule.key, PrunedMonth(month, rule.key))
-            if row["held"]:
+            if row["held"] or row["sealed"]:
                 total.held += 1
             else:
                 total.bodies += 1

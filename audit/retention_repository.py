@@ -24,6 +24,7 @@ from sqlalchemy import (
 from audit.retention import PRUNED, Run, bounds_us
 from audit.tables import (
     audit_checkpoint,
+    audit_detail,
     audit_event,
     audit_hold,
     audit_hold_subject,
@@ -41,7 +42,7 @@ _OLDEST = Statement(
     .order_by(audit_event.c.id)
     .limit(1)
 )
-_HOLDING = (
+HOLDING = (
     exists()
     .where(
         audit_hold.c.released_us.is_(None),
@@ -77,7 +78,11 @@ _OF_MONTH = Statement(
         audit_event.c.id,
         audit_event.c.action,
         audit_leaf.c.leaf_index,
-        _HOLDING.label("held"),
+        HOLDING.label("held"),
+        exists()
+        .where(audit_detail.c.event_id == audit_event.c.id, audit_detail.c.ciphertext.is_not(None))
+        .correlate(audit_event)
+        .label("sealed"),
     )
     .select_from(audit_event.join(audit_leaf, audit_leaf.c.event_id == audit_event.c.id))
     .where(
@@ -130,7 +135,7 @@ _DELETE_AGAIN = Statement(
                     ),
                 )
             )
-            .where(audit_pruned.c.event_id == bindparam("event_id"), ~_HOLDING)
+            .where(audit_pruned.c.event_id == bindparam("event_id"), ~HOLDING)
         )
     )
 )
@@ -207,7 +212,10 @@ async def settled_size(session: ReadSession, *, before_us: int) -> int:
 async def bodies_of_month(
     session: ReadSession, month: str, *, after: str, settled: int, most: int
 ) -> Sequence[Row]:
-    """Give id, action, leaf_index and `held` of a month's bodies behind an id, by id."""
+    """Give id, action, leaf_index, `held` and `sealed` of a month's bodies behind an id, by id.
+
+    `sealed`: a detail still hangs on it.
+    """
     from_us, until_us = bounds_us(month)
     return await session.all(
         _OF_MONTH,

@@ -32,7 +32,7 @@ from audit.retention_repository import leaf_of, pruned_until, pruning_of
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events, told_of
 from audit.search_repository import AT_ONCE, events_of_many, events_that_fit
 from audit.sequencer import REFUSALS, LogDamagedError, LogRekeyedError
-from audit.views import CLIENT_READS
+from audit.views import BREAK_GLASS, CLIENT_READS
 from kernel import (
     AuditEventId,
     Caller,
@@ -47,6 +47,8 @@ from kernel import (
 from vault import AccessTicket, OwnerKey
 
 _NONCE_BYTES = 16
+DISCLOSURES = (*CLIENT_READS, BREAK_GLASS)
+"""Actions by which somebody else than the member was shown their data in full."""
 _MOST_MONTHS = 60
 _EXPLAINED: Mapping[str, type[LogDamagedError]] = {
     **REFUSALS,
@@ -231,7 +233,7 @@ class AuditLog:
         since_us: int,
         before: str | None = None,
         most: int = 50,
-        actions: Sequence[str] = (*CLIENT_READS,),
+        actions: Sequence[str] = DISCLOSURES,
     ) -> list[dict[str, Any]]:
         """Give the readings of one member, the newest first; bodies as they are in the log.
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from audit import log_key_repository, repository
 from audit.cosigning import cosigned_checkpoint
 from audit.crosscheck import compare_rows, cross_check
+from audit.detail_check import compare_details
 from audit.errors import ExportError
 from audit.export import write_bundle
 from audit.manifest_repository import rows_between
@@ -124,7 +125,7 @@ async def verify_stored_log(
 
     Gives the verifier's report, and a finding (`columns`) for each event whose search columns say
     something else than its body. What a bundle cannot show is in the report too: see
-    `cross_check` and `compare_rows`.
+    `cross_check`, `compare_rows` and `compare_details`.
     """
     with tempfile.TemporaryDirectory(prefix="yinyom-verify-") as folder:
         bundle = Path(folder) / "log"
@@ -141,5 +142,5 @@ async def verify_stored_log(
     async with database.read() as session:
         last = await repository.last_checkpoint(session)
     wrong, misleading = await compare_rows(database, 0 if last is None else last[0])
-    findings = [*report.findings, *findings, *wrong]
+    findings = [*report.findings, *findings, *wrong, *await compare_details(database)]
     return replace(report, ok=not findings, findings=tuple(findings)), misleading

@@ -4,6 +4,7 @@ Beside an event that speaks of many members lie the rows of its manifest, and an
 Search columns and index only repeat what is hashed and are never trusted: the verifier reads that.
 Triggers (in the migrations) fill the queue and refuse every change of what is written; a body is
 deleted only where `audit_pruned` names its place and no hold covers it, and its rows go with it.
+A sealed detail loses its link to a member or its ciphertext, and nothing else.
 The row of the head is the sequencer's lease as well: who leads, until when, under which fencing
 number; and it names the key that alone may sign the next one.
 """
@@ -168,6 +169,18 @@ audit_pruned = Table(
     Column("until_us", BigInteger, nullable=False),
     Column("due_us", BigInteger, nullable=False),
     info=GOVERNED,
+)
+
+audit_detail = Table(
+    "audit_detail",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("member_id", Text, index=True),
+    Column("ciphertext", LargeBinary),
+    Column("dropped_by", Text),
+    Column("due_us", BigInteger),
+    info=GOVERNED,
+    sqlite_with_rowid=False,
 )
 
 audit_hold = Table(

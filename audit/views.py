@@ -19,8 +19,11 @@ BULK_READS = ("audience.export", "change.read", "suppression.read")
 """Actions that hand out data of many members at once."""
 CLIENT_READS = ("member.view", "audience.export")
 """Actions by which a client is shown data of one member, singly or among many."""
+BREAK_GLASS = "member.break_glass"
+"""The action of reading one member in full because of an emergency."""
 READS = (
     "member.view",
+    BREAK_GLASS,
     "member.view_staff",
     "member.lookup",
     "member.match_read",
@@ -29,7 +32,7 @@ READS = (
     *BULK_READS,
 )
 """Actions that show data of members to somebody else than the member."""
-ViewKey = Literal["denied", "bulk", "after-hours", "no-consent", "many-members"]
+ViewKey = Literal["denied", "bulk", "after-hours", "break-glass", "no-consent", "many-members"]
 VIEW_KEYS: tuple[str, ...] = get_args(ViewKey)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -111,6 +114,7 @@ def saved_views(hours: OpeningHours, members_a_day: int) -> Mapping[str, SavedVi
             keeps=_by_hand,
             periods=hours.closed_before,
         ),
+        SavedView("break-glass", actions=(BREAK_GLASS,)),
         SavedView("no-consent", decision="allow", actions=READS, keeps=_on_another_basis),
         SavedView(
             "many-members",

@@ -28,6 +28,7 @@ from audit import (
     origin_of,
     rebuild_log,
     refusal,
+    settle_details,
     verify_stored_log,
 )
 from backup import repository
@@ -226,6 +227,7 @@ class Restore:
         async with database.unit_of_work() as work:
             await leave(work)
             await begin_anew(work)
+            await settle_details(work, audit, self._caller)
             await audit.record(
                 work,
                 self._caller,

@@ -3,8 +3,16 @@
 from disclosure.audience import Audiences, CountRules
 from disclosure.budget import MemberBudget
 from disclosure.decision import Allowed, Denied, Omission, Refusal, Snapshot, decide
+from disclosure.emergency import (
+    LEAST_WORDS,
+    MOST_WORDS,
+    Emergency,
+    EmergencyAccess,
+    EmergencyView,
+)
 from disclosure.errors import (
     BudgetSpentError,
+    EmergencyRefusedError,
     GateMovedError,
     MemberUnknownError,
     PurposeNotAllowedError,
@@ -39,6 +47,8 @@ from disclosure.webhooks import Acknowledgement, Answer, ClientDirectory, Poster
 __all__ = [
     "AUTH_EPOCH",
     "FEED_TYPES",
+    "LEAST_WORDS",
+    "MOST_WORDS",
     "POLICY_EPOCH",
     "WEBHOOK_TYPES",
     "Acknowledgement",
@@ -51,6 +61,10 @@ __all__ = [
     "CountRules",
     "Denied",
     "DisclosureService",
+    "Emergency",
+    "EmergencyAccess",
+    "EmergencyRefusedError",
+    "EmergencyView",
     "EpochKeeper",
     "Epochs",
     "Feed",

@@ -14,6 +14,14 @@ _ADD = Statement.for_dialect(
         .on_conflict_do_nothing()
     )
 )
+_ADD_ONE = Statement.for_dialect(
+    lambda insert_into: (
+        insert_into(member_budget)
+        .values(client_id=bindparam("client_id"), day=bindparam("day"), mark=bindparam("mark"))
+        .on_conflict_do_nothing()
+        .returning(member_budget.c.day)
+    )
+)
 _COUNT = Statement(
     select(func.count().label("n")).where(
         member_budget.c.client_id == bindparam("client_id"),
@@ -30,6 +38,11 @@ async def add_marks(work: UnitOfWork, client_id: str, day: int, marks: Sequence[
     await work.run_many(
         _ADD, [{"client_id": client_id, "day": day, "mark": mark} for mark in marks]
     )
+
+
+async def add_mark(work: UnitOfWork, client_id: str, day: int, mark: bytes) -> bool:
+    """Write one mark down; False when it is there, once whoever was writing it has committed."""
+    return await work.first(_ADD_ONE, client_id=client_id, day=day, mark=mark) is not None
 
 
 async def count_marks(session: ReadSession, client_id: str, day: int) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from audit import AuditLog, fields_shown
+from audit import BREAK_GLASS, AuditLog, fields_shown
 from disclosure.reading import Reader
 from disclosure.schemas import (
     BatchAnswer,
@@ -180,13 +180,19 @@ def router(
 
 def reading(event: dict[str, Any]) -> dict[str, Any]:
     """Tell of one reading as the trail has it."""
+    actor = event["actor"]
     return {
         "audit_id": event["id"],
         "at": event["ts"],
-        "by": {"id": event["actor"]["id"], "role": event["actor"]["role"]},
+        # Of people only the role: who it was stands in the trail.
+        "by": {
+            "id": actor["id"] if actor["role"] == "app" else actor["role"],
+            "role": actor["role"],
+        },
         "purpose": event.get("purpose"),
         "channel": event.get("channel"),
         "fields": list(fields_shown(event)),
         "decision": event["decision"],
         "reason": event.get("reason"),
+        "emergency": event["action"] == BREAK_GLASS,
     }

@@ -83,6 +83,14 @@ class BudgetSpentError(YinyomError):
         }
 
 
+class EmergencyRefusedError(NotAllowedError):
+    """No emergency read: no such lawful basis in that law, or too many in a day."""
+
+    slug = "emergency-refused"
+    title = "This emergency read was refused"
+    remedy = "Ask another officer; the reason says why, and the try is on record."
+
+
 class GateMovedError(YinyomError):
     """The member changed again and again while a read was being decided."""
 

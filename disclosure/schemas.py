@@ -96,7 +96,10 @@ class CheckAnswer(Answer):
 
 
 class DisclosureAnswer(Answer):
-    """One reading, or refused reading, of a member."""
+    """One reading, or refused reading, of a member.
+
+    `emergency`: an officer read it in full because of an emergency, and `reason` says of which.
+    """
 
     audit_id: IdText
     at: str
@@ -106,6 +109,7 @@ class DisclosureAnswer(Answer):
     fields: list[str]
     decision: str
     reason: str | None
+    emergency: bool
 
 
 class DisclosuresAnswer(Answer):

@@ -20,7 +20,7 @@ from kernel import Caller, Database, MemberId, RequestId, UnitOfWork
 from loyalty import plain_of
 from members import MEMBER_TABLE, MemberRow, Members
 from policies import VIEW, AccessSnapshot, CatalogueField, FieldKey, PolicyPack, mask
-from vault import ORDINARY, Vault
+from vault import ORDINARY, AccessTicket, Vault
 
 SELF = "self"
 ROLE = "member"
@@ -155,7 +155,7 @@ class SelfAccess:
         opened = await self._open(member_id, judged)
         sealed = (
             CopiedValue(
-                self._pack.fields[_field_of(slot)],
+                self._pack.fields[field_of(slot)],
                 slot,
                 opened[slot],
                 judged.row.provenance[slot].source,
@@ -239,38 +239,24 @@ class SelfAccess:
 
     def _readable(self, caller: Caller, slots: Iterable[str], road: Road) -> Iterator[str]:
         for slot in slots:
-            entry = self._pack.fields.get(_field_of(slot))
+            entry = self._pack.fields.get(field_of(slot))
             if entry is not None and self._access.allows(
                 caller.role, caller.brand, entry.category, road.access, road.purpose
             ):
                 yield slot
 
     async def _open(self, member_id: MemberId, judged: _Judged) -> dict[str, str]:
-        async with self._database.read() as session:
-            keys = await self._vault.keys_of(session, member_id)
         ticket = self._audit.ticket(judged.event, member_id)
-        by_kind: dict[str, dict[str, bytes]] = {}
-        for slot in judged.slots:
-            by_kind.setdefault(self._key_kind(slot), {})[slot] = judged.row.cells[slot]
-        opened: dict[str, str] = {}
-        for kind, cells in by_kind.items():
-            if kind not in keys:
-                raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
-            opened |= self._vault.open(ticket, keys[kind], MEMBER_TABLE, member_id, cells)
-        return opened
-
-    def _key_kind(self, slot: str) -> str:
-        entry = self._pack.fields[_field_of(slot)]
-        own = self._pack.retention_classes[entry.retention_class].own_key
-        return entry.retention_class if own else ORDINARY
+        return await open_slots(
+            self._database, self._vault, self._pack, ticket, judged.row, judged.slots
+        )
 
     def _ordered(self, opened: dict[str, str]) -> list[str]:
-        order = {key: at for at, key in enumerate(self._pack.fields)}
-        return sorted(opened, key=lambda name: (order[_field_of(name)], name))
+        return in_order(self._pack, opened)
 
     def _held(self, row: MemberRow, opened: dict[str, str]) -> Iterator[HeldValue]:
         for slot in self._ordered(opened):
-            entry = self._pack.fields[_field_of(slot)]
+            entry = self._pack.fields[field_of(slot)]
             known = row.provenance[slot]
             yield HeldValue(
                 entry,
@@ -286,7 +272,44 @@ def _text(value: str | int | list[str]) -> str:
     return " ".join(value) if isinstance(value, list) else str(value)
 
 
-def _field_of(slot: str) -> FieldKey:
+async def open_slots(
+    database: Database,
+    vault: Vault,
+    pack: PolicyPack,
+    ticket: AccessTicket,
+    row: MemberRow,
+    slots: Iterable[str],
+) -> dict[str, str]:
+    """Open slots of one member for a ticket, each under the key of its kind.
+
+    `MemberUnknownError` when a key has gone meanwhile: the member was erased.
+    """
+    async with database.read() as session:
+        keys = await vault.keys_of(session, row.id)
+    by_kind: dict[str, dict[str, bytes]] = {}
+    for slot in slots:
+        by_kind.setdefault(key_kind(pack, slot), {})[slot] = row.cells[slot]
+    opened: dict[str, str] = {}
+    for kind, cells in by_kind.items():
+        if kind not in keys:
+            raise MemberUnknownError(reason=Refusal.MEMBER_UNKNOWN.value)
+        opened |= vault.open(ticket, keys[kind], MEMBER_TABLE, row.id, cells)
+    return opened
+
+
+def key_kind(pack: PolicyPack, slot: str) -> str:
+    """Say under which of a member's keys a slot is sealed."""
+    kept = pack.own_key_class(field_of(slot))
+    return ORDINARY if kept is None else kept.key
+
+
+def in_order(pack: PolicyPack, slots: Iterable[str]) -> list[str]:
+    """Order slots as the catalogue orders their fields."""
+    order = {key: at for at, key in enumerate(pack.fields)}
+    return sorted(slots, key=lambda name: (order[field_of(name)], name))
+
+
+def field_of(slot: str) -> FieldKey:
     """Give the catalogue field of a slot: a second phone lies in `phone.2`."""
     return FieldKey(slot.partition(".")[0])
 

@@ -35,7 +35,10 @@ from policies import FieldKind, PurposeKey, lawful_basis
 from vault import ARCHIVE, ORDINARY
 
 EXPORT_TABLE = "rights_export"
-_READINGS = ("member.view", "audience.export", "member.view_self", "member.copy_self")
+_READINGS = (
+    *("member.view", "audience.export", "member.break_glass"),
+    *("member.view_self", "member.copy_self"),
+)
 _MOST_READINGS = 2_000
 _ATTEMPTS = 3
 _Answer = TypeVar("_Answer")

@@ -7,8 +7,15 @@ whole or not at all; access rules are compiled into a snapshot. Pure: no databas
 from policies.access import AccessSnapshot, access_enforcer, compile_access
 from policies.coarse import CoarseForm, CoarseIndex
 from policies.controller import NOT_CONFIGURED, Controller
+from policies.emergency import detail_kept_until
 from policies.errors import Finding, PackError
-from policies.grants import FIELD_ACTIONS, RESOURCE_ACTIONS, VIEW, VIEW_MASKED
+from policies.grants import (
+    FIELD_ACTIONS,
+    RESOURCE_ACTIONS,
+    VIEW,
+    VIEW_EMERGENCY,
+    VIEW_MASKED,
+)
 from policies.jurisdictions import age_tier, completed_years, lawful_basis, period_end
 from policies.loader import check, load_pack, pack_texts
 from policies.loyalty import loyalty_words
@@ -66,6 +73,7 @@ __all__ = [
     "RESOURCE_ACTIONS",
     "SCOPE_GRANTS",
     "VIEW",
+    "VIEW_EMERGENCY",
     "VIEW_MASKED",
     "AccessSnapshot",
     "ActivityClass",
@@ -119,6 +127,7 @@ __all__ = [
     "check_succession",
     "compile_access",
     "completed_years",
+    "detail_kept_until",
     "kept_until",
     "lawful_basis",
     "load_pack",

@@ -23,6 +23,7 @@ from policies.model import (
     AgeTier,
     BasisKind,
     CatalogueField,
+    Fact,
     FieldKey,
     FieldKind,
     IndexKind,
@@ -219,6 +220,9 @@ def _check_pseudonym(pack: PolicyPack, fault: Fault) -> None:
 
 def _check_trail(pack: PolicyPack, fault: Fault) -> None:
     """Let no action be named by two rules, and no period be one that cannot be counted."""
+    if not _is_countable(pack.detail_lifetime):
+        remedy = "Use a period in calendar_days, months or years"
+        fault("retention.toml", "detail", "is no period that can be counted", remedy)
     named: set[str] = set()
     for key, rule in pack.trail_rules.items():
         for action in rule.actions:
@@ -227,11 +231,14 @@ def _check_trail(pack: PolicyPack, fault: Fault) -> None:
                 fault("retention.toml", f"trail.{key}.actions", problem, "Name it in one rule")
             named.add(action)
         for code, fact in rule.period.items():
-            countable = isinstance(fact.value, int) and fact.unit in _TRAIL_UNITS
-            if not countable or not fact.value:
+            if not _is_countable(fact):
                 remedy = "Use a period in calendar_days, months or years"
                 problem = "is no period that can be counted"
                 fault("retention.toml", f"trail.{key}.period.{code}", problem, remedy)
+
+
+def _is_countable(fact: Fact) -> bool:
+    return isinstance(fact.value, int) and fact.value > 0 and fact.unit in _TRAIL_UNITS
 
 
 def _check_access(pack: PolicyPack, fault: Fault) -> None:

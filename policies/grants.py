@@ -17,10 +17,12 @@ MAX_ROLE_DISTANCE = 9
 
 VIEW = "view"
 VIEW_MASKED = "view_masked"
-FIELD_ACTIONS = frozenset({VIEW, VIEW_MASKED})
+VIEW_EMERGENCY = "view_emergency"
+"""Unmasked, of one member, for an emergency: break-glass, with everything that it costs."""
+FIELD_ACTIONS = frozenset({VIEW, VIEW_MASKED, VIEW_EMERGENCY})
 
 RESOURCE_ACTIONS: Mapping[str, frozenset[str]] = {
-    "member": frozenset({"register", "update", "lookup", "introduce", "search"}),
+    "member": frozenset({"register", "update", "lookup", "introduce", "search", "break_glass"}),
     "contact_point": frozenset({"add", "verify"}),
     "consent": frozenset({"read", "write"}),
     "duplicates": frozenset({"read", "resolve"}),
@@ -33,7 +35,7 @@ RESOURCE_ACTIONS: Mapping[str, frozenset[str]] = {
     "disclosure": frozenset({"read"}),
     "rights_request": frozenset({"open", "read", "handle"}),
     "restriction": frozenset({"write"}),
-    "audit": frozenset({"read", "export", "hold"}),
+    "audit": frozenset({"read", "export", "hold", "open_detail"}),
     "governance": frozenset({"read"}),
     "policy": frozenset({"read", "activate"}),
     "client": frozenset({"manage"}),

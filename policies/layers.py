@@ -24,7 +24,7 @@ NOTICE_TEXT = re.compile(r"notices/([a-z][a-z0-9_]*)/([1-9]\d*)\.(th|en|zh-Hant)
 NOTICE_INDEX = re.compile(r"notices/([a-z][a-z0-9_]*)/notice\.toml")
 
 _TOML = re.compile(
-    r"pack\.toml|purposes\.toml|fields\.toml|retention\.toml|loyalty\.toml|pii/words\.toml|jurisdictions/[A-Z]{2}\.toml|"
+    r"pack\.toml|purposes\.toml|fields\.toml|retention\.toml|emergency\.toml|loyalty\.toml|pii/words\.toml|jurisdictions/[A-Z]{2}\.toml|"
     + NOTICE_INDEX.pattern
 )
 _IGNORED = {"README.md"}

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from policies.checks import cross_check
 from policies.coarse import CoarseForm, CoarseIndex
+from policies.emergency import read_emergency
 from policies.errors import Finding, PackError
 from policies.layers import MODEL_FILE, POLICY_FILE, read_layers
 from policies.loyalty import read_loyalty
@@ -92,7 +93,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
     findings: list[Finding] = []
     reader = PackReader(read_layers(overlay, findings), findings)
     jurisdictions = _jurisdictions(reader)
-    retention, pseudonym, trail_rules = _retention(reader, jurisdictions)
+    retention, pseudonym, trail_rules, detail = _retention(reader, jurisdictions)
     categories, fields = _fields(reader)
     channels, purposes = _purposes(reader)
     notices = read_notices(reader)
@@ -111,6 +112,8 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
         retention_classes=_frozen(retention),
         pseudonym_key_lifetime=pseudonym,
         trail_rules=_frozen(trail_rules),
+        detail_lifetime=detail,
+        emergency_reasons=read_emergency(reader),
         notices=_frozen(notices),
         notices_by_revision=_frozen({n.revision: n for group in notices.values() for n in group}),
         loyalty=loyalty,
@@ -310,19 +313,19 @@ def _facts(table: Table) -> Mapping[str, Fact]:
 
 def _retention(
     reader: PackReader, jurisdictions: Mapping[JurisdictionCode, Jurisdiction]
-) -> tuple[dict[RetentionClassKey, RetentionClass], Fact, dict[str, TrailRule]]:
+) -> tuple[dict[RetentionClassKey, RetentionClass], Fact, dict[str, TrailRule], Fact]:
     file = reader.file("retention.toml")
     classes = {
         RetentionClassKey(key): _retention_class(key, table, jurisdictions)
         for key, table in file.table("classes").entries()
     }
-    pseudonym = file.fact("pseudonym_key")
+    pseudonym, detail = file.fact("pseudonym_key"), file.fact("detail")
     trail = {
         key: _trail_rule(key, table, jurisdictions)
         for key, table in file.optional_table("trail").entries()
     }
     file.close()
-    return classes, pseudonym, trail
+    return classes, pseudonym, trail, detail
 
 
 def _retention_class(

@@ -460,6 +460,8 @@ class PolicyPack:
     retention_classes: Mapping[RetentionClassKey, RetentionClass]
     pseudonym_key_lifetime: Fact
     trail_rules: Mapping[str, "TrailRule"]
+    detail_lifetime: Fact
+    emergency_reasons: Mapping[str, LocalText]
     notices: Mapping[NoticeKey, tuple[Notice, ...]]
     notices_by_revision: Mapping[NoticeRevision, Notice]
     loyalty: LoyaltyRules

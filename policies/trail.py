@@ -41,7 +41,10 @@ def kept_until(pack: PolicyPack, rule: TrailRule, month: str) -> date | None:
 
 
 def _end(fact: Fact, month: str) -> date:
+    return period_end(fact, last_day(f"{month[:4]}-12" if fact.start == END_OF_YEAR else month))
+
+
+def last_day(month: str) -> date:
+    """Give the last day of a month, `YYYY-MM`."""
     year, number = int(month[:4]), int(month[5:])
-    if fact.start == END_OF_YEAR:
-        number = 12
-    return period_end(fact, date(year, number, monthrange(year, number)[1]))
+    return date(year, number, monthrange(year, number)[1])

@@ -23,6 +23,7 @@ SEQUENCES: Mapping[str, str] = {
     "audit_anchor": "si",
     "audit_checkpoint": "sid",
     "audit_cosignature": "siu",
+    "audit_detail": "su",
     "audit_event": "si",
     "audit_head": "siu",
     "audit_hold": "s",
@@ -44,6 +45,7 @@ _READ_BY_ALL = dict.fromkeys(SEQUENCES, "s")
 WORKS: Mapping[str, str] = _READ_BY_ALL | {
     "access_token": "sid",
     "approval": "siu",
+    "audit_detail": "siu",
     "audit_event": "si",
     "audit_hold": "siu",
     "audit_hold_subject": "sid",

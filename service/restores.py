@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from audit import AuditLog, RightsLedger, Signer
+from audit import AuditLog, DetailLinks, RightsLedger, Signer
 from backup import (
     Chosen,
     Identities,
@@ -272,7 +272,7 @@ def _restore(
     ) -> Sequence[EraseParticipant]:
         # Everybody who takes part in an erasure (service/runtime.py), or it is not one.
         loyalty = Loyalty(database, pack, vault, audit, consent, clock)
-        return (loyalty, Forgetting(), Claims(database, vault, audit, clock))
+        return (loyalty, Forgetting(), Claims(database, vault, audit, clock), DetailLinks())
 
     def replays(
         vault: Vault, audit: AuditLog, consent: ConsentService, rights: RightsLedger

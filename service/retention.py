@@ -2,9 +2,9 @@
 
 from datetime import date
 
-from audit import AuditLog, Pruning, RetentionRule, SequencerElsewhere, Sequencing
+from audit import AuditLog, DetailClock, Pruning, RetentionRule, SequencerElsewhere, Sequencing
 from kernel import Clock, Database, from_rfc3339
-from policies import PolicyPack, TrailRule, kept_until
+from policies import PolicyPack, TrailRule, detail_kept_until, kept_until
 from service.anchors import Anchors
 from service.tasks import DAY_US, Worker, system_caller
 
@@ -23,7 +23,10 @@ def keep_trail(
     """Make what prunes the trail by the pack's rules, and let it come round once a day."""
     rules = [_rule(pack, rule) for rule in pack.trail_rules.values()]
     anchored = anchors.reach if anchors.sinks else None
-    pruning = Pruning(database, audit, clock, rules, anchored)
+    details = DetailClock(
+        database, audit, clock, lambda month: _midnight_us(detail_kept_until(pack, month))
+    )
+    pruning = Pruning(database, audit, clock, rules, anchored, details)
     if isinstance(sequencer, SequencerElsewhere):
         worker.leave(TRAIL_RETENTION)
         return pruning

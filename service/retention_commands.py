@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from audit import Holds, HoldScope
+from audit import DETAIL, Holds, HoldScope
 from kernel import MemberId, NotFoundError, is_id
 from service.runtime import Runtime
 from service.tasks import system_caller
@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]
 async def audit_prune(
     runtime: Runtime, _progress: Progress, *, before: str | None, dry_run: bool
 ) -> dict[str, Any]:
-    """Delete the bodies of events whose time has come."""
+    """Drop details and delete the bodies of events whose time has come."""
     if not dry_run:
         sequencer_here(runtime.sequencer)
     await runtime.sequencer.drain()
@@ -23,7 +23,8 @@ async def audit_prune(
     await runtime.sequencer.drain()
     return {
         "dry_run": dry_run,
-        "bodies": sum(one.bodies for one in pruned),
+        "bodies": sum(one.bodies for one in pruned if one.rule != DETAIL),
+        "details": sum(one.bodies for one in pruned if one.rule == DETAIL),
         "held": sum(one.held for one in pruned),
         "months": [
             {

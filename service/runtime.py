@@ -7,7 +7,7 @@ another version, a policy pack that was changed and not activated.
 from dataclasses import dataclass
 from functools import partial
 
-from audit import AuditLog, LogKey, Pruning, RightsLedger, Sequencing, Signer, log_name
+from audit import AuditLog, DetailLinks, LogKey, Pruning, RightsLedger, Sequencing, Signer, log_name
 from backup import Backups, LedgerShipping
 from consent import GUARDIAN_CODE_WANTED, ConsentService, Guardians, Receipts, ReceiptSigner
 from disclosure import (
@@ -206,7 +206,7 @@ class Runtime:
         consent = ConsentService(pack, audit, rights, vault)
         loyalty = Loyalty(database, pack, vault, audit, consent, clock)
         claims = Claims(database, vault, audit, clock)
-        participants = (loyalty, Forgetting(), claims)
+        participants = (loyalty, Forgetting(), claims, DetailLinks())
         members = Members(pack, access, vault, audit, consent, rights, participants=participants)
         merges = Merges(
             database,

@@ -220,6 +220,12 @@ class BudgetSettings(Section):
     members_a_day: int = Field(250_000, ge=1, le=1_000_000_000)
 
 
+class EmergencySettings(Section):
+    """How many members an officer may read in full in a day (UTC) because of an emergency."""
+
+    reads_a_day: int = Field(3, ge=0, le=1_000)
+
+
 class SearchSettings(Section):
     """Whether names are held in memory to be searched, how much of it, and how often one may.
 
@@ -278,6 +284,7 @@ class Settings(SettingsRoot):
     rights: RightsSettings = RightsSettings()
     audiences: AudienceSettings = AudienceSettings()
     budget: BudgetSettings = BudgetSettings()
+    emergency: EmergencySettings = EmergencySettings()
     webhooks: WebhookSettings = WebhookSettings()
     search: SearchSettings = SearchSettings()
 

@@ -1,10 +1,13 @@
-"""One event with its proof, made from the stored tiles and checked against the log's own key."""
+"""One event with its proof, made from the stored tiles and checked against the log's own key.
+
+The sealed detail of an event opens here, for whoever may, by a form and on record.
+"""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from audit import AuditError, brand_of, is_open_to, standing_of
+from audit import AuditError, Details, brand_of, is_open_to, standing_of
 from kernel import NotFoundError
 from service.console.desk import Console, Desk
 from service.console.path import picture
@@ -18,8 +21,11 @@ def routes(console: Console) -> APIRouter:
     """Make the routes of one event."""
     events = APIRouter()
     runtime = console.runtime
+    details = Details(runtime.database, runtime.vault, runtime.audit)
 
-    async def event_page(request: Request, desk: Desk, event_id: str, checked: Any) -> Response:
+    async def event_page(
+        request: Request, desk: Desk, event_id: str, checked: Any, **opened: Any
+    ) -> Response:
         told = await runtime.witnesses.status()
         async with runtime.database.read() as session:
             body = await runtime.audit.event(session, event_id)
@@ -50,6 +56,8 @@ def routes(console: Console) -> APIRouter:
             minority=minority,
             checked=checked,
             vkey=runtime.audit.vkey,
+            may_open_detail="detail_ref" in body and console.may(desk, "audit", "open_detail"),
+            **{"detail": None, "detail_gone": False, **opened},
         )
 
     @events.get("/trail/{event}")
@@ -76,5 +84,22 @@ def routes(console: Console) -> APIRouter:
                 outcome="error" if checked == "broken" else "ok",
             )
         return await event_page(request, desk, event, checked)
+
+    @events.post("/trail/{event}/detail")
+    async def open_detail(request: Request, event: _EventId) -> Response:
+        desk, _ = await console.act(request, _PLACE)
+        if not console.may(desk, "audit", "open_detail"):
+            await console.refuse(desk, "detail")
+        async with runtime.database.read() as session:
+            body = await runtime.audit.event(session, event)
+        if not is_open_to(body, brand_of(desk.account.brand)):
+            raise NotFoundError("no such event", reason="event_unknown")
+        try:
+            opened: dict[str, Any] = {"detail": await details.read(desk.caller, event)}
+        except NotFoundError as error:
+            if error.reason != "detail_gone":
+                raise
+            opened = {"detail_gone": True}
+        return await event_page(request, desk, event, None, **opened)
 
     return events

@@ -9,9 +9,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from audit import HOLD_REASONS, Holds, HoldScope, epoch_of
+from audit import BREAK_GLASS, HOLD_REASONS, Holds, HoldScope, epoch_of
 from kernel import InvalidRequestError, MemberId, NotFoundError, from_rfc3339, is_id
-from policies import Fact, JurisdictionCode, kept_until
+from policies import Fact, JurisdictionCode, detail_kept_until, kept_until
 from service.console.desk import HOME, Console, Desk, go_to
 
 _PLACE = "retention"
@@ -95,14 +95,23 @@ def _trail_rules(console: Console, desk: Desk) -> list[dict[str, Any]]:
     """Say of each rule what it is for, for how long, and when this month's events go by it."""
     pack = console.runtime.pack
     month = epoch_of(console.runtime.clock.now_us())
+    details = {
+        "title": console.text(desk, "retention.details"),
+        "actions": (BREAK_GLASS,),
+        "periods": _periods(console, desk, dict.fromkeys(pack.jurisdictions, pack.detail_lifetime)),
+        "goes": detail_kept_until(pack, month),
+    }
     return [
-        {
-            "title": rule.title.in_language(desk.language),
-            "actions": rule.actions,
-            "periods": _periods(console, desk, rule.period),
-            "goes": kept_until(pack, rule, month),
-        }
-        for rule in pack.trail_rules.values()
+        details,
+        *(
+            {
+                "title": rule.title.in_language(desk.language),
+                "actions": rule.actions,
+                "periods": _periods(console, desk, rule.period),
+                "goes": kept_until(pack, rule, month),
+            }
+            for rule in pack.trail_rules.values()
+        ),
     ]
 
 

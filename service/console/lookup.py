@@ -89,6 +89,7 @@ def routes(console: Console) -> APIRouter:
             regions=REGIONS,
             may_search=console.may(desk, "audit", "read"),
             may_request=console.may(desk, "rights_request", "open"),
+            may_break_glass=console.may(desk, "member", "break_glass"),
             may_search_names=console.may(desk, "member", "search"),
             rights=counter_choices(),
             checks=sorted(CHECKS),

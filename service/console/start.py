@@ -2,11 +2,17 @@
 
 from fastapi import APIRouter, Request, Response
 
+from audit import EventFilter, brand_of
 from dsar import OPEN
 from members import PairState
 from service.console.desk import Console, Desk
 from service.console.places import PLACES, may_open
 from service.health import readiness
+from service.trail_views import trail_views
+
+_DAYS = 7
+_DAY_US = 86_400_000_000
+_MOST_COUNTED = 99
 
 
 def routes(console: Console) -> APIRouter:
@@ -22,11 +28,28 @@ def routes(console: Console) -> APIRouter:
             "home",
             desk,
             tasks=await _tasks(console, desk),
+            emergencies=await _emergencies(console, desk),
+            emergency_days=_DAYS,
             is_ready=ready["ready"],
             troubles=[name for name, state in ready["checks"].items() if state != "ok"],
         )
 
     return start
+
+
+async def _emergencies(console: Console, desk: Desk) -> str:
+    """Count emergency reads and tries of the last days, for whoever may read the trail."""
+    if not console.may(desk, "audit", "read"):
+        return ""
+    runtime = console.runtime
+    wanted = EventFilter(
+        view=trail_views(runtime.settings)["break-glass"],
+        from_us=max(0, runtime.clock.now_us() - _DAYS * _DAY_US),
+        brand=brand_of(desk.account.brand),
+    )
+    async with runtime.database.read() as session:
+        found = await runtime.audit.search(session, wanted, most=_MOST_COUNTED)
+    return f"{len(found.events)}{'+' if found.next_before else ''}" if found.events else ""
 
 
 async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:

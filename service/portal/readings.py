@@ -28,6 +28,7 @@ class Reading:
     fields: tuple[str, ...]
     refusal: str | None
     audit_id: str
+    emergency: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,18 @@ class Timeline:
             fields=tuple(self._field(key) for key in one["fields"]),
             refusal=None if one["decision"] == "allow" else self._known("reason", one["reason"]),
             audit_id=one["audit_id"],
+            emergency=self._emergency(one["reason"]) if one["emergency"] else None,
         )
 
     def _known(self, kind: str, code: str | None) -> str:
         key = f"{kind}.{code}"
         fallback = f"{kind}.other"
         return self._catalogue.text(self._language, key if self._catalogue.has(key) else fallback)
+
+    def _emergency(self, reason: str | None) -> str:
+        """Give the pack's words of an emergency; empty for a try that was refused."""
+        found = self._pack.emergency_reasons.get(reason or "")
+        return "" if found is None else found.in_language(self._language)
 
     def _purpose(self, key: str | None) -> str:
         found = self._pack.purposes.get(PurposeKey(key or ""))
