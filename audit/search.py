@@ -149,7 +149,8 @@ async def search_events(
 ) -> FoundEvents:
     """Give a page of events that fit, the newest first; `now_us` is where a view begins to look."""
     bound = before or AFTER_EVERY_ID
-    latest_us = now_us if before is None else id_moment_us(before)
+    # A cursor is what a client sends: its moment may be one that no calendar has.
+    latest_us = now_us if before is None else min(now_us, id_moment_us(before))
     oldest = await search_repository.oldest_event(session)
     if oldest is None:
         return FoundEvents((), None)

@@ -13,6 +13,7 @@ from audit import EventFilter, OpeningHours, saved_views, verify_stored_log
 from audit.repository import append_events
 from audit.search_repository import _fitting
 from kernel import Caller, RequestId, new_id
+from kernel.http import encode_cursor
 from tests.support.world import (  # noqa: F401 (fixtures)
     DAY_US,
     installed_sqlite,
@@ -267,6 +268,20 @@ async def test_what_is_no_word_of_the_trail_is_refused_and_not_repeated(world, q
     assert answer.status_code == 422
     assert next(iter(query.values())) not in answer.text
     assert len(await world.events("audit.search")) == before
+
+
+@pytest.mark.parametrize("view", [None, "after-hours", "many-members", "denied"])
+async def test_a_cursor_out_of_this_world_is_a_place_like_any_other(world, view):
+    clerk = caller(world, "8")
+    here = await read_by(world, clerk, at_us=moment("2024-11-20T23:30"))
+    auditor = await world.app("auditor", "audit:read")
+    for at_us in (0, 253_402_300_799_000_000, 2**48 * 1000 - 1000):
+        params = {"cursor": encode_cursor(new_id("evt", at_us)), "actor": clerk.id}
+        params |= {} if view is None else {"view": view}
+        answer = await auditor.get("/v1/audit/events", params=params)
+        assert answer.status_code == 200
+        ids = [event["id"] for event in answer.json()["events"]]
+        assert view is not None or (here in ids) == (at_us > 0)
 
 
 # --- cost -----------------------------------------------------------------------------
