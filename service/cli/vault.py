@@ -154,7 +154,7 @@ def vault_verify(
             table("Changed behind the trail", columns, rows, "")
             say("  Put the rows back from the newest backup; find out who can write here.")
         if not answer["log_ok"]:
-            say("the log itself is damaged: run `yinyom audit verify-db`", WRONG)
+            say("the log itself is damaged: run `yinyom audit verify --db`", WRONG)
 
     show(answer, as_json=as_json, text=text)
     if not answer["ok"]:
