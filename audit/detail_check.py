@@ -4,7 +4,7 @@ A detail is in no bundle, so only here, beside the database, can be said whether
 place is what the event was hashed with. Nothing is opened for that.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import orjson
 
@@ -26,9 +26,9 @@ async def compare_details(database: Database) -> list[Finding]:
     found: list[Finding] = []
     async with database.snapshot() as session:
         gone = {
-            event_id: told[0]
+            (event_id, told_by)
             for action in (DETAIL_PRUNED, DETAIL_LOST)
-            for event_id, told in (await repository.told_gone(session, action)).items()
+            for event_id, told_by, _ in await repository.told_gone(session, action)
         }
         after = ""
         while rows := await repository.every_detail(session, after=after, most=_AT_ONCE):
@@ -39,11 +39,11 @@ async def compare_details(database: Database) -> list[Finding]:
     return found[:_MOST_FINDINGS]
 
 
-def _wrong_with(rows: Sequence[Row], gone: Mapping[str, str]) -> Iterator[Finding]:
+def _wrong_with(rows: Sequence[Row], gone: Collection[tuple[str, str]]) -> Iterator[Finding]:
     for row in rows:
         event_id, ciphertext = row["event_id"], row["ciphertext"]
         if ciphertext is None:
-            if row["dropped_by"] is None or gone.get(event_id) != row["dropped_by"]:
+            if (event_id, row["dropped_by"]) not in gone:
                 yield _finding(f"no event tells why the detail of {event_id} is gone")
         elif row["body"] is None:
             yield _finding(f"a detail of {event_id} is kept, and the event is not")

@@ -102,16 +102,14 @@ async def settle_details(work: UnitOfWork, audit: AuditLog, caller: Caller) -> i
     The log is newer than the rows: a detail may have come back, and one that was written after
     the backup is not there. Each lost one gets an event and a row that says so.
     """
-    gone = await repository.told_gone(work, DETAIL_PRUNED)
+    gone = {one: at_us for one, _, at_us in await repository.told_gone(work, DETAIL_PRUNED)}
     after = ""
     while rows := await repository.sealed_details(work, after=after, most=_AT_ONCE):
         for row in rows:
-            told = gone.get(row["event_id"])
-            if told is not None and not row["held"]:
+            due_us = gone.get(row["event_id"])
+            if due_us is not None and not row["held"]:
                 again = await _tell(work, audit, caller, DETAIL_PRUNED, row["event_id"])
-                await repository.drop_detail(
-                    work, row["event_id"], dropped_by=again, due_us=told[1]
-                )
+                await repository.drop_detail(work, row["event_id"], dropped_by=again, due_us=due_us)
         after = rows[-1]["event_id"]
     lost = await repository.missing(work, DETAILED)
     for event_id in lost:

@@ -110,12 +110,20 @@ async def every_detail(session: ReadSession, *, after: str, most: int) -> Sequen
     return await session.all(_ALL, after=after, most=most)
 
 
-async def told_gone(session: ReadSession, action: str) -> dict[str, tuple[str, int]]:
-    """Give for each event that events of an action name: the id and moment (µs) of the latter."""
-    return {
-        str(orjson.loads(row["body"]).get("resource")): (row["id"], row["recorded_us"])
+async def told_gone(session: ReadSession, action: str) -> list[tuple[str, str, int]]:
+    """Give what events of an action name, with id and moment (µs) of the latter, by id."""
+    return [
+        (str(orjson.loads(row["body"]).get("resource")), row["id"], row["recorded_us"])
         for row in await session.all(_OF_ACTION, action=action)
-    }
+    ]
+
+
+async def brands_since(session: ReadSession, event_id: str, *, most: int) -> list[str | None]:
+    """Give the brands of events behind an id that have or had a detail, as the events say."""
+    return [
+        None if row["body"] is None else orjson.loads(row["body"]).get("brand")
+        for row in await every_detail(session, after=event_id, most=most)
+    ]
 
 
 async def missing(session: ReadSession, actions: Sequence[str]) -> list[str]:

@@ -15,8 +15,8 @@ from audit.event import AuditEvent, check
 from audit.repository import append_event
 from audit.service import AuditLog
 from audit.views import BREAK_GLASS
-from kernel import Caller, Database, MemberId, NotFoundError, UnitOfWork
-from vault import ORDINARY, PSEUDONYM, OwnerKey, Vault
+from kernel import Caller, Database, MemberId, NotFoundError, ReadSession, UnitOfWork, new_id
+from vault import ORDINARY, OwnerKey, Vault
 
 TABLE = "audit_detail"
 JUSTIFICATION = "justification"
@@ -63,9 +63,18 @@ class Details:
         await repository.add_detail(work, event.id, key.owner_id, sealed)
         return event
 
+    async def count_since(
+        self, session: ReadSession, since_us: int, *, brand: str | None, most: int
+    ) -> int:
+        """Count events with a detail since a moment (µs), of a brand or of all; up to `most`."""
+        found = await repository.brands_since(session, new_id("evt", since_us), most=most)
+        return sum(brand is None or one in {None, brand} for one in found)
+
     async def read(self, caller: Caller, event_id: str) -> str:
         """Open the detail of an event; that it is opened is on record first.
 
+        That record names the event and no member: with a token of another month beside it, it
+        would tie the two months together for good.
         The caller has asked whether this reader may (`audit`, `open_detail`) and sees the event.
 
         Raises:
@@ -84,7 +93,6 @@ class Details:
             event = self._audit.draft(
                 caller,
                 DETAIL_READ,
-                subject=keys.get(PSEUDONYM),
                 resource=event_id,
                 fields=(JUSTIFICATION,),
                 decision="allow",

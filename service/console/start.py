@@ -2,13 +2,12 @@
 
 from fastapi import APIRouter, Request, Response
 
-from audit import EventFilter, brand_of
+from audit import Details, brand_of
 from dsar import OPEN
 from members import PairState
 from service.console.desk import Console, Desk
 from service.console.places import PLACES, may_open
 from service.health import readiness
-from service.trail_views import trail_views
 
 _DAYS = 7
 _DAY_US = 86_400_000_000
@@ -38,18 +37,16 @@ def routes(console: Console) -> APIRouter:
 
 
 async def _emergencies(console: Console, desk: Desk) -> str:
-    """Count emergency reads and tries of the last days, for whoever may read the trail."""
+    """Count emergency reads of the last days, for whoever may read the trail."""
     if not console.may(desk, "audit", "read"):
         return ""
     runtime = console.runtime
-    wanted = EventFilter(
-        view=trail_views(runtime.settings)["break-glass"],
-        from_us=max(0, runtime.clock.now_us() - _DAYS * _DAY_US),
-        brand=brand_of(desk.account.brand),
-    )
+    details = Details(runtime.database, runtime.vault, runtime.audit)
+    since_us = max(0, runtime.clock.now_us() - _DAYS * _DAY_US)
+    brand = brand_of(desk.account.brand)
     async with runtime.database.read() as session:
-        found = await runtime.audit.search(session, wanted, most=_MOST_COUNTED)
-    return f"{len(found.events)}{'+' if found.next_before else ''}" if found.events else ""
+        count = await details.count_since(session, since_us, brand=brand, most=_MOST_COUNTED)
+    return f"{count}{'+' if count == _MOST_COUNTED else ''}" if count else ""
 
 
 async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:

@@ -250,7 +250,7 @@ async def test_opening_a_justification_is_an_event_of_its_own(world, member_id):
     (event,) = await world.events("audit.detail_read")
     assert (event["resource"], event["fields"]) == (view.audit_id, ["justification"])
     assert (event["actor"]["id"], event["decision"]) == (reader.id, "allow")
-    assert event["subject"] == (await only_event(world))["subject"]
+    assert "subject" not in event  # a token of this month beside one of that month ties both
 
 
 async def test_a_justification_is_not_opened_while_the_trail_takes_no_events(

@@ -6,10 +6,12 @@ import asyncpg
 import pytest
 
 from audit import SequencerElsewhere
-from kernel import ConfigurationError
+from audit.detail_repository import drop_detail
+from kernel import ConfigurationError, IntegrityError
 from service.commands import COMMANDS, doctor
 from service.database_roles import apply_grants, check_role
 from service.settings import AuditSettings, DatabaseSettings
+from tests.support.emergency import break_glass
 from tests.support.invariants import assert_log_is_whole
 from tests.support.stores import folder_store  # noqa: F401 (a fixture)
 from tests.support.world import DAY_US, JumpingClock, open_world
@@ -138,6 +140,17 @@ async def test_a_server_takes_no_job_that_it_has_no_right_to(apart):
         assert failed == []
 
 
+async def drop_by_hand(world, event_id):
+    """Drop a detail as a server would that somebody has taken over, with an event that says so."""
+    runtime = world.runtime
+    async with runtime.database.unit_of_work() as work:
+        by = await runtime.audit.record(
+            work, world.operator, "retention.detail_pruned", resource=event_id
+        )
+        due_us = runtime.clock.now_us() - DAY_US
+        await drop_detail(work, event_id, dropped_by=by, due_us=due_us)
+
+
 async def test_the_process_that_sequences_prunes_what_is_due(apart):
     clock = JumpingClock()
     clock.jump_us = -LONG_AGO_US
@@ -146,11 +159,17 @@ async def test_the_process_that_sequences_prunes_what_is_due(apart):
         open_world(apart.server, clock=clock, background=False) as server,
     ):
         crm = await server.app()
-        await crm.view(await crm.register(phone="081-234-5678"))
+        member = await crm.register(phone="081-234-5678")
+        await crm.view(member)
+        opened = await break_glass(server, await server.member_id(member))
         await worker.runtime.sequencer.drain()
         await worker.runtime.anchors.anchor()
         clock.jump_us = 0
-        assert (await command(worker, "audit.prune", before=None, dry_run=False))["bodies"]
+        with pytest.raises(IntegrityError):
+            await drop_by_hand(server, opened.audit_id)
+        told = await command(worker, "audit.prune", before=None, dry_run=False)
+        assert told["bodies"]
+        assert told["details"] == 1
         assert await server.events("member.view") == []
         assert (await command(server, "audit.verify_db"))["ok"]
 
