@@ -46,6 +46,14 @@ _EventId = Annotated[
 ]
 
 
+class RowAnswer(Answer):
+    """One row of a manifest as it is hashed, with its path to the root that the event names."""
+
+    place: int = Field(examples=[7])
+    row: str = Field(examples=["0c1f9d20a4b6e3785d2f90c1b7a6e4d3 5"])
+    hashes: list[str]
+
+
 class ProofAnswer(Answer):
     """An event, base64 of its stored bytes, with its path to a signed head of the log.
 
@@ -58,6 +66,9 @@ class ProofAnswer(Answer):
     leaf: str | None = None
     hashes: list[str]
     checkpoint: str
+    row: RowAnswer | None = Field(
+        default=None, description="with `row`: that row of the event's manifest, and no other"
+    )
 
 
 _ROTATION_FILE = re.compile("rotation/([1-9][0-9]{0,3})/(checkpoint|keys)")
@@ -242,11 +253,21 @@ def router(
         responses=problems(401, 403, 404, 409, 422),
         summary="Prove that an event is in the log; fetching a proof is an event too",
     )
-    async def proof(request: Request, event: _EventId) -> JSONBytes:
+    async def proof(
+        request: Request,
+        event: _EventId,
+        row: Annotated[
+            str | None,
+            Query(
+                pattern="^[0-9a-f]{32}$",
+                description="a member's token of the month: prove their row of a manifest as well",
+            ),
+        ] = None,
+    ) -> JSONBytes:
         caller = await gatekeeper.require(request, "audit", "read")
         async with database.read() as session:
             await require_open(session, event, brand_of(caller.brand))
-            found = await audit.proof(session, event)
+            found = await audit.proof(session, event, () if row is None else (row,))
         async with database.unit_of_work() as work:
             await audit.record(work, caller, "audit.prove", decision="allow", resource=event)
         return JSONBytes(found)

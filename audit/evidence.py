@@ -21,8 +21,10 @@ from audit import repository, search_repository
 from audit.cosigning import cosigned_checkpoint
 from audit.errors import EvidenceError
 from audit.evidence_page import page
+from audit.manifest import read_row
 from audit.merkle import inclusion_proof
 from audit.note import Checkpoint, split_note
+from audit.proof import RowProof, prove_row
 from audit.search import EventFilter
 from audit.service import AuditLog
 from audit.tiles import TileNodes, tiles_for_inclusion
@@ -59,11 +61,15 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """One event as it is stored, its place in the log, and its path; hashes bottom first."""
+    """One event as it is stored, its place in the log, and its path; hashes bottom first.
+
+    `row` is the one row of its manifest that the pack is about.
+    """
 
     index: int
     body: bytes
     hashes: tuple[bytes, ...]
+    row: RowProof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +111,12 @@ async def make_evidence(
     *,
     words: Sequence[str],
     policies: PolicyTexts,
+    tokens: Sequence[str] = (),
 ) -> EvidenceMade:
     """Write a pack of events; `words` are the filters they were chosen by, without values.
+
+    `tokens` are those of the member that the pack is about, if it is about one: of an event that
+    tells of many, their row goes into it and no other. Without them no row does.
 
     Every event must have its place under a signed head: drain the sequencer before. The head is
     the newest that a witness has signed if all events are under it, otherwise the newest.
@@ -122,7 +132,7 @@ async def make_evidence(
         note = await _head_over(session, max(places.values()))
         head = Checkpoint.parse(split_note(note)[0])
         exhibits = [
-            await _exhibit(session, event, index, head.size)
+            await _exhibit(session, event, index, head.size, tokens)
             for event, index in sorted(places.items(), key=lambda pair: pair[1])
         ]
     named = {orjson.loads(one.body).get("policy") for one in exhibits} - {None}
@@ -148,6 +158,8 @@ def pack_files(
         name = f"{one.index:0{_DIGITS}}"
         files[f"events/{name}.json"] = one.body
         files[f"proofs/{name}.tlog-proof"] = proof_text(one, note).encode()
+        if one.row is not None:
+            files[f"rows/{name}.json"] = orjson.dumps(one.row.document())
     for digest, texts in kept.items():
         for path, text in texts.items():
             files[f"policies/{digest.removeprefix('sha256:')}/{path}"] = text.encode()
@@ -181,7 +193,9 @@ async def _head_over(session: ReadSession, index: int) -> str:
     raise EvidenceError("an event waits for its checkpoint", remedy="Try again shortly.")
 
 
-async def _exhibit(session: ReadSession, event: str, index: int, size: int) -> Exhibit:
+async def _exhibit(
+    session: ReadSession, event: str, index: int, size: int, tokens: Sequence[str]
+) -> Exhibit:
     row = await repository.event_by_id(session, event)
     if row is None:
         raise NotFoundError("no such event", reason="event_unknown")
@@ -190,7 +204,8 @@ async def _exhibit(session: ReadSession, event: str, index: int, size: int) -> E
         for tile in tiles_for_inclusion(index, size)
     }
     hashes = inclusion_proof(index, size, TileNodes(lambda level, n: tiles[level, n]))
-    return Exhibit(index, bytes(row["body"]), tuple(hashes))
+    own = await prove_row(session, event, tokens) if tokens else None
+    return Exhibit(index, bytes(row["body"]), tuple(hashes), own)
 
 
 def _write(destination: Path, files: Mapping[str, bytes]) -> None:
@@ -215,13 +230,17 @@ def _csv(exhibits: Sequence[Exhibit]) -> str:
     for one in exhibits:
         body = orjson.loads(one.body)
         subject = body.get("subject", {})
+        fields = body.get("fields", ())
+        if one.row is not None:
+            own = read_row(one.row.row, one.row.place, fields)
+            subject, fields = {"token": own.token, "epoch": body["ts"][:7]}, own.fields
         said = {
             **body,
             "index": one.index,
             "actor": body["actor"]["id"],
             "role": body["actor"]["role"],
             "via": body["actor"]["via"],
-            "fields": " ".join(body.get("fields", ())),
+            "fields": " ".join(fields),
             "subject": subject.get("token"),
             "epoch": subject.get("epoch"),
         }
@@ -258,6 +277,7 @@ published or from an earlier exchange, never from whoever hands you the pack alo
 |---|---|---|
 | `events/<index>.json` | an event as it is stored | yes |
 | `proofs/<index>.tlog-proof` | its path to the signed head (c2sp.org/tlog-proof) | yes |
+| `rows/<index>.json` | the row of this member in an event about many, with its path | yes |
 | `checkpoint` | the signed head, with the witnesses' signatures | yes |
 | `events.csv` | the same events for a spreadsheet | no: the page shows them from the files above |
 | `policies/<digest>/…` | the policy packs that the events name | by their digest, see below |
@@ -270,6 +290,11 @@ this zip. Green says that every event is in the log; red says which is not, and 
 that cannot check Ed25519 signatures says so and calls nothing good. With other programs: a
 `.tlog-proof` is a public format, <https://c2sp.org/tlog-proof>; the leaf of an event is
 SHA-256(0x00 ‖ its bytes), a node SHA-256(0x01 ‖ left ‖ right) (RFC 6962).
+
+An event may tell of many members at once: then it names the number of its rows and the root over
+them, and `rows/<index>.json` has the one row that this pack is about, `place` among the others, and
+the path to that root, hashed as above. A row is a token, a space and a number in hexadecimal: bit i
+stands for the i-th name in `fields`. Other rows are not in here.
 
 ## What it does not say
 

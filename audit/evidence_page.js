@@ -33,6 +33,7 @@ const WORDS = {
     other_head: "the proof is under another checkpoint than the pack's",
     path: "event and proof do not lead to the signed root: one of them was changed",
     index: "the proof is of another place than its name says",
+    row: "the row does not lead to the root that its event names: one of them was changed",
     policy: "the policy texts are not those of this digest",
     empty: "there is no event in the pack",
     uncovered: "Not covered by any signature: {names}",
@@ -67,6 +68,7 @@ const WORDS = {
     other_head: "หลักฐานอยู่ใต้หัวอื่น ไม่ใช่หัวของชุดนี้",
     path: "เหตุการณ์กับหลักฐานไม่นำไปสู่รากที่ลงลายเซ็น มีอย่างใดอย่างหนึ่งถูกแก้",
     index: "หลักฐานเป็นของลำดับอื่น ไม่ตรงกับชื่อไฟล์",
+    row: "แถวนี้ไม่นำไปสู่รากที่เหตุการณ์ระบุ มีอย่างใดอย่างหนึ่งถูกแก้",
     policy: "ข้อความนโยบายไม่ตรงกับค่าแฮชนี้",
     empty: "ไม่มีเหตุการณ์ในชุดนี้",
     uncovered: "ไม่มีลายเซ็นรับรอง: {names}",
@@ -101,6 +103,7 @@ const WORDS = {
     other_head: "證明屬於另一個樹首，並非此證據包的",
     path: "事件與證明無法導向已簽署的根：其中之一遭更改",
     index: "證明的位置與檔名不符",
+    row: "此列無法導向其事件所載的根：其中之一遭更改",
     policy: "政策文字與此雜湊值不符",
     empty: "證據包中沒有事件",
     uncovered: "未受簽章涵蓋：{names}",
@@ -295,7 +298,7 @@ async function check(bytes, keyText, witnessTexts) {
       packs.set(policy[1], [...(packs.get(policy[1]) ?? []), policy[2]]);
       continue;
     }
-    const match = /^(?:events\/([0-9]{12,16})\.json|proofs\/([0-9]{12,16})\.tlog-proof)$/u.exec(name);
+    const match = /^(?:(?:events|rows)\/([0-9]{12,16})\.json|proofs\/([0-9]{12,16})\.tlog-proof)$/u.exec(name);
     if (match) names.add(match[1] ?? match[2]);
     else if (name !== "checkpoint") uncovered.push(name);
   }
@@ -334,11 +337,38 @@ async function checkOne(files, name, noteText, note) {
   const leaf = await sha256(Uint8Array.of(0), files.get(eventName));
   const root = await climb(proof.index, note.size, leaf, proof.path);
   if (root === null || !same(root, note.root)) throw new Bad("path", eventName);
+  let body;
   try {
-    return { index: proof.index, body: JSON.parse(textOf(files.get(eventName), eventName)) };
+    body = JSON.parse(textOf(files.get(eventName), eventName));
   } catch {
     throw new Bad("malformed", eventName);
   }
+  return { index: proof.index, body, row: await checkRow(files, `rows/${name}.json`, body) };
+}
+
+/* The row of one member in an event about many: to the root that the proven event names. */
+async function checkRow(files, name, body) {
+  if (!files.has(name)) return null;
+  let said;
+  try {
+    said = JSON.parse(textOf(files.get(name), name));
+  } catch {
+    throw new Bad("malformed", name);
+  }
+  const fields = body?.fields ?? [];
+  const read = /^([0-9a-f]{32}) ([0-9a-f]+)$/u.exec(said?.row ?? "");
+  const shaped = read && Array.isArray(fields) && Array.isArray(said.hashes) && Number.isInteger(said.place)
+    && said.place >= 0 && read[2].length === Math.max(1, Math.ceil(fields.length / 4));
+  if (!shaped) throw new Bad("malformed", name);
+  const { rows, root } = body.manifest ?? {};
+  if (!Number.isInteger(rows) || rows < 1 || rows > 1000 || typeof root !== "string") throw new Bad("row", name);
+  const leaf = await sha256(Uint8Array.of(0), utf8.encode(said.row));
+  const path = said.hashes.map((text) => unbase64(String(text), name));
+  const found = await climb(BigInt(said.place), BigInt(rows), leaf, path);
+  if (found === null || hex(found) !== root) throw new Bad("row", name);
+  const code = BigInt(`0x${read[2]}`);
+  if (code >> BigInt(fields.length)) throw new Bad("malformed", name);
+  return { token: read[1], fields: fields.filter((_, at) => (code >> BigInt(at)) & 1n) };
 }
 
 /* --- the page ----------------------------------------------------------------------------- */
@@ -357,12 +387,12 @@ function show(outcome, said, reasons, events = []) {
     return item;
   }));
   byId("events").hidden = events.length === 0;
-  byId("events").tBodies[0].replaceChildren(...events.map(({ index, body }) => {
+  byId("events").tBodies[0].replaceChildren(...events.map(({ index, body, row: own }) => {
     const row = document.createElement("tr");
     const cells = [
       index, body.ts, `${body.actor?.id ?? ""} ${body.actor?.role ?? ""}`, body.action,
-      [body.purpose, body.channel].filter(Boolean).join(" · "), body.subject?.token,
-      (body.fields ?? []).join(", "), [body.decision, body.reason].filter(Boolean).join(": "),
+      [body.purpose, body.channel].filter(Boolean).join(" · "), own?.token ?? body.subject?.token ?? (body.manifest ? `× ${body.manifest.rows}` : ""),
+      (own?.fields ?? body.fields ?? []).join(", "), [body.decision, body.reason].filter(Boolean).join(": "),
     ];
     row.append(...cells.map((text) => {
       const cell = document.createElement("td");

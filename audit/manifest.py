@@ -32,6 +32,10 @@ class ManifestRow(NamedTuple):
     token: str
     fields: tuple[str, ...]
 
+    def document(self) -> dict[str, Any]:
+        """Give it as plain JSON."""
+        return {"place": self.place, "token": self.token, "fields": list(self.fields)}
+
 
 def row_width(fields: int) -> int:
     """Give the bytes of a row, its line end included, where so many fields were disclosed."""

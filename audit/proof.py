@@ -13,6 +13,8 @@ import orjson
 
 from audit import repository
 from audit.errors import ProofError
+from audit.manifest import check_row, row_path, tokens_of
+from audit.manifest_repository import rows_of
 from audit.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_inclusion
 from audit.note import Checkpoint, Verifier, open_checkpoint, split_note
 from audit.tiles import TileNodes, tiles_for_consistency, tiles_for_inclusion
@@ -43,6 +45,34 @@ async def prove_inclusion(session: ReadSession, event_id: str) -> InclusionProof
     nodes = await _nodes(session, tiles_for_inclusion(index, size))
     hashes = inclusion_proof(index, size, nodes)
     return InclusionProof(index, tuple(hashes), Checkpoint.parse(split_note(note)[0]), note)
+
+
+@dataclass(frozen=True, slots=True)
+class RowProof:
+    """One row of an event's manifest, and the path from it to the root that the event names."""
+
+    place: int
+    row: bytes
+    hashes: tuple[bytes, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Write it for somebody else to check: plain JSON, hashes in base64."""
+        hashes = [base64.b64encode(one).decode() for one in self.hashes]
+        return {"place": self.place, "row": self.row.decode("ascii", "replace"), "hashes": hashes}
+
+
+async def prove_row(session: ReadSession, event_id: str, tokens: Sequence[str]) -> RowProof | None:
+    """Prove the row of one member among those of an event; None when the event has none of them.
+
+    The rows are read whole and no index is asked: it could lead to another's.
+    """
+    stored = await rows_of(session, event_id)
+    wanted = frozenset(tokens)
+    for place, token in enumerate(() if stored is None else tokens_of(stored)):
+        if stored is not None and token in wanted:
+            row, hashes = row_path(stored, place)
+            return RowProof(place, row, tuple(hashes))
+    return None
 
 
 async def prove_consistency(session: ReadSession, old: int, size: int) -> list[bytes]:
@@ -90,7 +120,8 @@ def proof_document(
 def check_document(document: object, vkey: str) -> tuple[dict[str, Any] | None, Checkpoint]:
     """Check a proof as `proof_document` wrote it with nothing but the log's key.
 
-    Gives the event and the checkpoint it is under; None for the event where only its leaf hash
+    Gives the event and the checkpoint it is under; in the event `row` (place, token, fields) where
+    the proof is of one row of its manifest; None for the event where only its leaf hash
     is left, and then what the proof calls itself (`id`) is claimed and not proven. `ProofError`
     or `NoteError` otherwise.
     """
@@ -104,6 +135,8 @@ def check_document(document: object, vkey: str) -> tuple[dict[str, Any] | None, 
     signed = open_checkpoint(note, Verifier.from_vkey(vkey))
     path = [_unbase64(one) for one in hashes]
     if document.get("event") is None:
+        if document.get("row") is not None:
+            raise ProofError("a row without its event proves nothing")
         leaf = _unbase64(document.get("leaf"))
         verify_inclusion(index, signed.size, leaf, path, signed.root)
         return None, signed
@@ -115,7 +148,21 @@ def check_document(document: object, vkey: str) -> tuple[dict[str, Any] | None, 
         raise ProofError("the event is not JSON") from None
     if not isinstance(event, dict) or event.get("id") != document.get("id"):
         raise ProofError("the proof is of another event than it says")
+    event.pop("row", None)
+    if document.get("row") is not None:
+        event["row"] = _check_row(event, document["row"])
     return event, signed
+
+
+def _check_row(event: dict[str, Any], said: object) -> dict[str, Any]:
+    place, row, hashes = (
+        said.get(name) if isinstance(said, dict) else None for name in ("place", "row", "hashes")
+    )
+    if type(place) is not int or not isinstance(row, str) or not isinstance(hashes, list):
+        raise ProofError("the row is not of its format")
+    path = [_unbase64(one) for one in hashes]
+    read = check_row(event, row.encode("utf-8", "replace"), place, path)
+    return read.document()
 
 
 def _unbase64(text: object) -> bytes:

@@ -134,7 +134,7 @@ def told_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if read.token != row["token"]:
         return None
-    return body | {"row": {"place": read.place, "token": read.token, "fields": list(read.fields)}}
+    return body | {"row": read.document()}
 
 
 def fields_shown(body: Mapping[str, Any]) -> Sequence[str]:

@@ -26,7 +26,13 @@ from audit.event import (
 )
 from audit.log_key import LogKey
 from audit.note import Signer, sign_note
-from audit.proof import InclusionProof, check_inclusion, proof_document, prove_inclusion
+from audit.proof import (
+    InclusionProof,
+    check_inclusion,
+    proof_document,
+    prove_inclusion,
+    prove_row,
+)
 from audit.retention import Pruned
 from audit.retention_repository import leaf_of, pruned_until, pruning_of
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events, told_of
@@ -364,11 +370,15 @@ class AuditLog:
             found = await prove_inclusion(session, event_id)
         return found
 
-    async def proof(self, session: ReadSession, event_id: str) -> dict[str, Any]:
+    async def proof(
+        self, session: ReadSession, event_id: str, row_of: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Give an event with its proof as plain JSON, for whoever has the log's key.
 
-        For an event that was deleted by rule, its leaf hash is proven instead. `NotFoundError`
-        for an unknown event, `ConflictError` while it waits for a checkpoint.
+        With the tokens of a member in `row_of`, also that member's row of its manifest, and no
+        other. For an event that was deleted by rule, its leaf hash is proven instead.
+        `NotFoundError` for an unknown event or row, `ConflictError` while it waits for a
+        checkpoint.
         """
         leaf: bytes | None = None
         try:
@@ -383,7 +393,13 @@ class AuditLog:
                 reason="event_waits",
                 remedy="Ask again in a moment.",
             )
-        return proof_document(event_id, body, found, leaf=leaf)
+        document = proof_document(event_id, body, found, leaf=leaf)
+        if row_of:
+            row = await prove_row(session, event_id, row_of)
+            if row is None:
+                raise NotFoundError("the event has no such row", reason="row_unknown")
+            document["row"] = row.document()
+        return document
 
     async def verify(self, session: ReadSession, event_id: str) -> InclusionProof | None:
         """Prove an event and check the proof on its stored bytes with the log's own key.

@@ -90,14 +90,28 @@ async def audit_evidence(
     return {"path": out, **made}
 
 
-async def audit_prove(runtime: Runtime, _progress: Progress, *, event: str) -> dict[str, Any]:
-    """Give an event with its proof, and put that on record."""
+async def audit_prove(
+    runtime: Runtime,
+    _progress: Progress,
+    *,
+    event: str,
+    member: str | None = None,
+    row: str | None = None,
+) -> dict[str, Any]:
+    """Give an event with its proof, and put that on record.
+
+    With a member or a token as well the row of its manifest that is theirs.
+    """
+    key: OwnerKey | None = None
+    tokens: tuple[str, ...] = () if row is None else (row,)
+    if member is not None:
+        key, tokens = await key_of_member(runtime, member)
     await runtime.sequencer.drain()
     async with runtime.database.read() as session:
-        found = await runtime.audit.proof(session, event)
+        found = await runtime.audit.proof(session, event, tokens)
     async with runtime.database.unit_of_work() as work:
         await runtime.audit.record(
-            work, system_caller("cli"), "audit.prove", decision="allow", resource=event
+            work, system_caller("cli"), "audit.prove", subject=key, decision="allow", resource=event
         )
     return found
 

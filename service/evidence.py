@@ -52,7 +52,12 @@ async def evidence(
     await runtime.witnesses.ask()
     digest, texts = pack_texts(runtime.settings.policies.pack_dir)
     made = await make_evidence(
-        runtime.database, chosen, out, words=wanted.words, policies={digest: texts}
+        runtime.database,
+        chosen,
+        out,
+        words=wanted.words,
+        policies={digest: texts},
+        tokens=wanted.subjects,
     )
     return {
         "events": made.events,

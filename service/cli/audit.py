@@ -125,10 +125,20 @@ def _verify_bundle(
 def audit_prove(
     event: Annotated[str, typer.Argument(help="The event's evt_ id.", metavar="ID")],
     out: Annotated[Path | None, typer.Option(help="A file to write the proof to.")] = None,
+    member: Annotated[
+        str | None, typer.Option(help="Of an event about many, this member's row, by mem_ id.")
+    ] = None,
+    row: Annotated[
+        str | None, typer.Option(help="The same, by the token that the row begins with.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Give one event with the proof that it is in the log."""
-    answer = ask("audit.prove", {"event": event}, as_json=as_json)
+    if member is not None and row is not None:
+        raise typer.BadParameter("give --member or --row")
+    whose = {"member": member, "row": row}
+    given = {name: value for name, value in whose.items() if value is not None}
+    answer = ask("audit.prove", {"event": event, **given}, as_json=as_json)
     if out is not None:
         out.write_text(json.dumps(answer) + "\n", encoding="utf-8")
 
@@ -162,6 +172,10 @@ def audit_verify_proof(
             return
         say(f"{said['id']} is in the log of {answer['size']} events", DONE)
         say(f"  {said['action']} at {said['ts']}")
+        if "row" in said:
+            own, many = said["row"], said["manifest"]["rows"]
+            told = ", ".join(own["fields"]) or "no field"
+            say(f"  row {own['place']} (from 0) of {many}: {own['token']}, {told}")
 
     show(answer, as_json=as_json, text=text)
     if not answer["ok"]:

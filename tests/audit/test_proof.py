@@ -1,12 +1,15 @@
 """The proof of one event, as a stranger with the log's key and nothing else checks it."""
 
 import base64
+import json
 
 import pytest
 
 from audit import AuditError, InclusionProof, Signer, check_document, proof_document
+from audit.manifest import manifest_of, row_path, write_rows
 from audit.merkle import leaf_hash, node_hash
 from audit.note import Checkpoint, sign_checkpoint
+from audit.proof import RowProof
 
 EVENTS = [b'{"id":"evt_a"}', b'{"id":"evt_b"}', b"no event"]
 LOG = Signer.from_seed("log.example/yinyom", b"k" * 32)
@@ -53,6 +56,62 @@ def test_a_proof_gives_the_event_and_the_head_it_is_under():
 def test_a_changed_proof_is_refused(change):
     with pytest.raises(AuditError):
         check_document(proof_of(1, "evt_b") | change, LOG.vkey)
+
+
+def bulk_proof(**changes):
+    """The proof of the third of five rows, under an event that is the whole log."""
+    fields, rows = write_rows({f"{at * 7919:032x}": ["phone"] for at in range(5)})
+    said = {"id": "evt_m", "fields": list(fields), "manifest": manifest_of(rows)._asdict()}
+    raw = json.dumps(said).encode()
+    note = sign_checkpoint(Checkpoint(LOG.name, 1, leaf_hash(raw)), LOG)
+    head = Checkpoint(LOG.name, 1, leaf_hash(raw))
+    document = proof_document("evt_m", raw, InclusionProof(0, (), head, note))
+    row, path = row_path(rows, 2)
+    return document | {"row": RowProof(2, row, tuple(path)).document() | changes}
+
+
+def test_a_row_is_proven_with_its_event():
+    event, _ = check_document(bulk_proof(), LOG.vkey)
+    assert event["row"] == {"place": 2, "token": f"{2 * 7919:032x}", "fields": ["phone"]}
+    assert "row" not in check_document(bulk_proof() | {"row": None}, LOG.vkey)[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"place": 1},
+        {"place": -1},
+        {"place": True},
+        {"place": None},
+        {"row": f"{3 * 7919:032x} 1"},
+        {"row": f"{2 * 7919:032x} 0"},
+        {"row": ""},
+        {"row": "\udcff"},
+        {"row": None},
+        {"hashes": []},
+        {"hashes": None},
+        {"hashes": [1]},
+        {"hashes": bulk_proof()["row"]["hashes"][::-1]},
+    ],
+)
+def test_a_changed_row_is_refused(changes):
+    with pytest.raises(AuditError):
+        check_document(bulk_proof(**changes), LOG.vkey)
+
+
+@pytest.mark.parametrize("said", [[], "row", 7, True])
+def test_a_row_that_is_none_is_refused(said):
+    with pytest.raises(AuditError):
+        check_document(bulk_proof() | {"row": said}, LOG.vkey)
+
+
+def test_a_row_under_an_event_without_rows_or_without_the_event_is_refused():
+    row = bulk_proof()["row"]
+    with pytest.raises(AuditError):
+        check_document(proof_of(1, "evt_b") | {"row": row}, LOG.vkey)
+    leaf = base64.b64encode(leaf_hash(base64.b64decode(bulk_proof()["event"]))).decode()
+    with pytest.raises(AuditError):
+        check_document(bulk_proof() | {"event": None, "leaf": leaf}, LOG.vkey)
 
 
 @pytest.mark.parametrize("document", [None, [], "evt_b", {}, {"index": 1}])

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
+from audit.manifest import manifest_of
 from audit.merkle import leaf_hash
 from audit.note import Checkpoint, Signer, sign_checkpoint
 from tests.support.trail import (
+    BULK,
     SIZES,
+    TABLES,
     WITNESS,
     export,
     flip,
@@ -414,6 +417,90 @@ differ("request_id", "req_somebody_else")
 differ("recorded_us", 1)
 
 
+# --- rows beside an event that tells of many ---------------------------------------------
+
+
+def rows_of(trail):
+    return trail.rows["audit_manifest"][0]
+
+
+@caught_inside("manifest", BULK)
+def edit_a_row(trail):
+    rows_of(trail)["rows"] = rows_of(trail)["rows"].replace(b" 1\n", b" 0\n", 1)
+
+
+@caught_inside("manifest", BULK)
+def put_another_member_into_a_row(trail):
+    rows_of(trail)["rows"] = flip(rows_of(trail)["rows"], 31)
+
+
+@caught_inside("manifest", BULK)
+def drop_a_row(trail):
+    rows_of(trail)["rows"] = rows_of(trail)["rows"][35:]
+    trail.rows["audit_manifest_token"].pop(0)
+
+
+@caught_inside("manifest", BULK)
+def add_a_row(trail):
+    rows_of(trail)["rows"] += b"f" * 32 + b" 1\n"
+    index = trail.rows["audit_manifest_token"]
+    index.append(index[-1] | {"token": "f" * 32, "place": 5})
+
+
+@caught_inside("manifest", BULK)
+def swap_two_rows(trail):
+    rows = rows_of(trail)["rows"]
+    rows_of(trail)["rows"] = rows[35:70] + rows[:35] + rows[70:]
+
+
+@caught_inside("missing", BULK)
+def delete_the_rows(trail):
+    trail.rows["audit_manifest"].clear()
+    trail.rows["audit_manifest_token"].clear()
+
+
+@caught_inside("entry", BULK)
+def edit_a_row_and_the_root_that_its_event_names(trail):
+    edit_a_row(trail)
+    event = trail.event(BULK)
+    root = json.loads(event["body"])["manifest"]["root"]
+    forged = manifest_of(rows_of(trail)["rows"]).root
+    event["body"] = event["body"].replace(root.encode(), forged.encode())
+
+
+@caught_inside("manifest")
+def put_rows_beside_an_event_that_names_none(trail):
+    event = {"event_id": trail.event(HERE)["id"]}
+    trail.rows["audit_manifest"].append(rows_of(trail) | event)
+
+
+@caught_inside("manifest", None)
+def keep_rows_of_no_event(trail):
+    trail.rows["audit_manifest"].append(rows_of(trail) | {"event_id": "evt_nobody"})
+
+
+@caught_inside("manifest", None)
+def index_a_member_under_no_event(trail):
+    index = trail.rows["audit_manifest_token"]
+    index.append(index[0] | {"event_id": "evt_nobody"})
+
+
+@caught_inside("columns", BULK)
+def hide_a_member_from_the_index(trail):
+    trail.rows["audit_manifest_token"].pop()
+
+
+@caught_inside("columns", BULK)
+def index_a_member_who_is_in_no_row(trail):
+    index = trail.rows["audit_manifest_token"]
+    index.append(index[0] | {"token": "0" * 32})
+
+
+@caught_inside("columns", BULK)
+def lead_the_index_to_anothers_row(trail):
+    trail.rows["audit_manifest_token"][0]["place"] = 3
+
+
 # --- what only somebody outside can tell ------------------------------------------------
 
 
@@ -538,13 +625,18 @@ GUARDED = {
 @pytest.mark.parametrize("how", GUARDED)
 @pytest.mark.parametrize(
     ("table", "column"),
-    [("audit_event", "body"), ("audit_leaf", "leaf_hash"), ("audit_checkpoint", "note")],
+    [
+        ("audit_event", "body"),
+        ("audit_leaf", "leaf_hash"),
+        ("audit_checkpoint", "note"),
+        ("audit_manifest", "width"),
+        ("audit_manifest_token", "place"),
+    ],
 )
 def test_whoever_leaves_the_guards_on_changes_nothing(stage, how, table, column):
     if (how == "truncate") is not stage.settings.on_postgres and how in {"truncate", "replace"}:
         pytest.skip("not of this engine")
-    key = {"audit_event": "id", "audit_leaf": "leaf_index", "audit_checkpoint": "size"}[table]
-    asked = f"SELECT * FROM {table} ORDER BY {key}"
+    asked = f"SELECT * FROM {table} ORDER BY {TABLES[table]}"
     before = asyncio.run(fetch(stage.settings, asked))
     with pytest.raises((sqlite3.DatabaseError, asyncpg.PostgresError)):
         asyncio.run(execute(stage.settings, GUARDED[how].format(table=table, column=column)))

@@ -13,10 +13,11 @@ import zipfile
 
 import pytest
 
+from audit.manifest import manifest_of
 from audit.merkle import fold, leaf_hash
 from audit.note import Checkpoint, Cosigner, Signer, sign_checkpoint
 from audit.tiles import TreeEdge, decode_entries, encode_entries
-from tests.support.trail import SIZES, WITNESS, export, flip, places
+from tests.support.trail import BULK, SIZES, WITNESS, export, flip, places
 from tests.support.world import open_world
 
 HERE, SIZE, BEFORE = 300, SIZES[-1], 600
@@ -118,6 +119,58 @@ def drop_the_last_line(bundle):
 @found_by("events", SIZE)
 def add_a_line(bundle):
     lines_of(bundle, lambda lines: lines.append(b'{"index":700,"event":{}}\n'))
+
+
+# --- rows beside an event that tells of many ---------------------------------------------
+
+ROWS = f"manifests/{BULK:012}.rows"
+
+
+@found_by("manifest", BULK)
+def edit_a_row(bundle):
+    bundle.change(ROWS, lambda rows: rows.replace(b" 1\n", b" 0\n", 1))
+
+
+@found_by("manifest", BULK)
+def drop_a_row(bundle):
+    bundle.change(ROWS, lambda rows: rows[:-35])
+
+
+@found_by("manifest", BULK)
+def repeat_a_row(bundle):
+    bundle.change(ROWS, lambda rows: rows[:35] + rows[:-35])
+
+
+@found_by("manifest", BULK)
+def add_a_row(bundle):
+    bundle.change(ROWS, lambda rows: rows + b"f" * 32 + b" 1\n")
+
+
+@found_by("missing", BULK)
+def take_the_rows_out(bundle):
+    (bundle.path / ROWS).unlink()
+
+
+@found_by("unexpected")
+def put_rows_beside_an_event_that_names_none(bundle):
+    bundle.write(f"manifests/{HERE:012}.rows", bundle.read(ROWS))
+
+
+@found_by("unexpected", None)
+def put_rows_beside_an_event_that_is_not_there(bundle):
+    bundle.write(f"manifests/{SIZE:012}.rows", bundle.read(ROWS))
+
+
+@found_by("entry", BULK)
+def edit_a_row_and_the_root_that_its_event_names(bundle):
+    edit_a_row(bundle)
+
+    def name(entries):
+        root = json.loads(entries[BULK])["manifest"]["root"]
+        forged = manifest_of(bundle.read(ROWS)).root
+        entries[BULK] = entries[BULK].replace(root.encode(), forged.encode())
+
+    entries_of(bundle, name, "tile/entries/000")
 
 
 # --- entries --------------------------------------------------------------------------

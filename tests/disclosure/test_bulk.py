@@ -1,5 +1,11 @@
 """One event for many members: everybody finds it, nobody is in it unallowed, nothing parts them."""
 
+import csv
+import io
+import json
+import zipfile
+from base64 import b64decode
+
 import asyncpg
 import pytest
 
@@ -7,15 +13,18 @@ from audit import (
     AuditLog,
     EventFilter,
     Shown,
+    check_document,
     draft_bulk,
     export_log,
     record_bulk,
     verify_stored_log,
 )
 from audit.errors import EventError
+from audit.manifest import check_row
 from audit.search_repository import _fitting
 from audit.verify import verify_bundle
-from kernel import UnavailableError
+from kernel import NotFoundError, UnavailableError
+from service.audit_commands import audit_evidence, audit_prove
 from service.trail_views import trail_views
 from tests.audit.test_views import plan_of
 from tests.disclosure.test_audience import AUDIENCES, export, in_hundreds, some_members  # noqa: F401
@@ -232,3 +241,57 @@ async def test_the_planner_goes_to_the_events_of_a_row_by_index(world):
     named = "pk_audit_manifest_token" if world.settings.on_postgres else "USING PRIMARY KEY"
     assert named in plan, plan
     assert "Seq Scan on audit_manifest_token" not in plan, plan
+
+
+async def test_a_row_is_proven_over_the_api_and_at_the_command_line(world):
+    crm = await world.app("crm", *AUDIENCES, "audit:read")
+    member, _ = await some_members(crm, 2)
+    stranger = await crm.register(phone="082-345-6789")
+    await export(crm)
+    runtime = world.runtime
+    await runtime.sequencer.drain()
+    (event,) = await manifests(world)
+    found = (await crm.get(f"/v1/audit/events?member={member.id}")).json()["events"]
+    (own,) = [one["row"] for one in found if one["id"] == event["id"]]
+    path = f"/v1/audit/events/{event['id']}/proof"
+    document = (await crm.get(f"{path}?row={own['token']}")).json()
+    proven, _ = check_document(document, runtime.audit.vkey)
+    assert proven["row"] == own
+    mem = await world.member_id(member)
+    told = await audit_prove(runtime, lambda *_: None, event=event["id"], member=mem)
+    assert told["row"] == document["row"]
+    (asked, *_) = reversed(await world.events("audit.prove"))
+    assert asked["subject"]["token"] == own["token"]
+    assert "row" not in (await crm.get(path)).json()
+    for token in ("0" * 32, "x"):
+        assert (await crm.get(f"{path}?row={token}")).status_code in {404, 422}
+    with pytest.raises(NotFoundError):
+        nobody = await world.member_id(stranger)
+        await audit_prove(runtime, lambda *_: None, event=event["id"], member=nobody)
+
+
+async def test_a_pack_about_a_member_holds_their_row_and_no_other(world, tmp_path):
+    crm = await world.app("crm", *AUDIENCES)
+    member, *_ = await some_members(crm, 3)
+    await export(crm)
+    (event,) = await manifests(world)
+    index = await world.fetch("SELECT token FROM audit_manifest_token")
+
+    async def pack(**chosen):
+        out = tmp_path / f"pack-{len(chosen)}.zip"
+        await audit_evidence(world.runtime, lambda *_: None, out=str(out), **chosen)
+        with zipfile.ZipFile(out) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+    files = await pack(member=await world.member_id(member))
+    (name,) = [name for name in files if name.startswith("rows/")]
+    said = json.loads(files[name])
+    stored = json.loads(files[name.replace("rows", "events")])
+    assert stored["id"] == event["id"]
+    row = check_row(stored, said["row"].encode(), said["place"], [*map(b64decode, said["hashes"])])
+    everything = b"".join(files.values()).decode("utf-8", "replace")
+    assert [one["token"] for one in index if one["token"] in everything] == [row.token]
+    lines = csv.DictReader(io.StringIO(files["events.csv"].decode()))
+    (line,) = [line for line in lines if line["id"] == event["id"]]
+    assert (line["subject"], line["fields"]) == (row.token, " ".join(row.fields))
+    assert not [name for name in await pack() if name.startswith("rows/")]

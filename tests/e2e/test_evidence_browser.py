@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from audit.evidence import Exhibit, pack_files
+from audit.manifest import manifest_of, row_path, write_rows
 from audit.merkle import inclusion_proof, leaf_hash
 from audit.note import Checkpoint, Cosigner, Signer, Verifier, sign_checkpoint
+from audit.proof import RowProof
 from audit.tiles import TileNodes, TreeEdge
 from policies.layers import Layers
 from tests.e2e.conftest import ARGUMENTS, CHROMIUM
@@ -51,6 +53,22 @@ def pack_of(size=SIZE, chosen=CHOSEN, signer=SIGNER):
         Exhibit(index, body(index), tuple(inclusion_proof(index, size, nodes))) for index in chosen
     ]
     return pack_files(exhibits, note, {POLICY: TEXTS}, [POLICY], ["filter.member"])
+
+
+def bulk_pack(**changes):
+    """A pack about one member, of one event that tells of nine; `changes` are of the row's file."""
+    disclosed = {f"{at * 7919:032x}": ["email", "phone"][: at % 2 + 1] for at in range(9)}
+    fields, rows = write_rows(disclosed)
+    said = {**json.loads(body(0)), "fields": list(fields), "count": 9}
+    del said["subject"]
+    said["manifest"] = manifest_of(rows)._asdict()
+    raw = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    note = sign_checkpoint(Checkpoint(ORIGIN, 1, leaf_hash(raw)), SIGNER)
+    row, path = row_path(rows, 4)
+    exhibit = Exhibit(0, raw, (), RowProof(4, row, tuple(path)))
+    files = pack_files([exhibit], note, {POLICY: TEXTS}, [POLICY], ["filter.member"])
+    name = "rows/000000000000.json"
+    return {**files, name: json.dumps({**json.loads(files[name]), **changes}).encode()}
 
 
 def zipped(files, path):
@@ -110,6 +128,45 @@ def test_an_honest_pack_is_green_from_a_file_without_a_network(page, check):
     assert "events.csv" in reasons[0][1]
     assert "policies/" not in reasons[0][1]
     assert page.complaints == []
+
+
+def test_the_row_of_one_member_is_proven_and_shows_what_went_out_of_them(page, check):
+    files = bulk_pack()
+    assert [name for name in files if name.startswith("rows/")] == ["rows/000000000000.json"]
+    assert check(files)[0] == "ok"
+    cells = page.locator("#events tbody td").all_inner_texts()
+    assert f"{4 * 7919:032x}" in cells
+    assert "email" in cells
+    without = {name: data for name, data in files.items() if not name.startswith("rows/")}
+    assert check(without)[0] == "ok"
+    assert "× 9" in page.locator("#events tbody td").all_inner_texts()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"row": f"{5 * 7919:032x} 3"}, "row"),
+        ({"row": f"{4 * 7919:032x} 3"}, "row"),
+        ({"place": 5}, "row"),
+        ({"place": 9}, "row"),
+        ({"hashes": []}, "row"),
+        ({"hashes": ["AAAA"]}, "row"),
+        ({"row": "nobody"}, "malformed"),
+        ({"row": None}, "malformed"),
+        ({"place": -1}, "malformed"),
+        ({"hashes": "AAAA"}, "malformed"),
+    ],
+)
+def test_a_changed_row_is_red(check, changes, reason):
+    colour, reasons = check(bulk_pack(**changes))
+    assert (colour, [key for key, _ in reasons]) == ("bad", [reason])
+
+
+def test_a_row_without_its_event_or_of_one_without_rows_is_red(check):
+    row = bulk_pack()["rows/000000000000.json"]
+    for name, reason in (("rows/000000000000.json", "row"), ("rows/000000000001.json", "missing")):
+        colour, reasons = check({**pack_of(), name: row})
+        assert (colour, [key for key, _ in reasons]) == ("bad", [reason])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257])

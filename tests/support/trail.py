@@ -21,7 +21,16 @@ import asyncpg
 import pytest
 import typer.testing
 
-from audit import Cosigner, Signer, Witness, ask_witness, export_log
+from audit import (
+    Cosigner,
+    Shown,
+    Signer,
+    Witness,
+    ask_witness,
+    draft_bulk,
+    export_log,
+    record_bulk,
+)
 from audit.merkle import leaf_hash
 from audit.note import Checkpoint, sign_checkpoint
 from audit.tiles import TreeEdge
@@ -31,6 +40,7 @@ from service.runtime import open_database
 from service.settings import DatabaseSettings, Settings
 from service.setup import set_up
 from tests.support.world import World, fetch, open_world
+from vault import PSEUDONYM, OwnerKey
 
 TABLES = {
     "audit_event": "id",
@@ -40,7 +50,11 @@ TABLES = {
     "audit_cosignature": "size, witness",
     "audit_head": "origin",
     "audit_pending": "event_id",
+    "audit_manifest": "event_id",
+    "audit_manifest_token": "event_id, place",
 }
+BULK = 200
+"""The event of the staged log that tells of five members, with rows beside it."""
 SIZES = (256, 300, 511, 600, 700)
 """Checkpoints of the staged log; the one of 300 and the newest were kept outside."""
 WITNESS = Cosigner.from_seed("witness.example/tamper", bytes(range(64, 96)))
@@ -101,6 +115,7 @@ async def _fill(settings: Settings, outside: Path) -> None:
             member = await crm.register(phone=f"081-234-567{at}", consents={"marketing": "sms"})
             for _ in range(20):
                 await crm.view(member)
+        await tell_of_many(world)
         (outside / "vkey").write_text(world.runtime.audit.vkey)
         (outside / "stolen").write_bytes(world.runtime.vault.log_seeds()[1])
         for size in SIZES:
@@ -111,6 +126,21 @@ async def _fill(settings: Settings, outside: Path) -> None:
             stage.old(size).write_text(row["note"])
             if size in {300, SIZES[-1]}:
                 assert await stage.ask_the_witness() == "cosigned"
+
+
+async def tell_of_many(world: World) -> None:
+    """Write events up to the one that tells of five members, without a place in the log yet."""
+    (row,) = await world.fetch("SELECT count(*) AS count FROM audit_event")
+    audit = world.runtime.audit
+    shown = [
+        Shown(f"mem_{at}", OwnerKey(f"mem_{at}", PSEUDONYM, 1, at.to_bytes(32)), ("phone",))
+        for at in range(5)
+    ]
+    async with world.runtime.database.unit_of_work() as work:
+        for at in range(BULK - row["count"]):
+            await write_event(audit, work, world.operator, at)
+        (bulk,) = draft_bulk(audit, world.operator, "audience.export", shown)
+        await record_bulk(audit, work, bulk)
 
 
 async def grow(world: World, size: int) -> None:
