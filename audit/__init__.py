@@ -79,6 +79,7 @@ from audit.sequencer import LEASE_SECONDS, LogDamagedError, Sequencer
 from audit.service import AuditLog
 from audit.standing import Standing, standing_of
 from audit.stored import export_at, export_log, verify_stored_log
+from audit.trial import try_trail
 from audit.views import BREAK_GLASS, VIEW_KEYS, OpeningHours, SavedView, saved_views
 from audit.witness import Witness, WitnessApp
 
@@ -191,6 +192,7 @@ __all__ = [
     "signed_by",
     "split_note",
     "standing_of",
+    "try_trail",
     "value_digest",
     "verify_stored_log",
     "vkey_digest",

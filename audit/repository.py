@@ -32,6 +32,7 @@ from audit.tables import (
     audit_tile,
 )
 from kernel import (
+    Database,
     IntegrityError,
     ReadSession,
     Row,
@@ -85,6 +86,11 @@ async def append_events(work: UnitOfWork, events: Iterable[dict[str, Any]]) -> N
         await work.run_many(_APPEND, events)
     except IntegrityError as error:
         raise NotRecordedError from error
+
+
+async def try_append(database: Database, values: dict[str, Any]) -> str | None:
+    """Append an event and take it back; gives a word for what is in the way, or None."""
+    return await database.try_write(_APPEND, **values)
 
 
 # --- sequencing -----------------------------------------------------------------------

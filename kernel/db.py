@@ -162,6 +162,15 @@ class Database(Protocol):
         """Open one moment of the database on a connection of its own, for long reading."""
         ...
 
+    async def try_write(self, statement: Statement, /, **parameters: Any) -> str | None:
+        """Write and take it back; None when that went well, or a word for what is in the way.
+
+        `disk_full`, `read_only`, `locked`, `no_right`, `slow`, `refused` (by a guard of the
+        schema) or `unavailable`. It leaves no row, waits a second for a lock and three for an
+        answer, and stands in nobody's way: on PostgreSQL it has a connection of its own.
+        """
+        ...
+
     async def drain(self) -> None:
         """Wait until whatever was under way at this moment has ended, in every process.
 

@@ -52,6 +52,27 @@ def _translated(error: Exception) -> Exception:
     return UnavailableError("the database cannot be reached", reason="database_unavailable")
 
 
+_TRIAL_LOCK_MS = 1_000
+_TRIAL_MS = 3_000
+_IN_THE_WAY = {
+    "25006": "read_only",
+    "42501": "no_right",
+    "53100": "disk_full",
+    "55P03": "locked",
+    "57014": "slow",
+}
+
+
+def _what_is_in_the_way(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "slow"
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return "refused"
+    if isinstance(error, asyncpg.PostgresError):
+        return _IN_THE_WAY.get(error.sqlstate or "", "unavailable")
+    return "unavailable"
+
+
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
@@ -216,6 +237,7 @@ class PostgresDatabase:
         self._dsn = driver_dsn(url)
         self._free: list[asyncpg.Connection[asyncpg.Record]] = []
         self._room = asyncio.Semaphore(pool_size)
+        self._trial: asyncpg.Connection[asyncpg.Record] | None = None
 
     def read(self) -> _Lease:
         """Open a session whose statements each see the latest committed data."""
@@ -244,6 +266,41 @@ class PostgresDatabase:
         finally:
             connection.terminate()
 
+    async def try_write(self, statement: Statement, /, **parameters: Any) -> str | None:
+        """Write and take it back; gives a word for what is in the way (`kernel.Database`)."""
+        compiled = statement.compiled("postgresql")
+        connection, self._trial = self._trial, None
+        try:
+            async with asyncio.timeout(2 * _TRIAL_MS / 1000):
+                if connection is None or connection.is_closed():
+                    connection = await self._connect_for_trial()
+                await connection.execute("BEGIN")
+                await connection.execute(compiled.sql, *compiled.bind(parameters))
+                await connection.execute("ROLLBACK")
+        except (*_FAILURES, TimeoutError) as error:
+            if connection is not None:
+                connection.terminate()
+            return _what_is_in_the_way(error)
+        except BaseException:
+            if connection is not None:
+                connection.terminate()
+            raise
+        if self._trial is not None:  # somebody else tried meanwhile
+            self._trial.terminate()
+        self._trial = connection
+        return None
+
+    async def _connect_for_trial(self) -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(
+            self._dsn,
+            server_settings={
+                "application_name": f"{_APPLICATION}-trial",
+                "lock_timeout": str(_TRIAL_LOCK_MS),
+                "statement_timeout": str(_TRIAL_MS),
+                "idle_in_transaction_session_timeout": str(_TRIAL_MS),
+            },
+        )
+
     async def drain(self) -> None:
         """Wait until whatever was under way at this moment, in any process, has ended."""
         try:
@@ -258,6 +315,9 @@ class PostgresDatabase:
         """Close every connection that is not lent out."""
         while self._free:
             await self._free.pop().close()
+        if self._trial is not None:
+            self._trial.terminate()
+            self._trial = None
 
     async def _borrow(self) -> "asyncpg.Connection[asyncpg.Record]":
         await self._room.acquire()

@@ -8,6 +8,7 @@ cost more. Long reads belong on a thread of their own with `connect_read_only`.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +23,13 @@ from kernel.governance import Owed, OwedAtOnce, UnrecordedChangeError
 
 MINIMUM_VERSION = (3, 35, 0)  # RETURNING
 _CACHED_STATEMENTS = 512
+_LEAST_FREE_BYTES = 256 * 1024
+_IN_THE_WAY = {
+    "SQLITE_BUSY": "locked",
+    "SQLITE_FULL": "disk_full",
+    "SQLITE_LOCKED": "locked",
+    "SQLITE_READONLY": "read_only",
+}
 
 
 def connect(path: Path, *, busy_timeout_ms: int = 0) -> sqlite3.Connection:
@@ -278,6 +286,37 @@ class SqliteDatabase:
             yield _Snapshot(connection)
         finally:
             connection.close()
+
+    async def try_write(self, statement: Statement, /, **parameters: Any) -> str | None:
+        """Write and take it back; gives a word for what is in the way (`kernel.Database`).
+
+        What is taken back never reaches the disk, so room is asked for beside it.
+        """
+        compiled = statement.compiled("sqlite")
+        if self._is_full():
+            return "disk_full"
+        async with self._turn:
+            if self._batch is not None:
+                self._flush()
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.execute(compiled.sql, compiled.bind(parameters))
+            except sqlite3.IntegrityError:
+                return "refused"
+            except sqlite3.Error as error:
+                name = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
+                return _IN_THE_WAY.get(name, "unavailable")
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+        return None
+
+    def _is_full(self) -> bool:
+        try:
+            told = os.statvfs(self.path.parent)
+        except OSError:
+            return False  # the write will tell
+        return told.f_bavail * told.f_frsize < _LEAST_FREE_BYTES
 
     async def drain(self) -> None:
         """Return once the units of work that came before this call have ended."""

@@ -1,9 +1,10 @@
 """Liveness and readiness: alive means the process answers, ready means it may disclose.
 
-Yinyom fails closed: when events cannot be sequenced, the database does not answer or too much
-waits, the service is not ready and says why in a code.
+Yinyom fails closed: when no event can be put on record or sequenced, the database does not answer
+or too much waits, the service is not ready and says why in a code.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,6 +16,8 @@ from kernel.web import JSONBytes
 from service.outbox import STUCK_AFTER
 from service.runtime import Runtime
 from service.tasks import RETRIES
+
+_ANSWER_SECONDS = 5.0
 
 
 class LiveAnswer(Answer):
@@ -50,12 +53,14 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
         "audit_queue": "ok",
     }
     try:
-        async with runtime.database.read() as session:
+        async with asyncio.timeout(_ANSWER_SECONDS), runtime.database.read() as session:
             waiting, oldest_us = await pending(session)
             stuck = await stuck_messages(session, attempts=STUCK_AFTER)
             failing = await failing_jobs(session, attempts=RETRIES, since_us=now_us - ENDED_KEPT_US)
     except UnavailableError:
         checks["database"] = "unavailable"
+    except TimeoutError:
+        checks["database"] = "slow"
     else:
         lag_ms = 0 if oldest_us is None else max(0, now_us - oldest_us) // 1_000
         late = (
@@ -64,6 +69,7 @@ async def readiness(runtime: Runtime) -> dict[str, Any]:
         )
         if waiting > runtime.settings.audit.pending_limit or late:
             checks["audit_queue"] = "behind"
+    checks |= await runtime.probe.look()
     if not runtime.sequencer.running and runtime.sequencer.state.reason is None:
         checks["sequencer"] = "stopped"
     ready = all(state == "ok" for state in checks.values())

@@ -71,12 +71,16 @@ def new_key_provider(kms: KmsSettings, keys_dir: Path) -> KeyProvider:
     return provider
 
 
+def ring_file(settings: Settings) -> Path:
+    """Give where the key ring lies."""
+    return settings.keys_dir / KEY_RING_FILE
+
+
 def open_ring(settings: Settings) -> KeyRing:
     """Open the key ring with one call to the KMS, in a process whose memory is shielded."""
     shield_process()
     provider = key_provider(settings.kms, settings.keys_dir)
-    path = settings.keys_dir / KEY_RING_FILE
-    return open_key_ring(path, provider, erasable_dir=settings.kms.erasable_dir)
+    return open_key_ring(ring_file(settings), provider, erasable_dir=settings.kms.erasable_dir)
 
 
 def make_ring(settings: Settings) -> KeyRing:

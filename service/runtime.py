@@ -68,6 +68,7 @@ from service.outbox import (
     OutboxCourier,
     OutboxFile,
 )
+from service.probe import Probe
 from service.retention import keep_trail
 from service.rights import Surroundings, wire_rights, work_on_rights
 from service.rotations import KeyCare, keep_keys
@@ -161,6 +162,7 @@ class Runtime:
     housekeeping: Housekeeping
     worker: Worker
     lock: DataDirLock | None
+    probe: Probe
 
     @classmethod
     async def open(cls, settings: Settings, *, clock: Clock | None = None) -> "Runtime":
@@ -359,6 +361,7 @@ class Runtime:
             housekeeping=housekeeping,
             worker=worker,
             lock=lock,
+            probe=Probe(settings, database, clock, vault.ring_id, pack.digest),
         )
         keep_keys(worker, settings, keys)
         follow_members(runtime)

@@ -1,8 +1,8 @@
 """The watch: stops disclosure while the trail behind it is not sound.
 
-Events that wait too long for their place in the log, or a tree that does not match its own
-signature, mean that what happens now might never be provable. Then every governed answer is a
-503 with the reason, until the cause is gone.
+Events that wait too long for their place in the log, a tree that does not match its own
+signature, or a trail that takes no event, mean that what happens now might never be provable.
+Then every governed answer is a 503 with the reason, until the cause is gone.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from service.health import readiness
 from service.runtime import Runtime
 
 _SECONDS = 1.0
-_DECISIVE = ("sequencer", "audit_queue")
+_DECISIVE = ("sequencer", "audit_queue", "trail")
 
 
 class Watch:
@@ -64,4 +64,5 @@ class Watch:
 
 
 # A sequencer that failed a moment ago tries again by itself; only its backlog decides then.
-_HARMLESS = frozenset({"ok", "database_unavailable", "audit_unavailable"})
+# A database that is slow or away fails each request by itself.
+_HARMLESS = frozenset({"ok", "database_unavailable", "audit_unavailable", "unavailable", "slow"})

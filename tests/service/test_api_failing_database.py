@@ -77,6 +77,8 @@ def test_on_a_full_disk_nothing_is_disclosed_and_nothing_half_stored(small_disk)
                 crm.post(f"/v1/members/{member['id']}/consents:withdraw", {"purpose": "marketing"})
             )
             unavailable(crm.get("/v1/audit/events"))
+        unready = eventually(lambda: registry.http.get("/readyz"), 503).json()
+        assert unready["checks"]["trail"] == "disk_full"
         assert registry.http.get("/livez").status_code == 200
         assert registry.http.get("/v1/purposes").status_code == 200, (
             "what nobody owns needs no disk"

@@ -165,6 +165,18 @@ async def test_what_is_written_is_out_of_the_reach_of_the_role_at_work(separated
             await attempt(separated, statement)
 
 
+async def test_a_right_that_was_taken_from_the_servers_is_named(
+    separated, postgres_server, monkeypatch
+):
+    monkeypatch.setattr("service.probe._FRESH_SECONDS", 0)
+    name = separated.database.owner_url.rpartition("/")[2]
+    async with open_world(separated) as world:
+        postgres_server.run_sql(f"REVOKE INSERT ON audit_event FROM app_{name}", name)
+        answer = await world.http.get("/readyz")
+        assert (answer.status_code, answer.json()["checks"]["trail"]) == (503, "no_right")
+        postgres_server.run_sql(f"GRANT INSERT ON audit_event TO app_{name}", name)
+
+
 async def test_nor_does_it_change_a_member_without_an_event(separated):
     with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="no event speaks"):
         await attempt(

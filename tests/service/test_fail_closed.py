@@ -14,6 +14,8 @@ import pytest
 
 from audit import Cosigner
 from kernel import metadata
+from service.facts import FACT_POLICY
+from service.kms import ring_file
 from service.settings import AuditSettings, WitnessSettings
 from service.watch import Watch
 from tests.support.world import JumpingClock, open_world, registration
@@ -32,7 +34,7 @@ async def state(world):
     }
 
 
-async def assert_closed(world, crm, member, reason):
+async def assert_closed(world, crm, member, *reasons):
     """Ask for a read, a change and a new member: nothing leaves and nothing commits."""
     before = await state(world)
     body = registration({"given_name": "สมหญิง", "phone": "081-234-5679"})
@@ -43,7 +45,7 @@ async def assert_closed(world, crm, member, reason):
     ):
         answer = await asked
         assert answer.status_code == 503, answer.text
-        assert answer.json()["reason"] == reason
+        assert answer.json()["reason"] in reasons
         assert answer.headers["retry-after"]
         assert not any(value in answer.text for value in TOLD)
     assert await state(world) == before
@@ -55,6 +57,32 @@ async def assert_named(world, check, says):
     answer = await world.http.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"][check] == says
+
+
+async def until_named(world, check, says):
+    """Ask until readiness has the word: an answer is shared for some seconds."""
+    for _ in range(400):
+        answer = await world.http.get("/readyz")
+        if answer.json()["checks"].get(check) == says:
+            assert answer.status_code == 503
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail(f"{check} says {answer.json()['checks'][check]}, not {says}")
+
+
+async def until_ready(world):
+    for _ in range(400):
+        answer = await world.http.get("/readyz")
+        if answer.status_code == 200:
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail(str(answer.json()))
+
+
+@pytest.fixture(autouse=True)
+def asked_often(monkeypatch):
+    """Let no test wait for an answer that is shared for seconds."""
+    monkeypatch.setattr("service.probe._FRESH_SECONDS", 0.2)
 
 
 async def assert_open(world, crm, member):
@@ -102,28 +130,140 @@ async def test_a_full_disk_stops_disclosure_and_change(settings):
         crm, member = await begun(world)
         async with full_disk(world):
             await assert_closed(world, crm, member, "database_unavailable")
-            # PostgreSQL's sequencer touches nothing while nothing waits: there the answers alone tell.
-            if not world.settings.on_postgres:
-                for _ in range(400):  # until the sequencer has to write as well
-                    answer = await world.http.get("/readyz")
-                    if answer.status_code == 503:
-                        break
-                    await asyncio.sleep(0.05)
-                assert answer.json()["checks"]["sequencer"] == "database_unavailable"
-        for _ in range(400):
-            if (await world.http.get("/readyz")).status_code == 200:
-                break
-            await asyncio.sleep(0.05)
+            says = "disk_full" if world.settings.on_postgres else "read_only"
+            await until_named(world, "trail", says)
+        await until_ready(world)
         await assert_open(world, crm, member)
 
 
 async def test_a_locked_trail_stops_disclosure_and_change(settings, monkeypatch):
     monkeypatch.setattr("kernel.postgres.STATEMENT_TIMEOUT_MS", 300)
-    async with open_world(settings, background=False) as world:
+    async with open_world(settings) as world:
         crm, member = await begun(world)
         async with locked(world):
             await assert_closed(world, crm, member, "database_unavailable")
-        assert (await crm.view(member)).status_code == 200
+            await until_named(world, "trail", "locked")
+            # Reads pass all the while on PostgreSQL; the watch spares everybody the waiting.
+            assert await Watch(world.runtime).look() == "audit_locked"
+            # SQLite has to begin before anybody can say why.
+            at_once = "audit_locked" if world.settings.on_postgres else "database_unavailable"
+            await assert_closed(world, crm, member, at_once)
+        await until_ready(world)
+        assert await Watch(world.runtime).look() is None
+        await assert_open(world, crm, member)
+
+
+@pytest.mark.postgres
+async def test_a_log_that_somebody_holds_locked_is_named_by_its_sequencer(
+    postgres_settings, monkeypatch
+):
+    monkeypatch.setattr("kernel.postgres.STATEMENT_TIMEOUT_MS", 300)
+    async with open_world(postgres_settings) as world:
+        crm, member = await begun(world)
+        await world.runtime.sequencer.drain()
+        connection = await asyncpg.connect(world.settings.database.url)
+        await connection.execute("BEGIN; LOCK TABLE audit_leaf IN EXCLUSIVE MODE")
+        try:
+            assert (await crm.view(member)).status_code == 200, "its event waits"
+            await until_named(world, "sequencer", "database_unavailable")
+        finally:
+            await connection.close()
+        await until_ready(world)
+        await assert_open(world, crm, member)
+
+
+async def test_a_database_that_is_read_only_is_named_and_closed(settings):
+    async with open_world(settings) as world:
+        crm, member = await begun(world)
+        async with read_only(world):
+            await until_named(world, "trail", "read_only")
+            assert await Watch(world.runtime).look() == "audit_read_only"
+            # Whatever locks a row first is told by the database itself.
+            await assert_closed(world, crm, member, "audit_read_only", "database_unavailable")
+        await until_ready(world)
+        assert await Watch(world.runtime).look() is None
+        await assert_open(world, crm, member)
+
+
+@contextlib.asynccontextmanager
+async def read_only(world):
+    """The database as a standby is, or one whose file system was mounted read only."""
+    database = world.runtime.database
+    if not world.settings.on_postgres:
+        database._writer.execute("PRAGMA query_only=ON").fetchall()
+        try:
+            yield
+        finally:
+            database._writer.execute("PRAGMA query_only=OFF").fetchall()
+        return
+    await set_read_only(world.settings, "on")
+    try:
+        yield
+    finally:
+        await set_read_only(world.settings, "off")
+
+
+async def set_read_only(settings, state):
+    name = settings.database.url.rpartition("/")[2]
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    connection = await asyncpg.connect(settings.database.url)
+    await connection.execute("SET default_transaction_read_only = off")
+    await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {state}')
+    await connection.execute(f"SELECT pg_terminate_backend(pid) {others}")
+    await connection.close()
+
+
+async def test_a_missing_key_ring_and_another_configuration_are_named(settings):
+    async with open_world(settings) as world:
+        await until_ready(world)
+        ring = ring_file(world.settings)
+        ring.rename(ring.with_suffix(".away"))
+        await until_named(world, "keys", "missing")
+        ring.with_suffix(".away").rename(ring)
+        await until_ready(world)
+        for column, table, says in (
+            ("version_num", "alembic_version", "other_schema"),
+            ("value", "registry_fact", "policy_changed"),
+        ):
+            where = "" if table == "alembic_version" else f" WHERE name = '{FACT_POLICY}'"
+            (before,) = await world.fetch(f"SELECT {column} AS v FROM {table}{where}")
+            await world.execute(f"UPDATE {table} SET {column} = '9999'{where}")
+            await until_named(world, "configuration", says)
+            await world.execute(f"UPDATE {table} SET {column} = '{before['v']}'{where}")
+            await until_ready(world)
+
+
+async def test_asking_leaves_no_row_and_all_who_ask_share_an_answer(settings, monkeypatch):
+    monkeypatch.setattr("service.probe._FRESH_SECONDS", 60)
+    async with open_world(settings) as world:
+        await world.runtime.sequencer.drain()
+        before = await state(world)
+        genuine, tried = type(world.runtime.database).try_write, []
+
+        async def counted(self, *details, **values):
+            tried.append(1)
+            return await genuine(self, *details, **values)
+
+        monkeypatch.setattr(type(world.runtime.database), "try_write", counted)
+        answers = await asyncio.gather(*(world.http.get("/readyz") for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert len(tried) == 1
+        assert await state(world) == before
+        assert await world.fetch("SELECT * FROM audit_pending") == []
+
+
+@pytest.mark.postgres
+async def test_readiness_answers_though_every_connection_is_taken(postgres_settings, monkeypatch):
+    for part in ("health", "probe"):
+        monkeypatch.setattr(f"service.{part}._ANSWER_SECONDS", 0.3)
+    database = postgres_settings.database.model_copy(update={"pool_size": 1})
+    one = postgres_settings.model_copy(update={"database": database})
+    async with open_world(one, background=False) as world:
+        async with world.runtime.database.unit_of_work():
+            answer = await world.http.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["database"] == "slow"
+        assert answer.json()["checks"]["trail"] == "ok", "it asks over a connection of its own"
 
 
 @contextlib.asynccontextmanager
@@ -132,14 +272,18 @@ async def locked(world):
     if world.settings.on_postgres:
         connection = await asyncpg.connect(world.settings.database.url)
         await connection.execute("BEGIN; LOCK TABLE audit_event IN EXCLUSIVE MODE")
-        yield
-        await connection.close()
+        try:
+            yield
+        finally:
+            await connection.close()
         return
     with contextlib.closing(sqlite3.connect(world.settings.database_file)) as file:
         file.isolation_level = None
         file.execute("BEGIN IMMEDIATE")
-        yield
-        file.execute("ROLLBACK")
+        try:
+            yield
+        finally:
+            file.execute("ROLLBACK")
 
 
 async def test_a_queue_above_its_cap_stops_disclosure_and_change(settings, monkeypatch):
