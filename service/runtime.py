@@ -399,11 +399,7 @@ class Runtime:
 
 
 def _come_round(
-    worker: Worker,
-    loyalty: Loyalty,
-    claims: Claims,
-    backups: Backups,
-    budget: MemberBudget,
+    worker: Worker, loyalty: Loyalty, claims: Claims, backups: Backups, budget: MemberBudget
 ) -> None:
     """Say what is done again and again, and how often."""
     by = partial(system_caller, "worker")
