@@ -109,6 +109,19 @@ def test_of_a_hundred_forks_none_reaches_a_quorum(witnesses, make_log, seed):
         assert len(reached) <= 1
 
 
+def test_another_history_of_the_very_size_that_was_signed_is_refused(witnesses, make_log):
+    """It needs no proof to lead from one to the other: only the roots tell them apart."""
+    rng = random.Random(3)
+    (witness, _) = witnesses()
+    base, fork = make_log(40), make_log(0)
+    fork.append(base.stored[:39] + entries(rng, 1, b"other"))
+    for log, status in ((base, 200), (fork, 409), (base, 200)):
+        old = witness.heads()[log.signer.name][0] if witness.heads() else 0
+        body = write_submission(old, [], log.checkpoint_note())
+        assert witness.add_checkpoint(body).status == status
+    assert witness.heads()[base.signer.name] == (40, base.checkpoint_note())
+
+
 def test_each_audience_its_own_history_reaches_no_quorum(witnesses, make_log):
     """One fork goes to one witness first, the other to the other: then neither has both."""
     rng = random.Random(5)
