@@ -44,12 +44,12 @@ _DAY_US = 86_400_000_000
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a manifest says of the installation."""
+    """What a manifest says of the installation; the log's key may be replaced meanwhile."""
 
     engine: str
     schema: str
     origin: str
-    log_key: str
+    log_key: Callable[[], str]
     policy: str
 
 
@@ -113,7 +113,7 @@ class BackupWriter:
             engine=about.engine,
             schema=about.schema,
             origin=about.origin,
-            log_key=about.log_key,
+            log_key=about.log_key(),
             policy=about.policy,
             recipients=self._place.recipients.texts,
             tables=tables,

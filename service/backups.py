@@ -78,7 +78,7 @@ def wire_backups(
         rights,
         places,
         shipping,
-        About(database.dialect, HEAD, audit.origin, audit.vkey, policy),
+        About(database.dialect, HEAD, audit.origin, lambda: audit.vkey, policy),
         Pace(backup.every_hours, backup.ring_days, backup.keep_days),
         clock,
         sequencer.drain,

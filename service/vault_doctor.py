@@ -12,6 +12,7 @@ from typing import Any
 
 from kernel import ReadSession, from_rfc3339, rfc3339
 from service.files import RECOVERY_KIT_FILE
+from service.log_key import version_of
 from service.runtime import Runtime
 from service.settings import Settings
 from service.tasks import DAY_US, HOUR_US
@@ -53,6 +54,14 @@ async def _key_ring(runtime: Runtime) -> dict[str, str]:
     health = await asyncio.to_thread(runtime.vault.kms_health)
     roots = ", ".join(str(version) for version in ring.versions)
     says = f"KMS {ring.provider.name} {health.version}: {health.says}; ring roots in use: {roots}"
+    seeds = ring.log_seeds()
+    now = version_of(runtime.log_key.signer, seeds)
+    says += f"; the log's key is version {now}"
+    if any(version > now for version in seeds):
+        says += ", and its next one is made"
+    if health.ok and any(version < now for version in seeds):
+        says += ", and an older one is not destroyed yet: run `yinyom audit rotate-key`"
+        return check("key_ring", "warn", says)
     return check("key_ring", "ok" if health.ok else "bad", says)
 
 

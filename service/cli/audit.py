@@ -81,11 +81,7 @@ def audit_verify(
 
     def text() -> None:
         if answer["ok"]:
-            say(f"{answer['size']} events, root {answer['root']}", DONE)
-            if answer["pruned"]:
-                say(f"  {answer['pruned']} of them pruned by policy, as the log itself tells")
-            if answer.get("anchors"):
-                say(f"  it continues each of {answer['anchors']} anchored heads")
+            _say_whole(answer)
         else:
             say("the log does not verify", WRONG)
             for finding in answer["findings"]:
@@ -103,6 +99,16 @@ def audit_verify(
     show(answer, as_json=as_json, text=text)
     if not answer["ok"]:
         sys.exit(FAILED_CHECK)
+
+
+def _say_whole(answer: dict[str, Any]) -> None:
+    say(f"{answer['size']} events, root {answer['root']}", DONE)
+    if len(answer.get("keys", ())) > 1:
+        say(f"  the log's key was replaced: {', then '.join(answer['keys'])}")
+    if answer["pruned"]:
+        say(f"  {answer['pruned']} of them pruned by policy, as the log itself tells")
+    if answer.get("anchors"):
+        say(f"  it continues each of {answer['anchors']} anchored heads")
 
 
 def _verify_bundle(

@@ -8,7 +8,9 @@ import pytest
 
 from audit.export import write_bundle
 from audit.log_key import KEY_ROTATED, KeyRotation, KnownKeys, short_digest, vkey_digest
+from audit.merkle import leaf_hash
 from audit.note import Checkpoint, Signer, sign_checkpoint, split_note
+from audit.tiles import TreeEdge
 from audit.verify import verify_bundle
 from tests.audit.test_strangers import aics, aics_accepts, go_judge  # noqa: F401 (fixtures)
 
@@ -285,3 +287,22 @@ def test_keys_are_known_backwards_from_a_trusted_one_as_far_as_overlaps_hold(twi
     assert KnownKeys.leading_to(TWO.verifier, [first]).vkeys() == [TWO.vkey, ONE.vkey]
     half = KeyRotation(second.size, ORIGIN, TWO.vkey, THREE.vkey, twice.kept[622], "e", 0)
     assert KnownKeys.leading_to(THREE.verifier, [first, half]).vkeys() == [THREE.vkey]
+
+
+def test_own_vectors_of_a_rotation_hold(own_vectors):
+    """The script that made them shares no line with the code."""
+    vectors = own_vectors("notes")
+    old = Signer.from_seed(vectors["origin"], bytes.fromhex(vectors["seed"]))
+    new = Signer.from_seed(vectors["origin"], bytes.fromhex(vectors["next_seed"]))
+    note = vectors["overlap"]
+    rotation = KeyRotation(4, old.name, old.vkey, vectors["next_vkey"], note, "evt_8", 0)
+    head = rotation.overlap()
+    assert sign_checkpoint(head, old, new) == note
+    said = json.loads(vectors["rotation"])
+    assert (said["resource"], said["before"]) == (
+        vkey_digest(new.vkey),
+        {"log_key": short_digest(old.vkey)},
+    )
+    leaves = [bytes.fromhex(each["leaf_hash"]) for each in own_vectors("events")]
+    edge, _ = TreeEdge().append([*leaves, leaf_hash(vectors["rotation"].encode())])
+    assert edge.root() == head.root

@@ -54,3 +54,27 @@ def test_from_a_database_put_back_to_the_log_under_another_name(sqlite_settings,
     assert verified.code == 0, verified.said
     assert run("clients", "add", "till", "--scope", "purpose:membership").code == 0
     assert run("audit", "verify", "--db").code == 0
+
+
+def test_a_new_key_for_the_log_from_the_command_line(sqlite_settings, tmp_path):
+    def run(*arguments, **more):
+        return yinyom(*arguments, data_dir=sqlite_settings.data_dir, **more)
+
+    old = run("audit", "key", "--json").answer["vkey"]
+    told = run("audit", "rotate-key", "--json")
+    assert (told.code, told.answer["done"], told.answer["old_vkey"]) == (1, False, old)
+    assert run("audit", "rotate-key", stdin="n\n").code == 1
+    assert run("audit", "key", "--json").answer["vkey"] == old
+    assert "its next one is made" in run("vault", "doctor").said
+    done = run("audit", "rotate-key", stdin="y\n")
+    assert done.code == 0, done.said
+    assert told.answer["vkey"] in done.said
+    assert run("audit", "key", "--json").answer["vkey"] == told.answer["vkey"]
+    out = tmp_path / "log.zip"
+    assert run("audit", "export", "--out", out).code == 0
+    by_old = run("audit", "verify", out, "--key", old)
+    assert by_old.code == 0, by_old.said
+    assert "key was replaced" in by_old.said
+    assert run("audit", "verify", out, "--key", told.answer["vkey"]).code == 0
+    assert run("audit", "verify", "--db").code == 0
+    assert run("audit", "rotate-key", "--operator", "stf_" + "0" * 26, "--yes").code != 0

@@ -3,6 +3,7 @@
 # ruff: noqa: F811 (fixtures are asked for by name)
 
 import json
+import shutil
 
 import pytest
 
@@ -109,11 +110,15 @@ async def test_a_witness_that_saw_the_new_key_takes_no_head_of_a_stolen_old_one(
 # --- anchors --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def anchored(settings, tmp_path):
+def with_anchors(settings, tmp_path):
     (tmp_path / "anchors").mkdir()
     audit = AuditSettings(anchors=(f"folder:{tmp_path / 'anchors'}",))
     return settings.model_copy(update={"audit": audit})
+
+
+@pytest.fixture
+def anchored(settings, tmp_path):
+    return with_anchors(settings, tmp_path)
 
 
 async def test_heads_of_either_key_are_anchors_and_the_overlap_is_one_of_them(anchored, tmp_path):
@@ -137,6 +142,48 @@ async def test_heads_of_either_key_are_anchors_and_the_overlap_is_one_of_them(an
         for key in (rotation["old_vkey"], rotation["new_vkey"]):
             assert verify_bundle(out, key, notes).ok
         assert world.runtime.anchors.state() == "ok"
+
+
+async def test_a_head_of_a_stolen_old_key_behind_its_overlap_stops_nothing_and_is_told(anchored):
+    from audit.anchoring import anchor_name
+    from audit.note import Checkpoint, sign_checkpoint
+
+    async with open_world(anchored, background=False) as world:
+        await events(world)
+        stolen = world.runtime.log_key.signer
+        await rotate(world)
+        await events(world)
+        await world.runtime.anchors.anchor()
+        (sink,) = world.runtime.anchors.sinks
+        head = Checkpoint(stolen.name, 1_000, bytes(32))
+        note = sign_checkpoint(head, stolen)
+        await sink.put(anchor_name(stolen.name, 1_000), note.encode())
+        (told,) = await world.runtime.anchors.anchor()
+        assert told.verdict is AnchorVerdict.SPOILED
+        await events(world)
+        assert (await world.http.get("/readyz")).json()["checks"]["sequencer"] != "log-forked"
+
+
+async def test_a_database_from_before_the_rotation_finds_by_the_overlap_that_it_is_too_old(
+    sqlite_settings, tmp_path
+):
+    """Database and keys are put back together: the old key is there, and must sign nothing."""
+    anchored = with_anchors(sqlite_settings, tmp_path)
+    async with open_world(anchored, background=False) as world:
+        await events(world)
+    shutil.copytree(anchored.data_dir, tmp_path / "before")
+    async with open_world(anchored, background=False) as world:
+        await rotate(world)
+        await events(world, 3)
+        await world.runtime.anchors.anchor()
+    shutil.rmtree(anchored.data_dir)
+    shutil.copytree(tmp_path / "before", anchored.data_dir)
+    async with open_world(anchored, background=False) as world:
+        assert world.runtime.sequencer.state.reason == "log-older-than-anchor"
+        made = await COMMANDS["audit.new_origin"](
+            world.runtime, lambda *_: None, confirmed=True, operator=None
+        )
+        assert made["done"]
 
 
 # --- backups --------------------------------------------------------------------------

@@ -19,6 +19,7 @@ ID = "01k8z3m6q7e8r9t0v1w2x3y4z5"
 KEY = bytes(range(32))
 SEED = bytes(range(32, 64))
 WITNESS_SEED = bytes(range(64, 96))
+NEXT_SEED = bytes(range(96, 128))
 ORIGIN = "log.example/yinyom"
 WITNESS = "witness.example/w1"
 
@@ -85,6 +86,35 @@ def checkpoint(entries, *, cosigned_at=None):
         stamped = key_id + cosigned_at.to_bytes(8, "big") + signature
         note += f"— {WITNESS} {b64(stamped)}\n"
     return note
+
+
+def overlap(entries):
+    """The event by which the next key follows the first, and the checkpoint that both sign."""
+    old, new = key_of(ORIGIN, SEED, 1), key_of(ORIGIN, NEXT_SEED, 1)
+    event = {
+        "id": f"evt_{ID[:-1]}8",
+        "ts": 1_795_489_202_123_456,
+        "nonce": "77" * 16,
+        "actor": {"id": f"stf_{ID}", "role": "system", "via": "cli"},
+        "action": "audit.key_rotated",
+        "outcome": "ok",
+        "decision": "allow",
+        "before": {"log_key": sha(old[2].encode()).hex()[:32]},
+        "resource": "sha256:" + sha(new[2].encode()).hex(),
+    }
+    entry = canonical(body(event)).encode()
+    leaves = [*entries, entry]
+    text = f"{ORIGIN}\n{len(leaves)}\n{b64(tree(leaves))}\n"
+    lines = [
+        f"\u2014 {ORIGIN} {b64(key_id + private.sign(text.encode()))}\n"
+        for private, key_id, _ in (old, new)
+    ]
+    return {
+        "next_seed": NEXT_SEED.hex(),
+        "next_vkey": new[2],
+        "rotation": entry.decode(),
+        "overlap": text + "\n" + "".join(lines),
+    }
 
 
 def events():
@@ -231,6 +261,7 @@ def main():
             "empty": checkpoint([]),
             "three": checkpoint(entries),
             "three_cosigned": checkpoint(entries, cosigned_at=1_795_489_203),
+            **overlap(entries),
         },
     )
     write("manifests", manifests())
