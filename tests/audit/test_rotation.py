@@ -227,7 +227,13 @@ CRASHES = {
 }
 
 
-@pytest.mark.parametrize("step", CRASHES)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=() if step in {"the overlap", "the head"} else pytest.mark.long)
+        for step in CRASHES
+    ],
+)
 async def test_a_crash_within_the_handing_over_leaves_the_old_key_at_work(quiet, monkeypatch, step):
     module, name = CRASHES[step]
     old = quiet.runtime.audit.vkey
@@ -341,15 +347,20 @@ async def test_a_key_is_replaced_under_two_sequencers_and_writers_and_nothing_fo
             lease_seconds=0.2 if settings.on_postgres else 0,
         )
         stop = asyncio.Event()
-        written = 0
+        written = most = 0
 
         async def write_on():
             nonlocal written
             while not stop.is_set():
+                if written >= most:  # however slow the machine is, there is only so much to check
+                    await asyncio.sleep(0.002)
+                    continue
                 await write(world, 2)
                 written += 2
 
         async def until_written(goal):
+            nonlocal most
+            most = goal + 80
             while written < goal:  # noqa: ASYNC110 (the count is what is waited for)
                 await asyncio.sleep(0.01)
 
