@@ -292,6 +292,13 @@ def claim_a_length_out_of_this_world(made):
     assert packed
 
 
+def claim_it_before_a_descriptor(made):
+    claim_a_length_out_of_this_world(made)
+    one = made.member("README.md")
+    one.flags, central = 8, one.central
+    one.central = lambda offset: central(offset)[:8] + b"\x08\0" + central(offset)[10:]
+
+
 TRICKS = [
     go_on_behind_the_size,
     hide_behind_the_stream,
@@ -321,6 +328,7 @@ TRICKS = [
     claim_ten_gigabytes,
     claim_a_place_out_of_this_world,
     claim_a_length_out_of_this_world,
+    claim_it_before_a_descriptor,
 ]
 
 
