@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import orjson
 from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, insert, null, select, update
 
+from audit.errors import NotRecordedError
 from audit.retention_repository import HOLDING
 from audit.tables import audit_detail, audit_event
-from kernel import ReadSession, Row, Statement, UnitOfWork
+from kernel import IntegrityError, ReadSession, Row, Statement, UnitOfWork
 
 _ADD = Statement(
     insert(audit_detail).values(
@@ -76,8 +77,11 @@ _WITHOUT = Statement(
 
 
 async def add_detail(work: UnitOfWork, event_id: str, member_id: str, ciphertext: bytes) -> None:
-    """Store a sealed detail beside its event."""
-    await work.run(_ADD, event_id=event_id, member_id=member_id, ciphertext=ciphertext)
+    """Store a sealed detail beside its event, or raise `NotRecordedError`."""
+    try:
+        await work.run(_ADD, event_id=event_id, member_id=member_id, ciphertext=ciphertext)
+    except IntegrityError as error:
+        raise NotRecordedError from error
 
 
 async def add_lost(work: UnitOfWork, event_id: str, *, dropped_by: str) -> None:

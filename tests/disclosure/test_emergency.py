@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from audit import Details, verify_stored_log
+from audit import Details, NotRecordedError, verify_stored_log
 from disclosure import (
     LEAST_WORDS,
     MOST_WORDS,
@@ -20,7 +20,6 @@ from kernel import (
     MemberId,
     NotFoundError,
     UnavailableError,
-    YinyomError,
     bump_epoch,
     new_id,
 )
@@ -180,7 +179,7 @@ async def test_a_commit_that_fails_shows_nothing_and_keeps_nothing(world, member
         "BEGIN SELECT RAISE(ABORT, 'none today'); END"
     )
     await world.execute(broken)
-    with pytest.raises(YinyomError) as refused:
+    with pytest.raises(NotRecordedError) as refused:
         await break_glass(world, member_id)
     assert CANARY not in repr(refused.value)
     assert opened == []
