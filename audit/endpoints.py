@@ -75,7 +75,11 @@ _ROTATION_FILE = re.compile("rotation/([1-9][0-9]{0,3})/(checkpoint|keys)")
 
 
 class EventsAnswer(Answer):
-    """Events of the trail, the newest first, exactly as their bodies say."""
+    """Events of the trail, the newest first, exactly as their bodies say.
+
+    An event that tells of many members and was found for one of them bears `row` as well: `place`,
+    `token` and `fields` of that member's row of its manifest.
+    """
 
     events: list[dict[str, Any]]
     next_cursor: str | None

@@ -105,7 +105,7 @@ def is_seen_by(body: Mapping[str, Any], brand: str | None) -> bool:
     """
     if brand is None or body.get("brand") == brand:
         return True
-    return "brand" not in body and "subject" not in body
+    return all(name not in body for name in ("brand", "subject", "manifest"))
 
 
 def is_open_to(body: Mapping[str, Any], brand: str | None) -> bool:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import audit_append, audit_proofs, audit_sequence, audit_verify
+from benchmarks import audit_append, audit_bulk, audit_proofs, audit_sequence, audit_verify
 from benchmarks.report import Bound, Target, targets_table
 from benchmarks.rounds import say
 from benchmarks.servers import Postgres, UnavailableError, machine, workplace
@@ -35,12 +35,20 @@ class Results:
         self.targets.append(Target(name, value, Bound.AT_LEAST, target, unit, reason=reason))
 
 
-PARTS = ("append", "lag", "sequence", "proofs", "verify")
+PARTS = ("append", "lag", "bulk", "sequence", "proofs", "verify")
 ENGINES = ("sqlite", "postgres")
 WHOLE = {
     "rounds": 7, "seconds": 4.0, "events": 1_000_000, "leaves": 10_000_000, "asked": 500,
+    "members": 10_000,
 }  # fmt: skip
-QUICK = {"rounds": 3, "seconds": 1.0, "events": 60_000, "leaves": 700_000, "asked": 200}
+QUICK = {
+    "rounds": 3,
+    "seconds": 1.0,
+    "events": 60_000,
+    "leaves": 700_000,
+    "asked": 200,
+    "members": 3_000,
+}
 
 
 async def measure(
@@ -53,6 +61,9 @@ async def measure(
     if "lag" in options.parts:
         say("from commit to signed checkpoint")
         await audit_append.lag(results, folder, server, 4 * options.seconds)
+    if "bulk" in options.parts:
+        say("an export")
+        await audit_bulk.measure(results, folder, server, options.members)
     if "sequence" in options.parts:
         say("a backlog")
         await audit_sequence.measure(results, folder, server, options.events, options.asked)
@@ -68,6 +79,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of each contender's turn")
     parser.add_argument("--events", type=int, help="in the backlog and in the export")
     parser.add_argument("--leaves", type=int, help="under the proofs")
+    parser.add_argument("--members", type=int, help="in the export")
     parser.add_argument("--asked", type=int, help="proofs, and timelines")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)

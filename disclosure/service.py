@@ -249,7 +249,8 @@ class DisclosureService:
         are rows of a manifest; a refusal has an event of its own, and so has a member without a
         pseudonym key, who could not be told in a row. Gives `{"id","data","omitted"}` of each.
         """
-        await self._budget.admit(caller, pairwise)
+        wanted = list(dict.fromkeys(pairwise))
+        await self._budget.admit(caller, wanted)
         many: dict[str, list[tuple[str, Weighed]]] = {}
         singly: list[tuple[str, _Judged]] = []
         events: list[AuditEvent] = []
@@ -257,7 +258,7 @@ class DisclosureService:
         purpose, channel = question.purpose.key, question.channel
         async with self._database.unit_of_work() as work:
             await self._require_present(work, epochs)
-            rows = await repository.hold_many(work, pairwise, caller.id, purpose, channel or "")
+            rows = await repository.hold_many(work, wanted, caller.id, purpose, channel or "")
             for row in rows:
                 one = await self._weigh(work, caller, row, question)
                 if isinstance(one.decision, Allowed) and one.pseudonym is not None:
@@ -269,7 +270,7 @@ class DisclosureService:
                 events.append(event)
             events += [
                 self._unknown(caller, question, action, resource)
-                for _ in range(len(pairwise) - len(rows))
+                for _ in range(len(wanted) - len(rows))
             ]
             for basis, weighed in sorted(many.items()):
                 bulks += draft_bulk(
@@ -306,7 +307,7 @@ class DisclosureService:
             for (identifier, one, _), values in zip(allowed, opened, strict=True)
             if isinstance(one.decision, Allowed)
         }
-        return [lines[identifier] for identifier in pairwise if identifier in lines]
+        return [lines[identifier] for identifier in wanted if identifier in lines]
 
     # --- find, decide, record ---------------------------------------------------------
 

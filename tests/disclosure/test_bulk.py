@@ -16,6 +16,7 @@ from audit import (
     check_document,
     draft_bulk,
     export_log,
+    is_seen_by,
     record_bulk,
     verify_stored_log,
 )
@@ -295,3 +296,10 @@ async def test_a_pack_about_a_member_holds_their_row_and_no_other(world, tmp_pat
     (line,) = [line for line in lines if line["id"] == event["id"]]
     assert (line["subject"], line["fields"]) == (row.token, " ".join(row.fields))
     assert not [name for name in await pack() if name.startswith("rows/")]
+
+
+def test_an_event_of_many_members_is_not_everybodys_business():
+    body = {"action": "audience.export", "manifest": {"rows": 3, "root": "ab" * 32}}
+    assert not is_seen_by(body, "main")
+    assert is_seen_by(body | {"brand": "main"}, "main")
+    assert is_seen_by(body, None)
