@@ -138,8 +138,15 @@ SELECT (SELECT count(*) FROM pg_class
 _PRIVILEGES = """
 SELECT relname, has_table_privilege(oid, 'SELECT') AS s, has_table_privilege(oid, 'INSERT') AS i,
     has_table_privilege(oid, 'UPDATE') AS u, has_table_privilege(oid, 'DELETE') AS d,
-    has_table_privilege(oid, 'TRUNCATE') OR has_table_privilege(oid, 'TRIGGER') AS more
+    has_table_privilege(oid, 'TRUNCATE') OR has_table_privilege(oid, 'TRIGGER')
+    OR has_any_column_privilege(oid, 'UPDATE') AND NOT has_table_privilege(oid, 'UPDATE')
+    OR has_any_column_privilege(oid, 'INSERT') AND NOT has_table_privilege(oid, 'INSERT') AS more
 FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+"""
+_CALLABLE = """
+SELECT proname FROM pg_proc
+WHERE pronamespace = current_schema()::regnamespace AND proname LIKE 'yinyom\\_%'
+AND has_function_privilege(oid, 'EXECUTE')
 """
 
 
@@ -247,7 +254,7 @@ class Rights:
     lacking: tuple[str, ...]
 
 
-async def rights_of(url: str, may: Mapping[str, str]) -> Rights:
+async def rights_of(url: str, may: Mapping[str, str], functions: Sequence[str] = ()) -> Rights:
     """Ask the server what the role of an address may do, and hold it against what it should."""
     import asyncpg
 
@@ -258,6 +265,7 @@ async def rights_of(url: str, may: Mapping[str, str]) -> Rights:
         try:
             owned = int(await connection.fetchval(_OWNED))
             rows = await connection.fetch(_PRIVILEGES)
+            callable_now = {row["proname"] for row in await connection.fetch(_CALLABLE)}
         finally:
             await connection.close()
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -266,9 +274,11 @@ async def rights_of(url: str, may: Mapping[str, str]) -> Rights:
             remedy="Check database.url and that PostgreSQL is running.",
         ) from error
     has = {row["relname"]: {one for one in PRIVILEGES if row[one]} for row in rows}
-    surplus = {row["relname"] for row in rows if row["more"]}
+    wanted = {each.partition("(")[0] for each in functions}
+    surplus = {row["relname"] for row in rows if row["more"]} | (callable_now - wanted)
     surplus |= {table for table, those in has.items() if those - set(may.get(table, ""))}
     lacking = {table for table, letters in may.items() if set(letters) - has.get(table, set())}
+    lacking |= wanted - callable_now
     return Rights(owned, tuple(sorted(surplus)), tuple(sorted(lacking)))
 
 
@@ -286,8 +296,8 @@ async def check_role(settings: Settings) -> None:
             "database.require_separate_role is set, and SQLite has no roles",
             remedy="Set database.url to PostgreSQL, or take the setting back.",
         )
-    for setting, url, may in _at_work(settings):
-        rights = await rights_of(url, may)
+    for setting, url, may, functions in _at_work(settings):
+        rights = await rights_of(url, may, functions)
         if rights.owned:
             raise ConfigurationError(
                 f"the role of {setting} owns the tables and could switch their guards off",
@@ -305,17 +315,23 @@ async def check_role(settings: Settings) -> None:
             )
 
 
-def _at_work(settings: Settings) -> list[tuple[str, str, Mapping[str, str]]]:
-    found = [("database.url", settings.database.url, decided(settings))]
-    if settings.database.sequencer_url and settings.audit.sequencer == "here":
-        found.append(("database.sequencer_url", settings.database.sequencer_url, SEQUENCES))
+def _at_work(
+    settings: Settings,
+) -> list[tuple[str, str, Mapping[str, str], Sequence[str]]]:
+    functions = () if sequenced_apart(settings) else SEQUENCER_FUNCTIONS
+    found: list[tuple[str, str, Mapping[str, str], Sequence[str]]] = [
+        ("database.url", settings.database.url, decided(settings), functions)
+    ]
+    apart = settings.database.sequencer_url
+    if apart and settings.audit.sequencer == "here":
+        found.append(("database.sequencer_url", apart, SEQUENCES, SEQUENCER_FUNCTIONS))
     return found
 
 
 async def role_opinion(settings: Settings) -> tuple[str, str]:
     """Say for the doctor whether the roles at work could switch the guards off."""
-    for setting, url, may in _at_work(settings):
-        rights = await rights_of(url, may)
+    for setting, url, may, functions in _at_work(settings):
+        rights = await rights_of(url, may, functions)
         if rights.owned:
             return "warn", "the run-time role owns the tables: the trail's guards are a speed bump"
         if rights.lacking:

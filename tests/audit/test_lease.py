@@ -6,7 +6,14 @@ import asyncio
 
 import pytest
 
-from audit import Sequencer, Signer, lease_repository, repository
+from audit import (
+    LogDamagedError,
+    Sequencer,
+    Signer,
+    begin_new_origin,
+    lease_repository,
+    repository,
+)
 from kernel import UnavailableError
 from service.runtime import open_database
 from tests.support.invariants import assert_log_is_whole
@@ -193,3 +200,31 @@ async def test_of_two_processes_in_the_background_one_leads_and_nothing_is_lost(
         await assert_log_is_whole(world)
         for each in databases:
             await each.close()
+
+
+async def test_a_new_name_taken_while_a_leader_lives_stops_it_at_its_next_batch(quiet):
+    """Whoever leads under the old name is told, and what it would sign is signed under the new."""
+    leader, other = sequencer(quiet), sequencer(quiet)
+    await write(quiet)
+    assert await leader.sequence_batch() == 1
+    old = leader.state.size
+    seed = quiet.runtime.vault.signing_seed("audit-signing")
+    origin = quiet.runtime.audit.origin
+    new = Signer.from_seed(f"{origin}/2", seed)
+    named = await begin_new_origin(
+        other,
+        Signer.from_seed(origin, seed),
+        new,
+        quiet.runtime.clock,
+        quiet.runtime.pack.digest,
+        quiet.operator,
+    )
+    assert named.size == old
+    await write(quiet, 2)
+    with pytest.raises(LogDamagedError, match="another name"):
+        await leader.sequence_batch()
+    assert await waiting(quiet) == 2
+    rows = await quiet.fetch("SELECT size, note FROM audit_checkpoint ORDER BY size")
+    assert [row["note"].splitlines()[0] for row in rows if row["size"] > old] == [f"{origin}/2"]
+    heir = Sequencer(quiet.runtime.database, new, quiet.runtime.clock, lease_seconds=30)
+    assert await heir.sequence_batch() == 2

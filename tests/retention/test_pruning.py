@@ -22,6 +22,7 @@ from audit.retention import MOST_GAPS, RetentionRule, bounds_us, rule_of, told
 from audit.verify import verify_bundle
 from kernel import InvalidRequestError, NotFoundError, rfc3339
 from policies import kept_until, load_pack
+from tests.support.stores import begin, create
 from tests.support.world import DAY_US, JumpingClock, open_world
 
 pytestmark = pytest.mark.anyio
@@ -289,7 +290,7 @@ async def test_a_clock_that_runs_ahead_deletes_nothing(world):
 
 
 async def test_two_prunes_at_once_delete_each_body_once(aged, tmp_path):
-    await asyncio.gather(prune(aged), prune(aged), return_exceptions=True)
+    await asyncio.gather(prune(aged), prune(aged))
     await prune(aged)
     told_of = sum(event["count"] for event in await aged.events("retention.pruned"))
     leaves = await aged.fetch("SELECT count(*) AS n FROM audit_leaf")
@@ -365,3 +366,27 @@ def test_events_name_exactly_the_places_that_go(places):
 def test_a_month_ends_where_the_next_begins():
     assert bounds_us("2020-12")[1] == bounds_us("2021-01")[0]
     assert bounds_us("2020-02")[1] - bounds_us("2020-02")[0] == 29 * DAY_US
+
+
+async def test_a_prune_beside_a_sequencer_and_a_backup_loses_nothing_of_either(
+    aged, tmp_path, folder_store
+):
+    """What is shipped while bodies go is whole: each as a body, or by its leaf and its event."""
+    await begin(aged, folder_store)
+    runtime = aged.runtime
+
+    async def sequences():
+        for _ in range(20):
+            async with runtime.database.unit_of_work() as work:
+                await runtime.audit.record(work, aged.operator, "test.event")
+            await runtime.sequencer.drain()
+
+    pruned, _, _ = await asyncio.gather(prune(aged), create(aged), sequences())
+    assert sum(each.bodies for each in pruned)
+    await create(aged)
+    await runtime.sequencer.drain()
+    assert await aged.fetch("SELECT event_id FROM audit_pending") == []
+    assert (await report_of(aged, tmp_path)).ok
+    stored, misleading = await verify_stored_log(runtime.database, runtime.audit)
+    assert stored.ok
+    assert not misleading

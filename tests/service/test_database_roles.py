@@ -90,6 +90,10 @@ def test_no_table_is_granted_what_no_statement_needs():
 WIDER = {
     "GRANT UPDATE ON audit_leaf TO PUBLIC": "REVOKE UPDATE ON audit_leaf FROM PUBLIC",
     "GRANT TRUNCATE ON audit_pending TO {role}": "REVOKE TRUNCATE ON audit_pending FROM {role}",
+    "GRANT UPDATE (body) ON audit_event TO {role}": "REVOKE UPDATE (body) ON audit_event "
+    "FROM {role}",
+    "GRANT EXECUTE ON FUNCTION yinyom_queue_event() TO PUBLIC": "REVOKE EXECUTE ON FUNCTION "
+    "yinyom_queue_event() FROM PUBLIC",
     "ALTER ROLE {role} CREATEROLE": "ALTER ROLE {role} NOCREATEROLE",
     "ALTER SCHEMA public OWNER TO {role}": "ALTER SCHEMA public OWNER TO yinyom; "
     "GRANT USAGE ON SCHEMA public TO {role}",

@@ -13,7 +13,7 @@ import pytest
 
 from audit import Holds, HoldScope
 from kernel import UnavailableError
-from tests.support.world import DAY_US, JumpingClock, open_world
+from tests.support.world import DAY_US, JumpingClock, fetch, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -195,6 +195,28 @@ async def test_of_two_prunes_at_once_the_second_waits_and_finds_nothing_to_do(ol
         False,
         True,
     ]
+
+
+OPEN = {
+    "triggers that a replica session skips": "SELECT tgname AS name FROM pg_trigger "
+    "WHERE NOT tgisinternal AND tgenabled <> 'A'",
+    "functions with the caller's path": "SELECT proname AS name FROM pg_proc "
+    "WHERE pronamespace = 'public'::regnamespace "
+    "AND NOT coalesce(proconfig @> ARRAY['search_path=public, pg_temp'], false)",
+    "functions that anybody may call": "SELECT proname AS name FROM pg_proc "
+    "WHERE pronamespace = 'public'::regnamespace "
+    "AND has_function_privilege('public', oid, 'EXECUTE')",
+    "tables that anybody may touch": "SELECT relname AS name FROM pg_class "
+    "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' "
+    "AND has_table_privilege('public', oid, 'SELECT,INSERT,UPDATE,DELETE,TRUNCATE')",
+}
+
+
+@pytest.mark.postgres
+async def test_every_trigger_stands_always_and_every_function_is_shut(postgres_settings):
+    """Those of later migrations too: who adds one is told here what it needs."""
+    for what, sql in OPEN.items():
+        assert await fetch(postgres_settings, sql) == [], what
 
 
 # --- rows pushed out on SQLite --------------------------------------------------------

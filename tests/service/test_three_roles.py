@@ -11,8 +11,12 @@ from kernel import ConfigurationError, IntegrityError
 from service.commands import COMMANDS, doctor
 from service.database_roles import apply_grants, check_role
 from service.settings import AuditSettings, DatabaseSettings
+from tests.faults.test_canaries import Talk
+from tests.support import mission as flows
+from tests.support.console import office
 from tests.support.emergency import break_glass
 from tests.support.invariants import assert_log_is_whole
+from tests.support.mission import JOINING, REGISTERED, SCOPES, Mission
 from tests.support.stores import folder_store  # noqa: F401 (a fixture)
 from tests.support.world import DAY_US, JumpingClock, open_world
 
@@ -191,6 +195,26 @@ async def test_a_new_name_begins_where_the_log_is_sequenced_while_servers_go_on(
         await server.runtime.sequencer.drain()
         assert await server.fetch("SELECT event_id FROM audit_pending") == []
         assert (await command(worker, "audit.verify_db"))["ok"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3_000)
+async def test_no_flow_of_the_mission_needs_a_right_that_servers_have_not_got(apart, tmp_path):
+    async with open_world(apart.worker), office(apart.server, clock=JumpingClock()) as at:
+        mission = Mission(at, Talk(await at.world.app("mission", *SCOPES)))
+        made = [await flows.lives(mission, number) for number in REGISTERED]
+        subs = [one["id"] for one in made]
+        await mission.settle()
+        await flows.out_to_apps(mission, subs)
+        for number in REGISTERED:
+            await flows.goes_on(mission, number, made[number])
+        await flows.brought_in(mission, tmp_path)
+        await flows.matched(mission)
+        await flows.guarded(mission)
+        for number in JOINING:
+            await flows.joined(mission, number)
+        await flows.stumbles(mission)
+        await mission.settle()
 
 
 # --- what each may not ----------------------------------------------------------------
