@@ -5,6 +5,7 @@ queue filled from beside: each way was open or half open once.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from contextlib import closing
 
@@ -128,8 +129,14 @@ async def old(postgres_settings):
         yield world
 
 
+@contextlib.asynccontextmanager
 async def connected(world):
-    return await asyncpg.connect(world.settings.database.url)
+    """A session of somebody else; it ends with the block, whatever it holds."""
+    connection = await asyncpg.connect(world.settings.database.url)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
 
 
 @pytest.mark.postgres
@@ -147,30 +154,28 @@ async def test_only_the_transaction_that_tells_of_a_deletion_deletes(old):
 async def test_a_transaction_that_began_before_the_hold_does_not_get_past_it(old):
     """It would look for holds in the moment that it keeps, where there are none yet."""
     place = await place_of(old, "member.view")
-    connection = await connected(old)
-    transaction = connection.transaction(isolation="repeatable_read")
-    await transaction.start()
-    await connection.fetchval("SELECT count(*) FROM audit_hold")
-    await hold(old, action="member.view")
-    now_us = old.runtime.clock.now_us()
-    forged = EVENT.replace(":id", "'evt_forged'").replace(":us", str(now_us))
-    await connection.execute(forged.replace(":body", "'{}'"))
-    await connection.execute(names(place, "evt_forged", place["recorded_us"] + 1))
-    with pytest.raises(asyncpg.PostgresError, match="as they are now"):
-        await connection.execute("SELECT yinyom_prune('evt_forged')")
-    await connection.close()
+    async with connected(old) as connection:
+        transaction = connection.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await connection.fetchval("SELECT count(*) FROM audit_hold")
+        await hold(old, action="member.view")
+        now_us = old.runtime.clock.now_us()
+        forged = EVENT.replace(":id", "'evt_forged'").replace(":us", str(now_us))
+        await connection.execute(forged.replace(":body", "'{}'"))
+        await connection.execute(names(place, "evt_forged", place["recorded_us"] + 1))
+        with pytest.raises(asyncpg.PostgresError, match="as they are now"):
+            await connection.execute("SELECT yinyom_prune('evt_forged')")
     assert (await place_of(old, "member.view"))["id"] == place["id"]
 
 
 @pytest.mark.postgres
 async def test_a_hold_that_is_placed_during_a_prune_waits_for_it_and_then_stands(old):
-    connection = await connected(old)
-    await connection.execute("BEGIN; SELECT yinyom_stop_holds()")
-    placing = asyncio.create_task(hold(old, action="member.view"))
-    await old.until_waiting_for_a_lock()
-    assert not placing.done()
-    await connection.execute("COMMIT")
-    await connection.close()
+    async with connected(old) as connection:
+        await connection.execute("BEGIN; SELECT yinyom_stop_holds()")
+        placing = asyncio.create_task(hold(old, action="member.view"))
+        await old.until_waiting_for_a_lock()
+        assert not placing.done()
+        await connection.execute("COMMIT")
     await placing
     await old.runtime.pruning.prune(old.operator)
     assert (await place_of(old, "member.view"))["id"]
@@ -178,18 +183,17 @@ async def test_a_hold_that_is_placed_during_a_prune_waits_for_it_and_then_stands
 
 @pytest.mark.postgres
 async def test_of_two_prunes_at_once_the_second_waits_and_finds_nothing_to_do(old):
-    connection = await connected(old)
-    await connection.execute("BEGIN; SELECT yinyom_stop_holds()")
-    both = [
-        asyncio.create_task(old.runtime.pruning.prune(old.operator, before="2100-01"))
-        for _ in range(2)
-    ]
-    await old.until(
-        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
-        "AND wait_event_type = 'Lock' HAVING count(*) = 2"
-    )
-    await connection.execute("COMMIT")
-    await connection.close()
+    async with connected(old) as connection:
+        await connection.execute("BEGIN; SELECT yinyom_stop_holds()")
+        both = [
+            asyncio.create_task(old.runtime.pruning.prune(old.operator, before="2100-01"))
+            for _ in range(2)
+        ]
+        await old.until(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+            "AND wait_event_type = 'Lock' HAVING count(*) = 2"
+        )
+        await connection.execute("COMMIT")
     first, second = await asyncio.gather(*both)
     assert sorted(sum(each.bodies for each in found) > 0 for found in (first, second)) == [
         False,
