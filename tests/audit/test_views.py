@@ -17,6 +17,7 @@ from kernel.http import encode_cursor
 from tests.support.world import (  # noqa: F401 (fixtures)
     DAY_US,
     installed_sqlite,
+    open_world,
     postgres_settings,
     settings,
     sqlite_settings,
@@ -345,6 +346,28 @@ async def test_the_planner_goes_to_a_member_and_a_request_by_index(world):
         told = await plan_of(world, statement, before="evt_~", oldest="", most=51, **values)
         assert index in told, told
         assert "Seq Scan" not in told, told
+
+
+async def test_a_member_and_a_request_cannot_be_sought_along_everybodys_ids(sqlite_settings):
+    """Not by what a planner happens to choose today: the index over ids does not fit the question.
+
+    SQLite, told to take that index and no other, has no bounds to go by, and would not choose it.
+    """
+    async with open_world(sqlite_settings, background=False) as world:
+        with contextlib.closing(sqlite3.connect(world.settings.database_file)) as file:
+            for used, of_subject, open_to_ids in (
+                (frozenset(), True, False),
+                (frozenset({"request_id"}), False, False),
+                (frozenset({"action"}), False, True),
+            ):
+                statement = _fitting(used, of_subject=of_subject, of_actions=False)
+                sql = statement.compiled("sqlite").sql
+                assert sql.count("FROM audit_event ") == 1
+                by_ids = "FROM audit_event INDEXED BY sqlite_autoindex_audit_event_1 "
+                told = f"EXPLAIN QUERY PLAN {sql.replace('FROM audit_event ', by_ids)}"
+                plan = [row[3] for row in file.execute(told, [""] * sql.count("?"))]
+                walk = next(line for line in plan if "sqlite_autoindex_audit_event_1" in line)
+                assert walk.startswith("SEARCH" if open_to_ids else "SCAN"), plan
 
 
 async def test_each_search_column_that_differs_from_its_body_is_found(world):
