@@ -245,6 +245,7 @@ def reading(**changed: object) -> dict[str, object]:
         "fields": ["phone", "phone.2"],
         "decision": "allow",
         "reason": None,
+        "emergency": False,
         **changed,
     }
 
