@@ -20,7 +20,7 @@ from audit.errors import EventError
 from audit.manifest import MOST_ROWS, Manifest
 from audit.retention import Pruned
 
-VERSION = 0
+VERSION = 1
 MAX_EVENT_BYTES = 8192
 NONCE_BYTES = 16
 MIN_KEY_BYTES = 16

@@ -224,7 +224,7 @@ def test_the_bytes_are_what_the_standard_library_calls_sorted_compact_json(made)
     again = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert canonical_bytes(made) == again.encode()
     assert b"\n" not in canonical_bytes(made)
-    assert body["v"] == 0
+    assert body["v"] == 1
 
 
 @given(EVENTS)
