@@ -6,6 +6,7 @@ the logs finds no name, number or address, even where a developer logged one by 
 """
 
 import asyncio
+import contextlib
 import re
 import sys
 import time
@@ -84,14 +85,24 @@ def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> b
     return orjson.dumps(event)
 
 
-class _Stderr:
-    """The process's stderr of the moment of writing: whoever redirects it, redirects the log."""
+class _Lines:
+    """Where lines go: a stream, or the process's stderr of the moment, so that it is redirected.
 
-    def write(self, line: bytes) -> int:
-        return sys.stderr.buffer.write(line)
+    A line that cannot be written is lost. The work that wanted to tell of a full disk goes on, as
+    the log often lies on that very disk.
+    """
+
+    def __init__(self, stream: BinaryIO | None) -> None:
+        self._stream = stream
+
+    def write(self, lines: bytes) -> int:
+        with contextlib.suppress(OSError):
+            return (self._stream or sys.stderr.buffer).write(lines)
+        return 0
 
     def flush(self) -> None:
-        sys.stderr.buffer.flush()
+        with contextlib.suppress(OSError):
+            (self._stream or sys.stderr.buffer).flush()
 
 
 def configure_logging(level: str = "info", stream: BinaryIO | None = None) -> None:
@@ -105,7 +116,7 @@ def configure_logging(level: str = "info", stream: BinaryIO | None = None) -> No
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[level]),
-        logger_factory=structlog.BytesLoggerFactory(stream or cast("BinaryIO", _Stderr())),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Lines(stream))),
         cache_logger_on_first_use=True,
     )
 
@@ -118,7 +129,7 @@ class RequestLog:
     """
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
-        self._stream = stream or sys.stderr.buffer
+        self._stream = _Lines(stream)
         self._lines: list[bytes] = []
 
     def write(

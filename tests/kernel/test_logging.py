@@ -1,6 +1,7 @@
 """The log is an allow-list: what nobody declared does not pass, and no person ever does."""
 
 import asyncio
+import errno
 import io
 
 import orjson
@@ -165,3 +166,40 @@ async def test_every_request_is_logged_once_and_in_order():
     log.flush()
     lines = [orjson.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["status"] for line in lines] == list(range(200, 211))
+
+
+# --- where nothing can be written -----------------------------------------------------
+
+
+class FullDisk(io.BytesIO):
+    """A stream that takes nothing while it is full."""
+
+    is_full = True
+
+    def write(self, data):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return super().write(data)
+
+    def flush(self):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+
+@pytest.mark.anyio
+async def test_a_line_that_cannot_be_written_ends_nothing_and_later_ones_are_there():
+    disk = FullDisk()
+    configure_logging("info", disk)
+    try:
+        log, requests = structlog.get_logger(), RequestLog(disk)
+        log.warning("watch", reason="disk_full")
+        requests.write(**SERVED)
+        requests.flush()
+        disk.is_full = False
+        log.warning("watch", reason="ok")
+        requests.write(**SERVED)
+        requests.flush()
+        said = [orjson.loads(line)["event"] for line in disk.getvalue().splitlines()]
+        assert said == ["watch", "request"]
+    finally:
+        structlog.reset_defaults()
