@@ -110,7 +110,10 @@ def test_a_kit_of_another_registry_is_noticed(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("milliseconds", [500, 700, 900, 1100, 1300, 1500])
+@pytest.mark.parametrize(
+    "milliseconds",
+    [700, 1300, *(pytest.param(each, marks=pytest.mark.long) for each in (500, 900, 1100, 1500))],
+)
 def test_a_killed_init_is_mended_by_the_next_one(tmp_path, milliseconds):
     data_dir = tmp_path / "data"
     child = subprocess.Popen(
