@@ -21,7 +21,7 @@ help:  ## Say what can be made
 demo: $(VENV)/.stamp-demo  ## Install, make sample members, run the main job, serve on port 8420
 	$(BIN)/yinyom demo $(DEMO_ARGS)
 
-test: $(VENV)/.stamp-test debian-packages  ## Everything but the full fault matrices (at most 45 minutes)
+test: $(VENV)/.stamp-test debian-packages  ## Everything but the full fault matrices (about 45 minutes)
 	$(PYTEST) -n 2 -m "not long" $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.stamp-test debian-packages  ## What a change needs at once (at most 10 minutes)

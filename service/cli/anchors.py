@@ -10,6 +10,10 @@ from service.cli.audit import audit_app
 from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, say, show, table
 
 __all__ = ["audit_app"]
+_Operator = Annotated[
+    str | None, typer.Option(help="The stf_ id of who decides it; it stands in the event.")
+]
+_Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 
 
 @audit_app.command("anchors")
@@ -41,10 +45,8 @@ def audit_anchors(as_json: Json = False) -> None:
 
 @audit_app.command("new-origin")
 def audit_new_origin(
-    operator: Annotated[
-        str | None, typer.Option(help="The stf_ id of who decides it; it stands in the event.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    operator: _Operator = None,
+    yes: _Yes = False,
     as_json: Json = False,
 ) -> None:
     """Go on under another name, where a restored log is older than its anchors and must stop."""
@@ -72,10 +74,8 @@ def audit_new_origin(
 
 @audit_app.command("rotate-key")
 def audit_rotate_key(
-    operator: Annotated[
-        str | None, typer.Option(help="The stf_ id of who decides it; it stands in the event.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    operator: _Operator = None,
+    yes: _Yes = False,
     as_json: Json = False,
 ) -> None:
     """Sign the log with a new key from now on; run again to go on with one that was cut short."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, run, say, show, table
+from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, fail, run, say, show, table
 
 if TYPE_CHECKING:
     from audit import WitnessApp
@@ -218,15 +218,28 @@ def _verify_proof(file: Path, key: str) -> dict[str, Any]:
     }
 
 
+def _keep(out: Path, note: str, *, as_json: bool) -> None:
+    """Write a head to a new file: an earlier one that somebody kept is evidence."""
+    from audit import ExportError
+
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(note)
+    except FileExistsError:
+        fail(ExportError(f"{out.name} is there already"), as_json=as_json)
+    except OSError as error:
+        fail(ExportError(f"{out.name}: {error.strerror}"), as_json=as_json)
+
+
 @audit_app.command("checkpoint")
 def audit_checkpoint(
-    out: Annotated[Path | None, typer.Option(help="A file to keep the checkpoint in.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new file to keep the checkpoint in.")] = None,
     as_json: Json = False,
 ) -> None:
     """Give the log's newest signed head; kept elsewhere, it shows later that nothing is gone."""
     answer = ask("audit.checkpoint", {}, as_json=as_json)
     if out is not None:
-        out.write_text(answer["checkpoint"], encoding="utf-8")
+        _keep(out, answer["checkpoint"], as_json=as_json)
 
     def text() -> None:
         if out is None:

@@ -41,7 +41,8 @@ def test_an_entry_holds_nothing_that_could_name_somebody(value):
     ["", "sms", "con_" + "0" * 26, "sha256:" + "12345678" * 8, "2026-11-23T03:00:00.1234567Z", 7],
 )
 def test_codes_ids_digests_and_moments_are_taken(value):
-    make_entry(RightsKind.OBJECTION, TAG, {"what": value}, 1)
+    made = make_entry(RightsKind.OBJECTION, TAG, {"what": value}, 1)
+    assert read_entry(made.body).detail == {"what": value}
 
 
 def test_without_the_ring_a_tag_cannot_be_made_again():

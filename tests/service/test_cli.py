@@ -223,6 +223,15 @@ class TestTrail:
         assert ran.code == FAILED_CHECK
         assert [file.name for file in (tmp_path / "log").iterdir()] == ["mine"]
 
+    def test_a_kept_head_is_never_overwritten(self, registry, tmp_path):
+        kept = tmp_path / "head.note"
+        assert registry("audit", "checkpoint", "--out", kept, "--json").code == OK
+        head = kept.read_text()
+        assert registry("audit", "checkpoint", "--out", kept, "--json").code == FAILED_CHECK
+        assert kept.read_text() == head
+        nowhere = registry("audit", "checkpoint", "--out", tmp_path / "no" / "head.note", "--json")
+        assert (nowhere.code, nowhere.answer["status"]) == (FAILED_CHECK, 409)
+
     def test_nothing_is_due_in_a_young_trail_and_holds_come_and_go(self, registry):
         ran = registry("audit", "prune", "--dry-run", "--json")
         assert (ran.code, ran.answer["bodies"], ran.answer["months"]) == (OK, 0, [])
