@@ -22,6 +22,7 @@ DETAIL = "detail"
 DETAIL_PRUNED = "retention.detail_pruned"
 DETAIL_LOST = "retention.detail_lost"
 _AT_ONCE = 100
+_SECOND_US = 1_000_000  # the guard reads SQLite's own clock, which tells whole seconds
 
 
 class DetailClock:
@@ -106,10 +107,12 @@ async def settle_details(work: UnitOfWork, audit: AuditLog, caller: Caller) -> i
     after = ""
     while rows := await repository.sealed_details(work, after=after, most=_AT_ONCE):
         for row in rows:
-            due_us = gone.get(row["event_id"])
-            if due_us is not None and not row["held"]:
+            gone_us = gone.get(row["event_id"])
+            if gone_us is not None and not row["held"]:
                 again = await _tell(work, audit, caller, DETAIL_PRUNED, row["event_id"])
-                await repository.drop_detail(work, row["event_id"], dropped_by=again, due_us=due_us)
+                await repository.drop_detail(
+                    work, row["event_id"], dropped_by=again, due_us=gone_us - gone_us % _SECOND_US
+                )
         after = rows[-1]["event_id"]
     lost = await repository.missing(work, DETAILED)
     for event_id in lost:
