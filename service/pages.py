@@ -5,6 +5,7 @@ this origin as a style, an image or a font. A text that somebody else typed can 
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +32,33 @@ PAGE_HEADERS = {
 _HASH_LETTERS = 12
 
 
-def load_catalogue() -> Catalogue:
-    """Read the texts of the pages; `ValueError` when a language lacks one."""
-    return Catalogue(LOCALE)
+@cache
+def load_catalogue(folder: Path = LOCALE) -> Catalogue:
+    """Read the texts of pages, once in a process; `ValueError` when a language lacks one."""
+    return Catalogue(folder)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        cache_size=-1,
+    )
+    environment.globals["static"] = _addresses()
+    return environment
 
 
 class Pages:
     """Renders templates; autoescaped, and an undefined name is an error, never a blank."""
 
-    def __init__(self) -> None:
-        self._environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            auto_reload=False,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.globals["static"] = _addresses()
-
     def render(self, template: str, **context: Any) -> str:
-        """Render a template of `service/templates`."""
-        return self._environment.get_template(template).render(**context)
+        """Render a template of `service/templates`, which is read once in a process."""
+        return _environment().get_template(template).render(**context)
 
     def answer(self, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
         """Answer with a page under the headers that every page has."""

@@ -15,9 +15,9 @@ from fastapi.responses import RedirectResponse
 
 from audit import EVERY_BRAND
 from kernel import Caller, NotAllowedError, NotAuthenticatedError, YinyomError, new_id
-from kernel.i18n import LANGUAGE_NAMES, Catalogue, Language, negotiate
+from kernel.i18n import LANGUAGE_NAMES, Language, negotiate
 from service.console.places import GROUPS, PLACES, may_open
-from service.pages import LOCALE, PAGE_HEADERS, Pages
+from service.pages import LOCALE, PAGE_HEADERS, Pages, load_catalogue
 from service.portal.forms import read_form
 from service.portal.moments import Moment, moment, zone_name, zone_of
 from service.portal.screens import ERROR_PAGE
@@ -69,7 +69,7 @@ class Console:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.sessions = StaffSessions(runtime.database, runtime.vault, runtime.clock)
-        self.catalogue = Catalogue(LOCALE / "console")
+        self.catalogue = load_catalogue(LOCALE / "console")
         self._pages = Pages()
 
     # --- who --------------------------------------------------------------------------
