@@ -81,11 +81,20 @@ from audit.service import AuditLog
 from audit.standing import Standing, standing_of
 from audit.stored import export_at, export_log, verify_stored_log
 from audit.trial import try_trail
-from audit.views import BREAK_GLASS, VIEW_KEYS, OpeningHours, SavedView, saved_views
+from audit.views import (
+    BREAK_GLASS,
+    CHANGE_READ,
+    SUPPRESSION_READ,
+    VIEW_KEYS,
+    OpeningHours,
+    SavedView,
+    saved_views,
+)
 from audit.witness import Witness, WitnessApp
 
 __all__ = [
     "BREAK_GLASS",
+    "CHANGE_READ",
     "COSIGNATURE_V1",
     "DETAIL",
     "EVERY_BRAND",
@@ -93,6 +102,7 @@ __all__ = [
     "HOLD_REASONS",
     "KEY_ROTATED",
     "LEASE_SECONDS",
+    "SUPPRESSION_READ",
     "VIEW_KEYS",
     "AnchorSink",
     "AnchorVerdict",

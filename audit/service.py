@@ -38,7 +38,7 @@ from audit.retention_repository import leaf_of, pruned_until, pruning_of
 from audit.search import EVERY_BRAND, EventFilter, FoundEvents, search_events, told_of
 from audit.search_repository import AT_ONCE, events_of_many, events_that_fit
 from audit.sequencer import REFUSALS, LogDamagedError, LogRekeyedError
-from audit.views import BREAK_GLASS, CLIENT_READS
+from audit.views import BREAK_GLASS, CLIENT_READS, FEED_READS
 from kernel import (
     AuditEventId,
     Caller,
@@ -53,8 +53,8 @@ from kernel import (
 from vault import AccessTicket, OwnerKey
 
 _NONCE_BYTES = 16
-DISCLOSURES = (*CLIENT_READS, BREAK_GLASS)
-"""Actions by which somebody else than the member was shown their data in full."""
+DISCLOSURES = (*CLIENT_READS, *FEED_READS, BREAK_GLASS)
+"""Actions by which somebody else than the member was shown their data, or told of them."""
 _MOST_MONTHS = 60
 _EXPLAINED: Mapping[str, type[LogDamagedError]] = {
     **REFUSALS,

@@ -15,7 +15,12 @@ Period = tuple[int, int]
 Periods = Callable[[int], Iterator[Period]]
 """Gives stretches of time (from, until; µs) before a moment, the latest first, none touching."""
 
-BULK_READS = ("audience.export", "change.read", "suppression.read")
+CHANGE_READ = "change.read"
+"""The action of telling a client what changed for members it knows."""
+SUPPRESSION_READ = "suppression.read"
+"""The action of telling a client which members it must not contact."""
+FEED_READS = (CHANGE_READ, SUPPRESSION_READ)
+BULK_READS = ("audience.export", *FEED_READS)
 """Actions that hand out data of many members at once."""
 CLIENT_READS = ("member.view", "audience.export")
 """Actions by which a client is shown data of one member, singly or among many."""

@@ -40,6 +40,7 @@ from disclosure.self_access import (
 )
 from disclosure.service import DisclosureService, Epochs, Question, StaleEpochError
 from disclosure.staff_access import StaffAccess, StaffFound
+from disclosure.telling import told_words
 from disclosure.webhook import Retries, TargetRules
 from disclosure.webhook_repository import forget_webhooks
 from disclosure.webhooks import Acknowledgement, Answer, ClientDirectory, Poster, Webhooks
@@ -107,4 +108,5 @@ __all__ = [
     "forget_webhooks",
     "search_words",
     "self_caller",
+    "told_words",
 ]

@@ -14,10 +14,12 @@ from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
 from consent import GateState, Status, gate_source, state_source
+from disclosure.telling import PSEUDONYM_LABEL
 from kernel import ReadSession, Row, Statement
 from loyalty import loyalty_source
 from members import first_pairwise, pairwise_source, registry_source
 from policies import AgeTier
+from vault import PSEUDONYM, key_source
 
 MOST_WORDS = 20
 MOST_NAMED = 200
@@ -187,11 +189,15 @@ def _all_known() -> Statement:
     gate, gate_on, gate_columns = gate_source(member_id)
     state, state_on, state_columns = state_source(member_id, _purpose, _channel)
     pairwise, (named, client, of_member) = pairwise_source()
+    key, key_on, key_columns = key_source(PSEUDONYM, member_id, PSEUDONYM_LABEL)
     joined = (
-        pairwise.join(member, of_member == member_id).join(gate, gate_on).outerjoin(state, state_on)
+        pairwise.join(member, of_member == member_id)
+        .join(gate, gate_on)
+        .outerjoin(state, state_on)
+        .outerjoin(key, key_on)
     )
     return Statement(
-        select(named, member_id, brand, jurisdiction, *gate_columns, *state_columns)
+        select(named, member_id, brand, jurisdiction, *gate_columns, *state_columns, *key_columns)
         .select_from(joined)
         .where(client == _client, named > _after)
         .order_by(named)
@@ -237,7 +243,7 @@ async def page(
 async def known_members(
     session: ReadSession, client_id: str, purpose: str, channel: str, *, after: str, most: int
 ) -> Sequence[Row]:
-    """Give what a decision needs of every member a client knows, without any cell."""
+    """Give what a decision and its event need of every member a client knows, without any cell."""
     return await session.all(
         _KNOWN, client_id=client_id, purpose=purpose, channel=channel, after=after, most=most
     )

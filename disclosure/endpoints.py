@@ -20,6 +20,7 @@ from disclosure.schemas import (
     ViewAnswer,
 )
 from disclosure.service import DisclosureService, Epochs
+from disclosure.telling import told_words
 from kernel import Caller, Database, NotFoundError, rfc3339
 from kernel.http import decode_id_cursor, encode_cursor, etag
 from kernel.schemas import problems
@@ -180,7 +181,8 @@ def router(
 
 def reading(event: dict[str, Any]) -> dict[str, Any]:
     """Tell of one reading as the trail has it."""
-    actor = event["actor"]
+    actor, fields = event["actor"], list(fields_shown(event))
+    told = told_words(event["action"], fields)
     return {
         "audit_id": event["id"],
         "at": event["ts"],
@@ -191,7 +193,9 @@ def reading(event: dict[str, Any]) -> dict[str, Any]:
         },
         "purpose": event.get("purpose"),
         "channel": event.get("channel"),
-        "fields": list(fields_shown(event)),
+        "action": event["action"],
+        "fields": [] if told else fields,
+        "told": told,
         "decision": event["decision"],
         "reason": event.get("reason"),
         "emergency": event["action"] == BREAK_GLASS,

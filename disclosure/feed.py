@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit import AuditLog
+from audit import CHANGE_READ, SUPPRESSION_READ, AuditLog
 from consent import ConsentService, GateState, Status
 from disclosure import audience_repository, feed_repository
 from disclosure.cursors import SealedCursors
@@ -17,6 +17,7 @@ from disclosure.decision import Denied, Refusal, Snapshot, decide
 from disclosure.errors import CursorExpiredError
 from disclosure.happening import happening
 from disclosure.service import Question
+from disclosure.telling import record_told
 from kernel import (
     Caller,
     Clock,
@@ -60,6 +61,7 @@ class Feed:
         clock: Clock,
     ) -> None:
         self._database = database
+        self._vault = vault
         self._audit = audit
         self._pack = pack
         self._access = access
@@ -77,10 +79,10 @@ class Feed:
         return None
 
     async def changes(self, caller: Caller, cursor: str | None, *, most: int) -> Page:
-        """Give the changes behind a cursor, the oldest first; one event when there are any.
+        """Give the changes behind a cursor, the oldest first, on record with a row for each member.
 
-        The cursor of an empty page is the one that was given. Changes of purposes that the
-        client does not read for are left out, and so are members it does not know.
+        An empty page is no event, and its cursor is the one that was given. Changes of purposes
+        that the client does not read for are left out, and so are members it does not know.
 
         Raises:
             InvalidRequestError: the cursor was not made for this client.
@@ -94,9 +96,18 @@ class Feed:
             if cursor is not None and not dropped <= after <= head:
                 raise CursorExpiredError(reason="cursor_expired")
             found = await feed_repository.page(work, caller.id, purposes, after=after, most=most)
-            if found:
-                await self._audit.record(
-                    work, caller, "change.read", decision="allow", count=len(found)
+            by_purpose: dict[str, list[tuple[Row, str]]] = {}
+            for row in found:
+                by_purpose.setdefault(row["purpose"] or "", []).append((row, row["type"]))
+            for purpose, told in sorted(by_purpose.items()):
+                await record_told(
+                    self._audit,
+                    self._vault,
+                    work,
+                    caller,
+                    CHANGE_READ,
+                    told,
+                    purpose=purpose or None,
                 )
         rows = tuple(self._told(caller.id, row) for row in found)
         at = rows[-1]["cursor"] if rows else cursor or self._sealed(caller.id, dropped)
@@ -108,9 +119,10 @@ class Feed:
         """Give members that the client knows and must not contact, each with the reason.
 
         Everybody is listed of whom `decide` does not allow the purpose and channel now, silence
-        included. A page may be short though more follow: `next_cursor` says so.
+        included. A page may be short though more follow: `next_cursor` says so. Each page is on
+        record, with a row for each member in it.
         """
-        found: list[dict[str, Any]] = []
+        found: list[tuple[Row, str]] = []
         last = after or ""
         scanned = 0
         more = True
@@ -129,21 +141,23 @@ class Feed:
                     scanned += 1
                     reason = self._reason(caller, question, row)
                     if reason is not None:
-                        found.append({"id": last, "reason": reason})
+                        found.append((row, reason))
                     if len(found) == most:
                         break
                 else:
                     more = len(rows) == _SCANNED_AT_A_TIME
-            await self._audit.record(
+            await record_told(
+                self._audit,
+                self._vault,
                 work,
                 caller,
-                "suppression.read",
+                SUPPRESSION_READ,
+                found,
                 purpose=question.purpose.key,
                 channel=question.channel,
-                decision="allow",
-                count=len(found),
             )
-        return Page(tuple(found), last if more and last else None)
+        told = tuple({"id": row["pairwise_id"], "reason": reason} for row, reason in found)
+        return Page(told, last if more and last else None)
 
     async def sweep(self) -> bool:
         """Forget changes as old as the pseudonymous remainder of an erased member may become."""

@@ -12,8 +12,10 @@ from sqlalchemy import BigInteger, Text, and_, bindparam, delete, func, or_, sel
 
 from disclosure.happening import Happening
 from disclosure.tables import change, change_head
+from disclosure.telling import PSEUDONYM_LABEL
 from kernel import ReadSession, Row, Statement, UnitOfWork
 from members import pairwise_source
+from vault import PSEUDONYM, key_source
 
 _FEED = "feed"
 _NEXT = Statement.for_dialect(
@@ -90,16 +92,19 @@ def _page(purposes: int) -> Statement:
         .order_by(change.c.position)
         .limit(bindparam("most", type_=BigInteger))
     )
+    key, key_on, key_columns = key_source(PSEUDONYM, change.c.member_id, PSEUDONYM_LABEL)
     return Statement(
         select(
             change.c.position,
+            change.c.member_id,
             change.c.type,
             change.c.purpose,
             change.c.channel,
             change.c.at_us,
             named,
+            *key_columns,
         )
-        .select_from(joined)
+        .select_from(joined.outerjoin(key, key_on))
         .where(client == bindparam("client_id", type_=Text), change.c.position.in_(positions))
         .order_by(change.c.position, named)
     )
@@ -126,7 +131,10 @@ async def note(work: UnitOfWork, happened: Happening, *, now_us: int) -> None:
 async def page(
     session: ReadSession, client_id: str, purposes: Sequence[str], *, after: int, most: int
 ) -> Sequence[Row]:
-    """Give changes of members that a client knows, for its purposes, behind a position."""
+    """Give changes of members that a client knows, for its purposes, behind a position.
+
+    Each with the member's wrapped pseudonym key, under which the trail tells whose change it is.
+    """
     named = {f"purpose_{at}": purpose for at, purpose in enumerate(purposes)}
     return await session.all(
         _page(len(purposes)), client_id=client_id, after=after, most=most, **named

@@ -99,6 +99,8 @@ class DisclosureAnswer(Answer):
     """One reading, or refused reading, of a member.
 
     `emergency`: an officer read it in full because of an emergency, and `reason` says of which.
+    `told`: what a feed told of the member, and no field was read: with `change.read` the types of
+    changes, with `suppression.read` why the member is not to be contacted.
     """
 
     audit_id: IdText
@@ -106,7 +108,9 @@ class DisclosureAnswer(Answer):
     by: dict[str, str]
     purpose: str | None
     channel: str | None
+    action: str = Field(examples=["member.view", "change.read"])
     fields: list[str]
+    told: list[str] = Field(examples=[[], ["consent.withdrawn"]])
     decision: str
     reason: str | None
     emergency: bool

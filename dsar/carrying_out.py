@@ -9,8 +9,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from audit import fields_shown
-from disclosure import CopiedValue, EpochKeeper, Epochs, SelfAccess, StaleEpochError, self_caller
+from audit import CHANGE_READ, SUPPRESSION_READ, fields_shown
+from disclosure import (
+    CopiedValue,
+    EpochKeeper,
+    Epochs,
+    SelfAccess,
+    StaleEpochError,
+    self_caller,
+    told_words,
+)
 from dsar import repository
 from dsar.desk import Desk, require_proven
 from dsar.errors import ExportGoneError, IdentityNotProvenError
@@ -36,7 +44,7 @@ from vault import ARCHIVE, ORDINARY
 
 EXPORT_TABLE = "rights_export"
 _READINGS = (
-    *("member.view", "audience.export", "member.break_glass"),
+    *("member.view", "audience.export", CHANGE_READ, SUPPRESSION_READ, "member.break_glass"),
     *("member.view_self", "member.copy_self"),
 )
 _MOST_READINGS = 2_000
@@ -301,19 +309,7 @@ class CarryingOut:
             events += await self._desk.audit.disclosures(
                 session, pseudonym, since_us=row.created_us, most=_MOST_READINGS, actions=(action,)
             )
-        return [
-            {
-                "at": event["ts"],
-                "by": event["actor"]["id"]
-                if event["actor"]["role"] == "app"
-                else event["actor"]["role"],
-                "purpose": event.get("purpose"),
-                "fields": list(fields_shown(event)),
-                "decision": event["decision"],
-                "reason": event.get("reason"),
-            }
-            for event in sorted(events, key=lambda one: str(one["ts"]), reverse=True)
-        ]
+        return [_reading(one) for one in sorted(events, key=_moment, reverse=True)]
 
     def _purposes(self, request: RightsRequest, language: Language) -> Sequence[dict[str, Any]]:
         rules = self._desk.jurisdiction(request)
@@ -340,3 +336,23 @@ class CarryingOut:
             except StaleEpochError:
                 await self._keeper.refresh()
         raise UnavailableError("clients and policies are changing", reason="epochs_moving")
+
+
+def _moment(event: Mapping[str, Any]) -> str:
+    return str(event["ts"])
+
+
+def _reading(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell of one event about the member; `told` is what a feed told where no field was read."""
+    actor, fields = event["actor"], list(fields_shown(event))
+    told = told_words(event["action"], fields)
+    return {
+        "at": event["ts"],
+        "by": actor["id"] if actor["role"] == "app" else actor["role"],
+        "purpose": event.get("purpose"),
+        "action": event["action"],
+        "fields": [] if told else fields,
+        "told": told,
+        "decision": event["decision"],
+        "reason": event.get("reason"),
+    }

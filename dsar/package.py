@@ -127,7 +127,7 @@ def _table(copy: Copy) -> bytes:
         key = ".".join(filter(None, (one["purpose"], one["channel"])))
         write("consent", key, one["title"], one["status"], one["notice_revision"], one["since"])
     for one in copy.disclosures or ():
-        read = " ".join(one["fields"])
+        read = " ".join(one["fields"] or one["told"])
         write("disclosure", one["purpose"], one["by"], read, one["decision"], one["at"])
     for key, value in _flat(copy.history):
         write("history", key, "", value)

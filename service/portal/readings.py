@@ -10,6 +10,7 @@ from datetime import tzinfo
 from itertools import groupby
 from typing import Any
 
+from audit import SUPPRESSION_READ
 from kernel import from_rfc3339
 from kernel.i18n import Catalogue, Language
 from policies import Channel, FieldKey, PolicyPack, PurposeKey
@@ -18,7 +19,7 @@ from service.portal.moments import Moment, moment
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reading or refused reading, in words."""
+    """One reading or refused reading, in words; `told` is what a feed told where none was read."""
 
     at: Moment
     reader: str
@@ -29,6 +30,8 @@ class Reading:
     refusal: str | None
     audit_id: str
     emergency: str | None
+    told: tuple[str, ...]
+    is_suppressed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,17 @@ class Timeline:
             refusal=None if one["decision"] == "allow" else self._known("reason", one["reason"]),
             audit_id=one["audit_id"],
             emergency=self._emergency(one["reason"]) if one["emergency"] else None,
+            told=tuple(self._told(one["action"], word) for word in one["told"]),
+            is_suppressed=one["action"] == SUPPRESSION_READ,
         )
+
+    def _told(self, action: str, word: str) -> str:
+        """Give what a feed told, in words: a change by its type, a suppression by its reason."""
+        if action == SUPPRESSION_READ:
+            codes = (word, f"consent_{word}", f"member_{word}")
+            known = (code for code in codes if self._catalogue.has(f"reason.{code}"))
+            return self._known("reason", next(known, None))
+        return self._known("change", word)
 
     def _known(self, kind: str, code: str | None) -> str:
         key = f"{kind}.{code}"

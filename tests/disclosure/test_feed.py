@@ -259,7 +259,7 @@ async def test_everybody_whom_a_purpose_may_not_reach_is_listed_with_the_reason(
     assert len(pages) == len(listed)
 
 
-async def test_looking_at_suppressions_is_an_event_that_names_nobody(world):
+async def test_looking_at_suppressions_is_an_event_that_names_nobody_in_its_body(world):
     crm = await world.app("crm", *FEEDS)
     await crm.register()
     await suppressions(crm)

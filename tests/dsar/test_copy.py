@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dsar import ExportGoneError, IdentityNotProvenError, RequestState, Right
 from dsar.package import Copy, pack_copy, redacted
 from tests.support.requests import Desk, staff
-from tests.support.world import JumpingClock, open_world
+from tests.support.world import EVERYTHING, JumpingClock, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,7 @@ MARKERS = ("สมชาย", "876-5432", "898765432", "husband@example.com")
 
 @pytest.fixture
 async def crm(world):
-    return await world.app()
+    return await world.app("crm", *EVERYTHING, "suppressions:read")
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ async def test_the_copy_of_one_member_holds_all_of_theirs_and_no_value_of_anothe
     await crm.verify(mine)
     await crm.view(mine, "marketing", "sms")
     await crm.view(other)
+    await crm.get("/v1/suppressions?purpose=analytics")
     done = await copied(desk, await desk.world.member_id(mine))
     files = files_of(await fetched(desk, done))
     assert set(files) == {"index.html", "data.json", "data.csv", "README.txt"}
@@ -74,6 +75,9 @@ async def test_the_copy_of_one_member_holds_all_of_theirs_and_no_value_of_anothe
     assert "081 234 5678" in next(one["value"] for one in said["fields"] if one["key"] == "notes")
     assert said["consents"][0]["words"]
     assert {one["by"] for one in said["disclosures"]} == {crm.id, "member"}
+    (told,) = [one for one in said["disclosures"] if one["told"]]
+    assert (told["action"], told["told"], told["fields"]) == ("suppression.read", ["not_given"], [])
+    assert "แจ้งว่าห้ามติดต่อ: not_given" in files["index.html"]
     assert other.id not in files["data.json"]
     assert [(one.what, one.result) for one in done.results][1:] == [
         ("notes", "left_out_for_others")

@@ -521,6 +521,24 @@ async def test_readings_and_refusals_appear_with_the_clients_name_and_not_its_id
     assert page.text.index("Not read") < page.text.index("Read: First name")
 
 
+async def test_a_member_sees_what_feeds_told_of_them(world, browser):
+    feed = await world.app("mailer", "changes:read", "suppressions:read", "purpose:analytics")
+    await world.crm.post(f"/v1/members/{world.member.id}:introduce", {"to": feed.id})
+    await feed.get("/v1/suppressions?purpose=analytics")
+    await world.runtime.courier.deliver()
+    await feed.get("/v1/changes")
+    await browser.sign_in(lang="en")
+    for lang, words in (
+        ("en", "Nothing read. Told not to contact you: you have not allowed it"),
+        ("th", "แจ้งว่าห้ามติดต่อคุณ: เพราะคุณยังไม่ได้อนุญาต"),
+        ("zh-Hant", "未讀取資料，僅告知勿聯絡您：您尚未同意"),
+    ):
+        page = await browser.open(f"/{lang}/readers")
+        assert "mailer" in page.text
+        assert words in page.text
+        assert feed.id not in page.html
+
+
 async def test_ones_own_visits_are_not_readers(browser):
     await browser.sign_in(lang="en")
     page = await browser.open("/en/readers")

@@ -242,7 +242,9 @@ def reading(**changed: object) -> dict[str, object]:
         "by": {"id": "cli_x", "role": "app"},
         "purpose": "marketing",
         "channel": "sms",
+        "action": "member.view",
         "fields": ["phone", "phone.2"],
+        "told": [],
         "decision": "allow",
         "reason": None,
         "emergency": False,
@@ -290,6 +292,31 @@ def test_days_keep_the_newest_first(timeline):
         ("23 Nov 2026", 2),
         ("21 Nov 2026", 1),
     ]
+
+
+def test_what_a_feed_told_is_put_into_words(timeline):
+    told = [
+        reading(action="change.read", fields=[], told=["consent.withdrawn", "strange.thing"]),
+        reading(action="suppression.read", fields=[], told=["withdrawn", "restricted", "strange"]),
+    ]
+    ((change, suppression),) = [day.readings for day in timeline.days(told)]
+    assert change.told == ("you withdrew", "something about your membership changed")
+    assert suppression.told == (
+        "you withdrew",
+        "use of your data is paused",
+        "there was no right to it",
+    )
+    assert (change.is_suppressed, suppression.is_suppressed) == (False, True)
+    assert (change.fields, suppression.fields) == ((), ())
+
+
+def test_whatever_a_feed_tells_has_words_in_every_language():
+    from disclosure import FEED_TYPES
+
+    catalogue = Catalogue(LOCALE)
+    for kind in FEED_TYPES:  # the reasons are those of refusals, below
+        assert catalogue.has(f"change.{kind}"), kind
+    assert catalogue.has("reason.merged")
 
 
 def test_every_reason_of_a_refusal_has_words_in_every_language():
