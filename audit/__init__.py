@@ -9,6 +9,7 @@ from audit.cosigning import (
     WitnessVerdict,
     ask_witness,
     cosigned_checkpoint,
+    is_stranger,
 )
 from audit.cosigning_repository import witnessed
 from audit.detail_clock import DETAIL, DetailClock, settle_details
@@ -31,7 +32,7 @@ from audit.following import SequencerElsewhere, Sequencing
 from audit.handing_over import hand_over
 from audit.holds import HOLD_REASONS, Holds, HoldScope
 from audit.log_key import KEY_ROTATED, KeyRotation, KnownKeys, LogKey, short_digest, vkey_digest
-from audit.log_key_repository import known_keys, rotations, signed_by
+from audit.log_key_repository import known_keys, own_keys, rotations, signed_by
 from audit.note import (
     COSIGNATURE_V1,
     Cosigner,
@@ -182,6 +183,7 @@ __all__ = [
     "hand_over",
     "is_open_to",
     "is_seen_by",
+    "is_stranger",
     "known_keys",
     "link_of",
     "log_bodies",
@@ -190,6 +192,7 @@ __all__ = [
     "make_evidence",
     "open_note",
     "origin_of",
+    "own_keys",
     "pending",
     "proof_document",
     "read_entry",

@@ -3,7 +3,8 @@
 The log asks, the witness checks. An answer counts only after its signature was checked against
 the key that the operator configured. A witness that has signed a longer log than there is here
 has caught this database being an older copy; one that finds no way from its head to ours has
-caught a rewritten log. Both are told apart from a witness that is merely not there.
+caught a rewritten log. Both are told apart from a witness that is merely not there. Kept out is
+the log as its own witness: no key that it signs with, or ever did, counts for a stranger's.
 """
 
 from collections.abc import Awaitable
@@ -12,9 +13,9 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Protocol
 
-from audit import cosigning_repository, repository
+from audit import cosigning_repository, log_key_repository, repository
 from audit.errors import AuditError, NoteError
-from audit.note import Verifier, open_note, split_note
+from audit.note import COSIGNATURE_V1, Verifier, open_note, split_note
 from audit.proof import prove_consistency
 from audit.witness import write_submission
 from kernel import Clock, Database, ReadSession
@@ -30,6 +31,7 @@ class WitnessVerdict(StrEnum):
     REFUSED = "refused"
     AHEAD = "witness_ahead"
     DISAGREES = "witness_disagrees"
+    UNFIT = "unfit_key"
 
     @property
     def alarming(self) -> bool:
@@ -69,9 +71,11 @@ async def ask_witness(
     """Have the newest checkpoint cosigned by one witness, and keep its signature.
 
     What the witness signed last is taken from the signatures kept here; if it says otherwise,
-    it is asked once more from where it says it is.
+    it is asked once more from where it says it is. One whose key is a log's is not asked.
     """
     async with database.read() as session:
+        if not is_stranger(verifier, await log_key_repository.own_keys(session)):
+            return Asked(verifier.name, WitnessVerdict.UNFIT, None)
         old = await cosigning_repository.last_cosigned(session, verifier.vkey)
     for _ in range(2):
         async with database.read() as session:
@@ -84,23 +88,34 @@ async def ask_witness(
             told = _size(text)
             if told is None:
                 break
-            if told > size:
-                return Asked(verifier.name, WitnessVerdict.AHEAD, told)
-            if told == old:
-                return Asked(verifier.name, WitnessVerdict.DISAGREES, told)
+            if told > size or told == old:
+                verdict = WitnessVerdict.AHEAD if told > size else WitnessVerdict.DISAGREES
+                return Asked(verifier.name, verdict, told)
             old = told
             continue
         if status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return Asked(verifier.name, WitnessVerdict.DISAGREES, old)
         line = cosignature_in(note, text, verifier) if status == HTTPStatus.OK else None
         if line is not None:
-            async with database.unit_of_work() as work:
-                await cosigning_repository.add_cosignature(
-                    work, size, verifier.vkey, line, clock.now_us()
-                )
-            return Asked(verifier.name, WitnessVerdict.COSIGNED, size)
+            return await _keep(database, clock, verifier, size, line)
         break
     return Asked(verifier.name, WitnessVerdict.REFUSED, None)
+
+
+def is_stranger(verifier: Verifier, own: frozenset[bytes]) -> bool:
+    """Say whether a key may witness a log: of the kind that cosigns, and none of the log's own."""
+    return verifier.kind == COSIGNATURE_V1 and verifier.public not in own
+
+
+async def _keep(
+    database: Database, clock: Clock, verifier: Verifier, size: int, line: str
+) -> Asked:
+    """Keep a signature, unless its key has become the log's while the answer was on its way."""
+    async with database.unit_of_work() as work:
+        if not is_stranger(verifier, await log_key_repository.own_keys(work)):
+            return Asked(verifier.name, WitnessVerdict.UNFIT, None)
+        await cosigning_repository.add_cosignature(work, size, verifier.vkey, line, clock.now_us())
+    return Asked(verifier.name, WitnessVerdict.COSIGNED, size)
 
 
 def cosignature_in(note: str, text: str, verifier: Verifier) -> str | None:

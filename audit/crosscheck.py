@@ -11,7 +11,7 @@ import orjson
 
 from audit import crosscheck_repository, log_key_repository, manifest_repository, repository
 from audit.anchoring import root_at
-from audit.cosigning import cosignature_in
+from audit.cosigning import cosignature_in, is_stranger
 from audit.errors import ManifestError, NoteError, TileError
 from audit.log_key import KEY_ROTATED, KeyRotation, KnownKeys, short_digest, vkey_digest
 from audit.manifest import tokens_of
@@ -39,7 +39,7 @@ async def cross_check(database: Database, log: Verifier) -> list[Finding]:
     Codes: `head`, `leaf`, `checkpoint` and `tile` when tables disagree about the size, the leaves,
     the roots or the tiles of the log, `lost` for an event that is neither in the log nor in its
     queue, `pruned` where the kept places of deletions are not those that events name, `witness` for
-    a line under a head that the witness has not signed, `rotation` where the kept succession of
+    a line under a head that no stranger has signed, `rotation` where the kept succession of
     keys is not the one that the log's key, its tree and its events tell of.
     """
     found = await _sizes(database)
@@ -51,9 +51,10 @@ async def cross_check(database: Database, log: Verifier) -> list[Finding]:
     found += await _rows_without_event(database)
     async with database.read() as session:
         lines = await crosscheck_repository.cosignatures(session)
+        own = await log_key_repository.own_keys(session)
     for row in lines:
-        if not _cosigned(row):
-            detail = f"the line kept under size {row['size']} is not its signature of that head"
+        if not _cosigned(row, own | known.publics):
+            detail = f"the line kept under size {row['size']} is no witness's own of that head"
             found.append(Finding("witness", None, None, detail))
     return found[:MOST_FINDINGS]
 
@@ -255,10 +256,11 @@ async def _rows_without_event(database: Database) -> list[Finding]:
     ]
 
 
-def _cosigned(row: Row) -> bool:
+def _cosigned(row: Row, own: frozenset[bytes]) -> bool:
     try:
         witness = Verifier.from_vkey(row["witness"])
-        return cosignature_in(row["note"], row["line"], witness) is not None
+        line = cosignature_in(row["note"], row["line"], witness)
+        return line is not None and is_stranger(witness, own)
     except NoteError:
         return False
 

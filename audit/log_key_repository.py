@@ -3,11 +3,14 @@
 The head's own row names the key, so whoever has that row locked knows by which key it may move.
 """
 
-from sqlalchemy import bindparam, func, insert, select, update
+from contextlib import suppress
 
+from sqlalchemy import bindparam, func, insert, select, union, update
+
+from audit.errors import NoteError
 from audit.log_key import KeyRotation, KnownKeys
 from audit.note import Verifier
-from audit.tables import audit_head, audit_key
+from audit.tables import audit_head, audit_key, audit_origin
 from kernel import ReadSession, Statement, UnitOfWork
 
 _SIGNED_BY = Statement(select(audit_head.c.vkey))
@@ -27,6 +30,14 @@ _REKEY = Statement(
 )
 _ADD = Statement(insert(audit_key).values({c.name: bindparam(c.name) for c in audit_key.columns}))
 _ROTATIONS = Statement(select(audit_key).order_by(audit_key.c.size))
+_ON_RECORD = Statement(
+    union(
+        select(audit_head.c.vkey),
+        select(audit_key.c.old_vkey),
+        select(audit_key.c.new_vkey),
+        select(audit_origin.c.vkey),
+    )
+)
 _LAST = Statement(select(func.max(audit_key.c.size).label("size")))
 
 
@@ -63,3 +74,15 @@ async def last_rotation(session: ReadSession) -> int:
 async def known_keys(session: ReadSession, current: Verifier) -> KnownKeys:
     """Give what a trusted key knows of the keys before it."""
     return KnownKeys.leading_to(current, await rotations(session))
+
+
+async def own_keys(session: ReadSession) -> frozenset[bytes]:
+    """Give every public key of which anything here says that the log is or was signed with it.
+
+    Proven or not: whoever broke the way to an ended key does not make a stranger's key of it.
+    """
+    found = set()
+    for row in await session.all(_ON_RECORD):
+        with suppress(NoteError):  # no key at all; `audit verify --db` names it
+            found.add(Verifier.from_vkey(row["vkey"] or "").public)
+    return frozenset(found)

@@ -241,8 +241,11 @@ def open_checkpoint(note: str, log: Verifier) -> Checkpoint:
     """Check a log's signature under a checkpoint and give what it says.
 
     Raises:
-        NoteError: As `open_note` does, and when the origin is not the name of the key.
+        NoteError: As `open_note` does, when the origin is not the name of the key, and for the
+            key of a witness, which says what it has seen and vouches for no log.
     """
+    if log.kind != ED25519:
+        raise NoteError("a log signs its checkpoints with a key of type 1")
     checkpoint = Checkpoint.parse(open_note(note, [log]).text)
     if checkpoint.origin != log.name:
         raise NoteError("the checkpoint is of another log than the key")

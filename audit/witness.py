@@ -20,7 +20,7 @@ from typing import Any
 
 from audit.errors import NoteError, ProofError
 from audit.merkle import EMPTY_ROOT, verify_consistency
-from audit.note import Checkpoint, Cosigner, Verifier, open_note, split_note
+from audit.note import ED25519, Checkpoint, Cosigner, Verifier, open_note, split_note
 from kernel import Clock
 
 MAX_REQUEST_BYTES = 64 * 1024
@@ -82,7 +82,10 @@ def read_submission(body: bytes) -> Submission:
 
 
 class Witness:
-    """Signs heads of the logs it was told of; any number of processes may share its file."""
+    """Signs heads of the logs it was told of; any number of processes may share its file.
+
+    `NoteError` for a log whose key is a witness's, or this very witness's.
+    """
 
     def __init__(
         self,
@@ -94,6 +97,10 @@ class Witness:
         self._cosigner = cosigner
         self._logs: dict[str, list[Verifier]] = {}
         for log in logs:
+            if log.kind != ED25519:
+                raise NoteError("the key of a witness is no log's (type 4): nothing logs with it")
+            if log.public == cosigner.verifier.public:
+                raise NoteError("the log's key is this witness's own: nobody witnesses their own")
             self._logs.setdefault(log.name, []).append(log)
         self._file = file
         self._clock = clock

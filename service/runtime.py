@@ -81,7 +81,7 @@ from service.staff import Approvals, Staff, TwoPersons
 from service.tasks import DAY_US, HOUR_US, Housekeeping, Worker, system_caller
 from service.trail import keep_log, wire_log
 from service.webhook_poster import WebhookPoster
-from service.witnesses import Witnesses
+from service.witnesses import Witnesses, refuse_own_keys
 from vault import KeyRing, RingBackups, Vault
 
 BACKUP = "backup"
@@ -479,6 +479,7 @@ async def _check_facts(
         name = await log_name(session, settings.audit.origin)
         mine = ring_id == ring.id
         signer = await log_signer(session, ring.log_seeds(), name) if mine else None
+        await refuse_own_keys(session, settings.audit, ring.log_seeds().values())
     if ring_id is None or digest is None:
         raise ConfigurationError("the registry was not set up", remedy="Run `yinyom init` first.")
     if signer is None:

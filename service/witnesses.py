@@ -7,6 +7,7 @@ nothing up: the log grows, and its newest signed head is simply older.
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,18 +19,22 @@ from audit import (
     COSIGNATURE_V1,
     Asked,
     NoteError,
+    Signer,
     Verifier,
     WitnessUnreachableError,
     WitnessVerdict,
     ask_witness,
+    is_stranger,
+    own_keys,
     witnessed,
 )
-from kernel import Clock, ConfigurationError, Database, rfc3339
+from kernel import Clock, ConfigurationError, Database, ReadSession, rfc3339
 from service.settings import AuditSettings, WitnessSettings
 
 MINUTE_US = 60_000_000
 _TIMEOUT_SECONDS = 10.0
 _MOST_ANSWER_BYTES = 64 * 1024
+_REMEDY = "Put in the line that `yinyom audit witness` prints when it starts, on another machine."
 
 
 class Witnesses:
@@ -79,14 +84,18 @@ class Witnesses:
         `verified_size` is the largest size that as many witnesses as the quorum asks for have
         signed, `majority_size` that which more than half of them have; None when there is none.
         `short_of_majority` says that the first is ahead of the second: for what lies between, half
-        of the witnesses could have been shown another history.
+        of the witnesses could have been shown another history. `unfit` says that a witness bears a
+        key of this very log: what it signed counts for nothing.
         """
         async with self._database.read() as session:
             known = await witnessed(session)
+            own = await own_keys(session)
         rows: list[dict[str, Any]] = []
         for settings, verifier in self._witnesses:
             size, at_us = known.get(verifier.vkey, (0, None))
             verdict = self._verdicts.get(verifier.vkey)
+            if not is_stranger(verifier, own):
+                size, at_us, verdict = 0, None, WitnessVerdict.UNFIT
             rows.append(
                 {
                     "witness": verifier.name,
@@ -108,6 +117,7 @@ class Witnesses:
             "majority": self._majority,
             "majority_size": agreed,
             "short_of_majority": (verified or 0) > (agreed or 0),
+            "unfit": any(row["last_answer"] == WitnessVerdict.UNFIT for row in rows),
             "alarm": any(verdict.alarming for verdict in self._verdicts.values()),
         }
 
@@ -116,6 +126,8 @@ class Witnesses:
         told = await self.status()
         if told["alarm"]:
             return "bad", "a witness has seen another history of this log: delete nothing"
+        if told["unfit"]:
+            return "bad", "a witness bears a key of this log: nobody witnesses their own log"
         if told["verified_size"] is None:
             return "warn", f"fewer than {self._quorum} witnesses have signed"
         if told["short_of_majority"]:
@@ -125,15 +137,29 @@ class Witnesses:
         return "ok", f"{told['verified_size']} events witnessed"
 
 
+async def refuse_own_keys(
+    session: ReadSession, settings: AuditSettings, seeds: Iterable[bytes]
+) -> None:
+    """Refuse witnesses that bear a key of this log, of today or of before, or one of its seeds.
+
+    A seed may be there that signs nothing yet: the next key of a rotation that has begun.
+    """
+    if not settings.witnesses:
+        return
+    own = await own_keys(session)
+    own |= {Signer.from_seed(settings.origin, seed).verifier.public for seed in seeds}
+    if not all(is_stranger(_verifier(each), own) for each in settings.witnesses):
+        raise ConfigurationError("audit.witnesses names a key of this very log", remedy=_REMEDY)
+
+
 def _verifier(settings: WitnessSettings) -> Verifier:
-    remedy = "Put in the line that `yinyom audit witness` prints when it starts."
     try:
         verifier = Verifier.from_vkey(settings.vkey)
     except NoteError as error:
         told = "audit.witnesses holds something that is not a verifier key"
-        raise ConfigurationError(told, remedy=remedy) from error
+        raise ConfigurationError(told, remedy=_REMEDY) from error
     if verifier.kind != COSIGNATURE_V1:
-        raise ConfigurationError("audit.witnesses holds the key of a log", remedy=remedy)
+        raise ConfigurationError("audit.witnesses holds the key of a log", remedy=_REMEDY)
     return verifier
 
 

@@ -21,7 +21,7 @@ def open_witness(folder: Path, name: str, logs: Sequence[str]) -> tuple[WitnessA
     """Open a witness, making its key when it has none; gives it and its verifier key.
 
     Raises:
-        InvalidRequestError: a log's key or the name is malformed.
+        InvalidRequestError: a log's key or the name is malformed, or the key is no log's.
         KeyRingError: the key file is damaged or can be read by others.
     """
     try:
@@ -39,9 +39,14 @@ def open_witness(folder: Path, name: str, logs: Sequence[str]) -> tuple[WitnessA
         cosigner = Cosigner.from_seed(name, seed)
     except (ValueError, NoteError) as error:
         raise KeyRingError(f"{KEY_FILE} does not hold a key, or the name is none") from error
-    return WitnessApp(Witness(cosigner, verifiers, folder / MEMORY_FILE, SystemClock())), (
-        cosigner.vkey
-    )
+    try:
+        witness = Witness(cosigner, verifiers, folder / MEMORY_FILE, SystemClock())
+    except NoteError as error:
+        raise InvalidRequestError(
+            "--log is the key of a witness, or this witness's own",
+            remedy="Take the line that GET /v1/audit/key of the log's registry gives.",
+        ) from error
+    return WitnessApp(witness), cosigner.vkey
 
 
 def witness_forever(app: WitnessApp, *, host: str, port: int) -> None:

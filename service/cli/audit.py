@@ -271,11 +271,13 @@ def audit_witnesses(as_json: Json = False) -> None:
                 "two audiences could be shown two histories",
                 WRONG,
             )
+        if answer["unfit"]:
+            say("a witness bears a key of this log: nobody witnesses their own log", WRONG)
         if answer["alarm"]:
             say("a witness has seen another history of this log: do not delete anything", WRONG)
 
     show(answer, as_json=as_json, text=text)
-    if answer["alarm"]:
+    if answer["alarm"] or answer["unfit"]:
         sys.exit(FAILED_CHECK)
 
 

@@ -10,6 +10,7 @@ from audit.errors import NoteError
 from audit.note import (
     COSIGNATURE_V1,
     Checkpoint,
+    Cosigner,
     Signer,
     Verifier,
     open_checkpoint,
@@ -217,6 +218,15 @@ def test_a_checkpoint_of_another_origin_is_refused_though_the_key_signed_it():
     stray = sign_note(Checkpoint("log.example/b", 7, bytes(32)).body(), SIGNER)
     with pytest.raises(NoteError, match="another log"):
         open_checkpoint(stray, LOG)
+
+
+def test_no_checkpoint_is_opened_with_the_key_of_a_witness():
+    """What a witness of the log's own name has signed says what it saw, and vouches for nothing."""
+    seeing = Cosigner.from_seed(LOG.name, bytes(32))
+    note = HEAD.body() + "\n" + seeing.cosign(HEAD.body(), 1_700_000_000)
+    assert open_note(note, [seeing.verifier]).signed_by == (seeing.verifier,)
+    with pytest.raises(NoteError, match="type 1"):
+        open_checkpoint(note, seeing.verifier)
 
 
 def test_only_a_whole_text_is_signed():
