@@ -58,6 +58,16 @@ from audit.pruning import drop_old_checkpoints
 from audit.rebuild import Shipped, log_bodies, log_head, rebuild_log
 from audit.repository import append_while_held, pending
 from audit.retention import RetentionRule
+from audit.reviews import (
+    REVIEW_OUTCOMES,
+    REVIEWED,
+    Eyes,
+    Review,
+    Reviews,
+    ToReview,
+    Waiting,
+    settle_reviews,
+)
 from audit.rights import (
     GENESIS,
     Announcer,
@@ -103,6 +113,8 @@ __all__ = [
     "HOLD_REASONS",
     "KEY_ROTATED",
     "LEASE_SECONDS",
+    "REVIEWED",
+    "REVIEW_OUTCOMES",
     "SUPPRESSION_READ",
     "VIEW_KEYS",
     "AnchorSink",
@@ -126,6 +138,7 @@ __all__ = [
     "EvidenceError",
     "EvidenceMade",
     "ExportError",
+    "Eyes",
     "FoundEvents",
     "HoldScope",
     "Holds",
@@ -144,6 +157,8 @@ __all__ = [
     "PrunedMonth",
     "Pruning",
     "RetentionRule",
+    "Review",
+    "Reviews",
     "RightsEntry",
     "RightsEntryError",
     "RightsKind",
@@ -156,7 +171,9 @@ __all__ = [
     "Shown",
     "Signer",
     "Standing",
+    "ToReview",
     "Verifier",
+    "Waiting",
     "Witness",
     "WitnessApp",
     "WitnessPost",
@@ -202,6 +219,7 @@ __all__ = [
     "rotations",
     "saved_views",
     "settle_details",
+    "settle_reviews",
     "short_digest",
     "sign_note",
     "signed_by",

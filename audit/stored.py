@@ -20,6 +20,7 @@ from audit.export import write_bundle
 from audit.manifest_repository import rows_between
 from audit.note import Verifier
 from audit.retention_repository import newest_pruning
+from audit.review_check import compare_reviews
 from audit.service import AuditLog
 from audit.verify import Finding, VerifyReport, verify_bundle
 from kernel import Database, ReadSession
@@ -125,7 +126,7 @@ async def verify_stored_log(
 
     Gives the verifier's report, and a finding (`columns`) for each event whose search columns say
     something else than its body. What a bundle cannot show is in the report too: see
-    `cross_check`, `compare_rows` and `compare_details`.
+    `cross_check`, `compare_rows`, `compare_details` and `compare_reviews`.
     """
     with tempfile.TemporaryDirectory(prefix="yinyom-verify-") as folder:
         bundle = Path(folder) / "log"
@@ -142,5 +143,6 @@ async def verify_stored_log(
     async with database.read() as session:
         last = await repository.last_checkpoint(session)
     wrong, misleading = await compare_rows(database, 0 if last is None else last[0])
-    findings = [*report.findings, *findings, *wrong, *await compare_details(database)]
+    findings = [*report.findings, *findings, *wrong]
+    findings += [*await compare_details(database), *await compare_reviews(database)]
     return replace(report, ok=not findings, findings=tuple(findings)), misleading

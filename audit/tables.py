@@ -4,7 +4,8 @@ Beside an event that speaks of many members lie the rows of its manifest, and an
 Search columns and index only repeat what is hashed and are never trusted: the verifier reads that.
 Triggers (in the migrations) fill the queue and refuse every change of what is written; a body is
 deleted only where `audit_pruned` names its place and no hold covers it, and its rows go with it.
-A sealed detail loses its link to a member or its ciphertext, and nothing else.
+A sealed detail loses its link to a member or its ciphertext, and nothing else; a review of the
+read that it belongs to is written once.
 The row of the head is the sequencer's lease as well: who leads, until when, under which fencing
 number; and it names the key that alone may sign the next one.
 """
@@ -182,6 +183,16 @@ audit_detail = Table(
     info=GOVERNED,
     sqlite_with_rowid=False,
 )
+
+audit_review = Table(
+    "audit_review",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("reviewed_by", Text, nullable=False),
+    info=GOVERNED,
+    sqlite_with_rowid=False,
+)
+Index("ix_audit_review_reviewed_by", audit_review.c.reviewed_by, unique=True)
 
 audit_hold = Table(
     "audit_hold",

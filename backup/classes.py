@@ -32,7 +32,7 @@ _NAMES: Mapping[TableClass, str] = {
         duplicate member_merge note_finding
         change change_head webhook webhook_delivery
         rights_request restriction guardian suppression audit_origin
-        audit_hold audit_hold_subject audit_detail
+        audit_hold audit_hold_subject audit_detail audit_review
     """,
     TableClass.RIGHTS: "rights_ledger",
     TableClass.AUDIT: """

@@ -29,6 +29,7 @@ from audit import (
     rebuild_log,
     refusal,
     settle_details,
+    settle_reviews,
     verify_stored_log,
 )
 from backup import repository
@@ -228,6 +229,7 @@ class Restore:
             await leave(work)
             await begin_anew(work)
             await settle_details(work, audit, self._caller)
+            await settle_reviews(work)
             await audit.record(
                 work,
                 self._caller,

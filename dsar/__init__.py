@@ -4,7 +4,7 @@ from dsar.carrying_out import CarryingOut, ExportPart
 from dsar.certificate import CertificateError, verify_certificate
 from dsar.deadlines import Clock, Deadlines, NoClockError, Targets, clock_of, deadlines
 from dsar.decisions import CARRY_OUT, Forgetting, Moving
-from dsar.desk import UPDATED, Desk, Eyes, RightsRules
+from dsar.desk import UPDATED, Desk, RightsRules
 from dsar.details import CHECKS, ERASURE_GROUNDS, RESTRICTION_GROUNDS
 from dsar.erasure import ErasurePlan, plan_erasure
 from dsar.errors import (
@@ -56,7 +56,6 @@ __all__ = [
     "ErasurePlan",
     "ExportGoneError",
     "ExportPart",
-    "Eyes",
     "FieldResult",
     "Flagged",
     "Forgetting",

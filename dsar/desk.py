@@ -7,9 +7,9 @@ know is refused here, in one place.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from audit import AuditLog, Decision, RightsKind, RightsLedger
+from audit import AuditLog, Decision, Eyes, RightsKind, RightsLedger
 from consent import ConsentService
 from dsar import repository
 from dsar.deadlines import (
@@ -37,14 +37,6 @@ UPDATED = "rights_request.updated"
 DAY_US = 86_400_000_000
 NEVER_US = 253_402_300_799_000_000
 """The end of the year 9999: the alarm of a clock that stands still."""
-
-
-class Eyes(Protocol):
-    """Tells persons apart behind the ids that propose and approve; the service has it."""
-
-    async def apart(self, session: ReadSession, proposer: str, approver: str) -> bool:
-        """Say whether the second yes is known to be another person's than the first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

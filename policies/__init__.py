@@ -7,7 +7,7 @@ whole or not at all; access rules are compiled into a snapshot. Pure: no databas
 from policies.access import AccessSnapshot, access_enforcer, compile_access
 from policies.coarse import CoarseForm, CoarseIndex
 from policies.controller import NOT_CONFIGURED, Controller
-from policies.emergency import detail_kept_until
+from policies.emergency import detail_kept_until, review_overdue_from
 from policies.errors import Finding, PackError
 from policies.grants import (
     FIELD_ACTIONS,
@@ -139,5 +139,6 @@ __all__ = [
     "public_purpose",
     "public_purposes",
     "record_of_processing",
+    "review_overdue_from",
     "scope_grammar",
 ]

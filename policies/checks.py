@@ -223,6 +223,9 @@ def _check_trail(pack: PolicyPack, fault: Fault) -> None:
     if not _is_countable(pack.detail_lifetime):
         remedy = "Use a period in calendar_days, months or years"
         fault("retention.toml", "detail", "is no period that can be counted", remedy)
+    if not _is_countable(pack.emergency_review):
+        remedy = "Use a period in calendar_days, months or years"
+        fault("emergency.toml", "review", "is no period that can be counted", remedy)
     named: set[str] = set()
     for key, rule in pack.trail_rules.items():
         for action in rule.actions:

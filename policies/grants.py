@@ -35,7 +35,7 @@ RESOURCE_ACTIONS: Mapping[str, frozenset[str]] = {
     "disclosure": frozenset({"read"}),
     "rights_request": frozenset({"open", "read", "handle"}),
     "restriction": frozenset({"write"}),
-    "audit": frozenset({"read", "export", "hold", "open_detail"}),
+    "audit": frozenset({"read", "export", "hold", "open_detail", "review"}),
     "governance": frozenset({"read"}),
     "policy": frozenset({"read", "activate"}),
     "client": frozenset({"manage"}),

@@ -99,6 +99,7 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
     notices = read_notices(reader)
     loyalty = read_loyalty(reader)
     special_words = read_special_words(reader)
+    reasons, review = read_emergency(reader)
     name, version, exclusive = _about(reader)
     pack = PolicyPack(
         name=name,
@@ -113,7 +114,8 @@ def _load(overlay: Path | None) -> tuple[PolicyPack, list[Finding]]:
         pseudonym_key_lifetime=pseudonym,
         trail_rules=_frozen(trail_rules),
         detail_lifetime=detail,
-        emergency_reasons=read_emergency(reader),
+        emergency_reasons=reasons,
+        emergency_review=review,
         notices=_frozen(notices),
         notices_by_revision=_frozen({n.revision: n for group in notices.values() for n in group}),
         loyalty=loyalty,

@@ -445,8 +445,7 @@ class SpecialWords:
 class PolicyPack:
     """A whole checked pack; `digest` names it in decisions, approvals and the audit log.
 
-    `notices` is ordered by version; `access_model` and `access_policy` are the Casbin texts
-    that `policies.compile_access` turns into a snapshot.
+    `notices` is ordered by version; `access_model` and `access_policy` are texts of Casbin.
     """
 
     name: str
@@ -462,6 +461,7 @@ class PolicyPack:
     trail_rules: Mapping[str, "TrailRule"]
     detail_lifetime: Fact
     emergency_reasons: Mapping[str, LocalText]
+    emergency_review: Fact
     notices: Mapping[NoticeKey, tuple[Notice, ...]]
     notices_by_revision: Mapping[NoticeRevision, Notice]
     loyalty: LoyaltyRules

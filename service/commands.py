@@ -23,6 +23,7 @@ from service.health import readiness
 from service.key_places import key_places, shared_places
 from service.members_commands import MEMBERS_COMMANDS
 from service.retention_commands import RETENTION_COMMANDS
+from service.reviews import REVIEW_COMMANDS
 from service.rights_commands import RIGHTS_COMMANDS
 from service.runtime import Runtime
 from service.search.opinion import search_opinion
@@ -267,6 +268,7 @@ COMMANDS: Mapping[str, Command] = {
     **CONSENT_COMMANDS,
     **MEMBERS_COMMANDS,
     **RETENTION_COMMANDS,
+    **REVIEW_COMMANDS,
     **RIGHTS_COMMANDS,
     **STAFF_COMMANDS,
     **VAULT_COMMANDS,

@@ -51,6 +51,7 @@ WORKS: Mapping[str, str] = _READ_BY_ALL | {
     "audit_hold_subject": "sid",
     "audit_manifest": "si",
     "audit_manifest_token": "si",
+    "audit_review": "si",
     "backup_progress": "siu",
     "backup_set": "siud",
     "change": "sid",

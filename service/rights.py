@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from audit import AuditLog, RightsLedger
+from audit import AuditLog, Eyes, RightsLedger
 from consent import ConsentService
 from disclosure import EpochKeeper, SelfAccess
 from dsar import (
@@ -14,7 +14,6 @@ from dsar import (
     ConsumerLedger,
     Desk,
     ExportPart,
-    Eyes,
     Moving,
     Rights,
     RightsRules,

@@ -311,6 +311,38 @@ def audit_witness(
     witness_forever(app, host=host, port=port)
 
 
+@audit_app.command("reviews")
+def audit_reviews(
+    after: Annotated[
+        str | None, typer.Option(help="Go on behind this evt_ id (`next` of the last page).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show emergency reads that no second person has looked at; that is done at the console."""
+    answer = ask("audit.reviews", {"after": after}, as_json=as_json)
+
+    def text() -> None:
+        rows = [
+            [
+                row["event"],
+                row["at"][:16],
+                f"{row['actor']} ({row['role']})",
+                row["reason"] or "",
+                ", ".join(row["fields"]),
+                f"{row['overdue_from'][:10]}{' overdue' if row['overdue'] else ''}",
+            ]
+            for row in answer["reviews"]
+        ]
+        heads = ["event", "at", "who read", "reason", "fields", "overdue from"]
+        table("Emergency reads to review", heads, rows, "Every emergency read was reviewed.")
+        if answer["overdue"]:
+            say(f"{answer['overdue']} of these should have been reviewed by now", WRONG)
+        if answer["next"]:
+            say(f"  more: yinyom audit reviews --after {answer['next']}")
+
+    show(answer, as_json=as_json, text=text)
+
+
 @audit_app.command("key")
 def audit_key(as_json: Json = False) -> None:
     """Print the key that verifies the log."""

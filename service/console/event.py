@@ -3,13 +3,14 @@
 The sealed detail of an event opens here, for whoever may, by a form and on record.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from audit import AuditError, Details, brand_of, is_open_to, standing_of
+from audit import BREAK_GLASS, AuditError, Details, brand_of, is_open_to, standing_of
 from kernel import NotFoundError
-from service.console.desk import Console, Desk
+from service.console.desk import HOME, Console, Desk
 from service.console.path import picture
 from service.console.rows import actors_of, doubtful, event_row, flat_members
 
@@ -56,6 +57,7 @@ def routes(console: Console) -> APIRouter:
             minority=minority,
             checked=checked,
             vkey=runtime.audit.vkey,
+            review_place=_review_place(console, desk, body),
             may_open_detail="detail_ref" in body and console.may(desk, "audit", "open_detail"),
             **{"detail": None, "detail_gone": False, **opened},
         )
@@ -103,3 +105,10 @@ def routes(console: Console) -> APIRouter:
         return await event_page(request, desk, event, None, **opened)
 
     return events
+
+
+def _review_place(console: Console, desk: Desk, body: Mapping[str, Any]) -> str | None:
+    """Say where an emergency read is reviewed, to whoever may."""
+    is_read = (body["action"], body.get("decision")) == (BREAK_GLASS, "allow")
+    may = is_read and console.may(desk, "audit", "review")
+    return f"{HOME}reviews/{body['id']}" if may else None

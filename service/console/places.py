@@ -33,6 +33,7 @@ _PLACES = (
     Place("duplicates", "duplicates", "rights", (("duplicates", "read", None),)),
     Place("members", "members", "rights", (("member", "lookup", MEMBERSHIP),)),
     Place("trail", "trail", "proof", (("audit", "read", None),)),
+    Place("reviews", "reviews", "proof", (("audit", "review", None),)),
     Place("consents", "consents", "proof", (("governance", "read", None),)),
     Place("refusals", "refusals", "proof", (("governance", "read", None),)),
     Place("purposes", "purposes", "proof", (("policy", "read", None),)),

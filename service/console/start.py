@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
-from audit import Details, brand_of
+from audit import Details, Waiting, brand_of
 from dsar import OPEN
 from members import PairState
 from service.console.desk import Console, Desk
 from service.console.places import PLACES, may_open
 from service.health import readiness
+from service.reviews import reviews_of
 
 _DAYS = 7
 _DAY_US = 86_400_000_000
@@ -22,11 +23,13 @@ def routes(console: Console) -> APIRouter:
     async def home(request: Request) -> Response:
         desk = await console.enter(request)
         ready = await readiness(console.runtime)
+        reviews = await _reviews(console, desk)
         return console.show(
             request,
             "home",
             desk,
-            tasks=await _tasks(console, desk),
+            tasks=await _tasks(console, desk, reviews),
+            overdue_reviews=reviews.overdue,
             emergencies=await _emergencies(console, desk),
             emergency_days=_DAYS,
             is_ready=ready["ready"],
@@ -49,7 +52,17 @@ async def _emergencies(console: Console, desk: Desk) -> str:
     return f"{count}{'+' if count == _MOST_COUNTED else ''}" if count else ""
 
 
-async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:
+async def _reviews(console: Console, desk: Desk) -> Waiting:
+    """Count emergency reads of others that nobody has looked at, for whoever may review them."""
+    if not console.may(desk, "audit", "review"):
+        return Waiting(0, 0)
+    async with console.runtime.database.read() as session:
+        return await reviews_of(console.runtime).count(
+            session, desk.account.brand, but_of=desk.account.id, most=_MOST_COUNTED
+        )
+
+
+async def _tasks(console: Console, desk: Desk, reviews: Waiting) -> list[tuple[str, str, int]]:
     """Count what waits in each place that this account may open."""
     runtime = console.runtime
     now_us = runtime.clock.now_us()
@@ -69,6 +82,7 @@ async def _tasks(console: Console, desk: Desk) -> list[tuple[str, str, int]]:
         if console.may(desk, "duplicates", "read"):
             pairs = await runtime.duplicates.counts(session, desk.caller)
             counts["duplicates"] = pairs.get(PairState.OPEN.value, 0)
+    counts["reviews"] = reviews.reads
     return [
         (key, PLACES[key].path, count)
         for key, count in counts.items()

@@ -14,7 +14,7 @@ _STAFF = "stf"
 
 
 class TwoPersons:
-    """Tells persons apart behind accounts and clients (`dsar.Eyes`)."""
+    """Tells persons apart behind accounts and clients (`audit.Eyes`)."""
 
     async def apart(self, session: ReadSession, proposer: str, approver: str) -> bool:
         """Say whether a second yes comes from another person than the first.

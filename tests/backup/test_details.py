@@ -3,9 +3,10 @@
 import pytest
 
 from audit import Details, verify_stored_log
-from kernel import NotFoundError
+from kernel import ConflictError, NotFoundError
 from tests.support.emergency import CANARY, break_glass
 from tests.support.requests import staff
+from tests.support.reviews import ROWS, findings, review, waiting
 from tests.support.stores import begin, create
 from tests.support.world import DAY_US, JumpingClock, open_world
 
@@ -60,3 +61,25 @@ async def test_a_restore_brings_back_no_detail_that_is_gone_and_says_what_it_los
         report, misleading = await verify_stored_log(runtime.database, runtime.audit)
         assert report.ok, report.findings
         assert not misleading
+
+
+async def test_a_restore_forgets_no_review_and_opens_none_again(stored_settings, kept, restore):
+    async with open_world(stored_settings, background=False) as world:
+        crm = await world.app()
+        member = await world.member_id(await crm.register(phone="081-234-5678"))
+        reads = [(await break_glass(world, member)).audit_id for _ in range(3)]
+        told = {reads[0]: await review(world, reads[0])}
+        await begin(world, kept)
+        first = await create(world)
+        told[reads[1]] = await review(world, reads[1], "not_justified")
+        later = (await break_glass(world, member)).audit_id
+        told[later] = await review(world, later)
+        await create(world)
+    made, _ = await restore(stored_settings, kept, generation=first["generation"], allow_older=True)
+    async with open_world(made) as world:
+        rows = await world.fetch(ROWS)
+        assert {row["event_id"]: row["reviewed_by"] for row in rows} == told
+        assert await waiting(world) == [reads[2]]
+        with pytest.raises(ConflictError):
+            await review(world, reads[1])
+        assert await findings(world) == []

@@ -27,6 +27,7 @@ OPENS = {
     "duplicates": {"dpo"},
     "members": {"dpo", "clerk"},
     "trail": {"dpo", "auditor"},
+    "reviews": {"dpo", "auditor"},
     "consents": {"dpo", "auditor"},
     "purposes": {"dpo", "auditor", "admin"},
     "staff": {"dpo", "auditor", "admin"},

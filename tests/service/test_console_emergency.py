@@ -107,7 +107,7 @@ async def test_an_officer_sees_the_named_fields_once_and_nothing_stays_in_an_add
 
 async def test_other_officers_see_it_at_once_and_the_auditor_reads_why(at):
     calm = await at.sign_in("auditor")
-    assert "Emergency reads" not in (await calm.open("/console/")).text
+    assert "Emergency reads of" not in (await calm.open("/console/")).text
     await ask(at)
     page = await calm.open("/console/")
     assert "Emergency reads of the last 7 days: 1" in page.text
@@ -125,7 +125,7 @@ async def test_other_officers_see_it_at_once_and_the_auditor_reads_why(at):
     assert "It is gone" in (await calm.send("/detail")).text
     for role in ("clerk", "admin"):
         browser = await at.sign_in(role)
-        assert "Emergency reads" not in (await browser.open("/console/")).text
+        assert "Emergency reads of" not in (await browser.open("/console/")).text
         csrf = await fresh(browser)
         assert (await browser.post(f"{place}/detail", {"csrf": csrf})).answer.status_code == 403
 
