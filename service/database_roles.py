@@ -35,6 +35,7 @@ SEQUENCES: Mapping[str, str] = {
     "audit_origin": "si",
     "audit_pending": "sd",
     "audit_pruned": "si",
+    "audit_review": "s",
     "audit_tile": "siu",
 }
 """What the role that sequences, anchors and prunes may do."""
