@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from audit import Signer, hand_over, vkey_digest
+from audit import EventFilter, Signer, hand_over, vkey_digest
 from kernel import Caller, NotFoundError, UnavailableError
 from service.log_key import fresh_seed, version_of
 from service.runtime import Runtime
@@ -20,6 +20,8 @@ from service.tasks import system_caller
 from service.trail import sequencer_here
 
 Progress = Callable[[int, int], None]
+
+_PREPARED = "audit.key_prepared"
 
 
 async def rotate_log_key(
@@ -79,18 +81,16 @@ async def _caller(runtime: Runtime, operator: str | None) -> Caller:
 
 async def _prepare(runtime: Runtime, caller: Caller, old: Signer) -> Signer:
     """Make the seed, unless one waits, and have it where a lost ring is brought back from."""
-    ring = runtime.vault.buckets.ring
-    before = len(ring.log_seeds())
-    new = await asyncio.to_thread(fresh_seed, ring, old)
-    if len(ring.log_seeds()) > before:
+    new = await asyncio.to_thread(fresh_seed, runtime.vault.buckets.ring, old)
+    resource = vkey_digest(new.vkey)
+    async with runtime.database.read() as session:
+        newest = await runtime.audit.search(
+            session, EventFilter(action=_PREPARED), before=None, most=1
+        )
+    # The ring may hold a seed whose event was never written: the process died between the two.
+    if resource not in {event["resource"] for event in newest.events}:
         async with runtime.database.unit_of_work() as work:
-            await runtime.audit.record(
-                work,
-                caller,
-                "audit.key_prepared",
-                resource=vkey_digest(new.vkey),
-                decision="allow",
-            )
+            await runtime.audit.record(work, caller, _PREPARED, resource=resource, decision="allow")
     await runtime.ring_backups.refresh()
     return new
 
