@@ -7,18 +7,13 @@ the line was written.
 """
 
 import asyncio
-import functools
-import importlib
-import inspect
 import itertools
-import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from kernel.logging import configure_logging
 from tests.faults.child import settings_of, tell
+from tests.faults.dying import die_at, place_of
 from tests.support.world import App, World, open_world
 
 STEPS = {
@@ -68,40 +63,12 @@ def act_on(world: World, act: str) -> Awaitable[object]:
     return acts[act]()
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def deadly(world: World, step: str, when: str) -> None:
     """Let a function kill the process, at its beginning or before it returns."""
-    module_name, path = step.split(":")
-    *outer, name = path.split(".")
-    place: Any
-    if module_name == "keeping":
-        place = type(world.runtime.keys.sealing._keeping)
+    if step == "keeping:refresh":
+        die_at(type(world.runtime.keys.sealing._keeping), "refresh", when)
     else:
-        place = importlib.import_module(module_name)
-    for part in outer:
-        place = getattr(place, part)
-    genuine = getattr(place, name)
-
-    @functools.wraps(genuine)
-    def at_once(*arguments: Any, **named: Any) -> Any:
-        if when == "before":
-            die()
-        answer = genuine(*arguments, **named)
-        die()
-        return answer
-
-    @functools.wraps(genuine)
-    async def later(*arguments: Any, **named: Any) -> Any:
-        if when == "before":
-            die()
-        answer = await genuine(*arguments, **named)
-        die()
-        return answer
-
-    setattr(place, name, later if inspect.iscoroutinefunction(genuine) else at_once)
+        die_at(*place_of(step), when)
 
 
 async def come_and_go(crm: App, world: World, turns: int | None) -> None:

@@ -6,19 +6,14 @@ output is a change that had returned when the line was written.
 """
 
 import asyncio
-import functools
-import importlib
-import inspect
-import os
-import signal
 import sys
 from contextvars import ContextVar
-from typing import Any
 
 from kernel.logging import configure_logging
 from service.key_rotation import rotate_log_key
 from service.settings import Settings
 from tests.faults.child import settings_of, tell
+from tests.faults.dying import die_at, place_of
 from tests.support.world import App, Known, open_world
 
 STEPS = {
@@ -38,7 +33,7 @@ STEPS = {
     "sealed": ("vault.keyring:KeyRing.seal_outer", 1),
     "ring backup again": ("vault.ring_backups:RingBackups.refresh", 2),
 }
-"""What a rotation does one after the other, and which call of it: of whoever rotates alone."""
+"""What a rotation does one after the other, and which call of it; only the task that rotates dies."""
 READERS = 2
 _ROTATES: ContextVar[bool] = ContextVar("rotates", default=False)
 
@@ -50,41 +45,6 @@ def rotating_settings(data_dir: str, url: str) -> Settings:
     anchors.mkdir(exist_ok=True)
     audit = settings.audit.model_copy(update={"anchors": (f"folder:{anchors}",)})
     return settings.model_copy(update={"audit": audit})
-
-
-def die_at(name: str, when: str) -> None:
-    """Let a step kill the process, whichever task of it rotates; no other task dies there."""
-    step, nth = STEPS[name]
-    module, path = step.split(":")
-    *outer, last = path.split(".")
-    place: Any = importlib.import_module(module)
-    for part in outer:
-        place = getattr(place, part)
-    genuine = getattr(place, last)
-    calls = 0
-
-    def passed(moment: str) -> None:
-        nonlocal calls
-        if _ROTATES.get() and moment == when:
-            calls += 1
-            if calls == nth:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    @functools.wraps(genuine)
-    def at_once(*arguments: Any, **named: Any) -> Any:
-        passed("before")
-        answer = genuine(*arguments, **named)
-        passed("after")
-        return answer
-
-    @functools.wraps(genuine)
-    async def later(*arguments: Any, **named: Any) -> Any:
-        passed("before")
-        answer = await genuine(*arguments, **named)
-        passed("after")
-        return answer
-
-    setattr(place, last, later if inspect.iscoroutinefunction(genuine) else at_once)
 
 
 async def read_on(crm: App, member: Known) -> None:
@@ -102,7 +62,8 @@ async def main(step: str, when: str, data_dir: str, url: str = "") -> None:
         tell(began=world.runtime.audit.vkey)
         reading = [asyncio.create_task(read_on(crm, member)) for _ in range(READERS)]
         if step != "-":
-            die_at(step, when)
+            function, nth = STEPS[step]
+            die_at(*place_of(function), when, nth, _ROTATES.get)
         _ROTATES.set(True)
         while True:
             told = await rotate_log_key(
