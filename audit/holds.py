@@ -4,7 +4,9 @@ A hold covers a span of months, one member, one kind of act, or what all that it
 common. It is checked where bodies are deleted, by the database itself. Placing and releasing are
 events, which never go. A hold on a member is a list of that member's monthly tokens: it needs no
 key afterwards, so it outlives an erasure; while it lasts, it ties those months together, which is
-what it is for, and its release forgets them.
+what it is for, and its release forgets them. What a hold covers knows no brands; but only the
+brand in whose name it was placed, or whoever stands for every brand, may release it: one brand
+cannot let another's evidence go.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from typing import Any, Literal, get_args
 from audit import retention_repository as repository
 from audit.event import epochs, is_month, is_word, subject_tokens
 from audit.retention import bounds_us
+from audit.search import EVERY_BRAND, brand_of
 from audit.service import AuditLog
 from kernel import (
     Caller,
@@ -22,6 +25,8 @@ from kernel import (
     FieldProblem,
     InvalidRequestError,
     NotFoundError,
+    ReadSession,
+    Row,
     UnitOfWork,
     new_id,
     rfc3339,
@@ -30,6 +35,7 @@ from vault import OwnerKey
 
 HoldReason = Literal["litigation", "investigation", "authority_order"]
 HOLD_REASONS: tuple[str, ...] = get_args(HoldReason)
+_FIRST, _LAST = "1970-01", "9998-12"  # months whose moments can be written
 _YEARS_AHEAD = 10
 _YEAR_US = 366 * 86_400_000_000
 
@@ -63,7 +69,7 @@ class Holds:
             _refuse("reason", f"use one of {', '.join(HOLD_REASONS)}")
         first, last = scope.from_month, scope.to_month
         for pointer, month in (("from", first), ("to", last)):
-            if month is not None and not is_month(month):
+            if month is not None and not (is_month(month) and _FIRST <= month <= _LAST):
                 _refuse(pointer, "write a month as YYYY-MM")
         if scope.action is not None and not is_word(scope.action):
             _refuse("action", "no event has such an action")
@@ -84,6 +90,7 @@ class Holds:
             "action": scope.action,
             "by_subject": int(scope.member is not None),
             "placed_us": now_us,
+            "brand": brand_of(caller.brand),
         }
         await repository.add_hold(work, values, tokens)
         await self._audit.record(
@@ -97,28 +104,57 @@ class Holds:
         return hold_id
 
     async def release(self, work: UnitOfWork, caller: Caller, hold_id: str) -> None:
-        """End a hold; what it covered and whose time has come goes with the next run."""
-        if not await repository.release_hold(work, hold_id, now_us=self._clock.now_us()):
+        """End a hold; what it covered and whose time has come goes with the next run.
+
+        `NotFoundError` for one that is not in force, or not the caller's brand's.
+        """
+        ended = await repository.release_hold(
+            work, hold_id, brand=brand_of(caller.brand), now_us=self._clock.now_us()
+        )
+        if not ended:
             raise NotFoundError("no such hold is in force", reason="hold_unknown")
         await self._audit.record(work, caller, "retention.release", resource=f"hold:{hold_id}")
 
-    async def list(self) -> list[dict[str, Any]]:
-        """Describe every hold, those that have ended as well, the oldest first; no tokens."""
+    async def page(
+        self, session: ReadSession, brand: str, *, before: str | None = None, most: int
+    ) -> Sequence[dict[str, Any]]:
+        """Describe holds as `list` does, a page at a time, the newest first."""
+        rows = await repository.holds_before(
+            session, brand=brand_of(brand), before=before, most=most
+        )
+        return [described(row) for row in rows]
+
+    async def one(self, session: ReadSession, hold_id: str) -> dict[str, Any]:
+        """Describe one hold, in force or ended; `NotFoundError` for none."""
+        row = await repository.hold(session, hold_id)
+        if row is None:
+            raise NotFoundError("no such hold", reason="hold_unknown")
+        return described(row)
+
+    async def list(self, brand: str = EVERY_BRAND) -> list[dict[str, Any]]:
+        """Describe every hold of a brand and of the whole installation, the oldest first.
+
+        Those that have ended as well; no tokens.
+        """
         async with self._database.read() as session:
             rows = await repository.holds(session)
-        return [
-            {
-                "id": row["id"],
-                "reason": row["reason"],
-                "from": None if row["from_us"] is None else rfc3339(row["from_us"]),
-                "until": None if row["until_us"] is None else rfc3339(row["until_us"]),
-                "action": row["action"],
-                "of_a_member": bool(row["by_subject"]),
-                "placed": rfc3339(row["placed_us"]),
-                "released": None if row["released_us"] is None else rfc3339(row["released_us"]),
-            }
-            for row in rows
-        ]
+        seen = {None, brand}
+        return [described(row) for row in rows if brand == EVERY_BRAND or row["brand"] in seen]
+
+
+def described(row: Row) -> dict[str, Any]:
+    """Say what a hold covers, in words that name nobody; moments are RFC 3339."""
+    return {
+        "id": row["id"],
+        "reason": row["reason"],
+        "from": None if row["from_us"] is None else rfc3339(row["from_us"]),
+        "until": None if row["until_us"] is None else rfc3339(row["until_us"]),
+        "action": row["action"],
+        "of_a_member": bool(row["by_subject"]),
+        "placed": rfc3339(row["placed_us"]),
+        "released": None if row["released_us"] is None else rfc3339(row["released_us"]),
+        "brand": row["brand"],
+    }
 
 
 def _refuse(pointer: str, detail: str) -> None:

@@ -186,15 +186,29 @@ _ADD_HOLD = Statement(
 _ADD_HOLD_SUBJECT = Statement(
     insert(audit_hold_subject).values(hold_id=bindparam("hold_id"), token=bindparam("token"))
 )
-_RELEASE = Statement(
+_RELEASING = (
     update(audit_hold)
     .where(audit_hold.c.id == bindparam("hold_id"), audit_hold.c.released_us.is_(None))
     .values(released_us=bindparam("now_us"))
 )
+_RELEASE = Statement(_RELEASING)
+_RELEASE_OF = Statement(_RELEASING.where(audit_hold.c.brand == bindparam("of_brand")))
 _FORGET_SUBJECTS = Statement(
     delete(audit_hold_subject).where(audit_hold_subject.c.hold_id == bindparam("hold_id"))
 )
 _HOLDS = Statement(select(audit_hold).order_by(audit_hold.c.id))
+_PAGE = (
+    select(audit_hold)
+    .where(audit_hold.c.id < bindparam("before"))
+    .order_by(audit_hold.c.id.desc())
+    .limit(bindparam("most", type_=BigInteger))
+)
+_HOLDS_BEFORE = Statement(_PAGE)
+_HOLDS_OF_BEFORE = Statement(
+    _PAGE.where(or_(audit_hold.c.brand.is_(None), audit_hold.c.brand == bindparam("of_brand")))
+)
+_HOLD = Statement(select(audit_hold).where(audit_hold.c.id == bindparam("hold_id")))
+_AFTER_EVERY_HOLD = "hld_~"
 
 
 async def oldest_us(session: ReadSession) -> int | None:
@@ -306,12 +320,36 @@ async def add_hold(work: UnitOfWork, values: Mapping[str, Any], tokens: Iterable
     )
 
 
-async def release_hold(work: UnitOfWork, hold_id: str, *, now_us: int) -> bool:
-    """End a hold and forget whom it was for; False when it is none or has ended."""
-    if await work.run(_RELEASE, hold_id=hold_id, now_us=now_us) != 1:
+async def release_hold(
+    work: UnitOfWork, hold_id: str, *, brand: str | None = None, now_us: int
+) -> bool:
+    """End a hold, of a brand or (None) anybody's, and forget whom it was for.
+
+    False when it is none, has ended or is somebody else's.
+    """
+    if brand is None:
+        ended = await work.run(_RELEASE, hold_id=hold_id, now_us=now_us)
+    else:
+        ended = await work.run(_RELEASE_OF, hold_id=hold_id, of_brand=brand, now_us=now_us)
+    if ended != 1:
         return False
     await work.run(_FORGET_SUBJECTS, hold_id=hold_id)
     return True
+
+
+async def hold(session: ReadSession, hold_id: str) -> Row | None:
+    """Give a hold, whether it has ended or not."""
+    return await session.first(_HOLD, hold_id=hold_id)
+
+
+async def holds_before(
+    session: ReadSession, *, brand: str | None, before: str | None, most: int
+) -> Sequence[Row]:
+    """Give holds of a brand and of the whole installation, or every one, the newest first."""
+    page = {"before": before or _AFTER_EVERY_HOLD, "most": most}
+    if brand is None:
+        return await session.all(_HOLDS_BEFORE, **page)
+    return await session.all(_HOLDS_OF_BEFORE, of_brand=brand, **page)
 
 
 async def holds(session: ReadSession) -> Sequence[Row]:

@@ -205,6 +205,7 @@ audit_hold = Table(
     Column("by_subject", Integer, nullable=False),
     Column("placed_us", BigInteger, nullable=False),
     Column("released_us", BigInteger),
+    Column("brand", Text),
     info=GOVERNED,
 )
 

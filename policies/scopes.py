@@ -45,6 +45,7 @@ SCOPE_GRANTS: Mapping[str, frozenset[tuple[str, str]]] = {
     "rights-requests:handle": frozenset(
         {("rights_request", "open"), ("rights_request", "read"), ("rights_request", "handle")}
     ),
+    "legal-holds:manage": frozenset({("audit", "hold")}),
     "restrictions:write": frozenset({("restriction", "write")}),
     "governance:read": frozenset({("governance", "read")}),
 }

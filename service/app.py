@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import audit.endpoints
+import audit.hold_endpoints
 import consent.endpoints
 import consent.guardian_endpoints
 import consent.receipt_endpoints
@@ -177,6 +178,7 @@ def _mount(app: FastAPI, runtime: Runtime) -> None:
         audit.endpoints.router(
             database, runtime.audit, gatekeeper, trail_views(runtime.settings), finder(runtime)
         ),
+        audit.hold_endpoints.router(database, runtime.audit, gatekeeper, finder(runtime), clock),
         service.auth.endpoints.router(
             runtime.clients, token_minutes=runtime.settings.server.token_minutes
         ),

@@ -15,7 +15,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD = "0028"
+HEAD = "0029"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from audit import BREAK_GLASS, HOLD_REASONS, Holds, HoldScope, epoch_of
+from audit import BREAK_GLASS, EVERY_BRAND, HOLD_REASONS, Holds, HoldScope, epoch_of
 from kernel import InvalidRequestError, MemberId, NotFoundError, from_rfc3339, is_id
 from policies import Fact, JurisdictionCode, detail_kept_until, kept_until
 from service.console.desk import HOME, Console, Desk, go_to
@@ -59,6 +59,8 @@ def routes(console: Console) -> APIRouter:
             raise NotFoundError(reason="member_unknown")
         async with runtime.database.unit_of_work() as work:
             key = member and await runtime.members.pseudonym(work, MemberId(member))
+            if member and not desk.sees((await runtime.members.read(work, MemberId(member))).brand):
+                raise NotFoundError(reason="member_unknown")
             scope = HoldScope(said.get("from"), said.get("until"), said.get("action"), key or None)
             await holds.add(work, desk.caller, scope, said.get("reason") or "")
 
@@ -80,7 +82,7 @@ def routes(console: Console) -> APIRouter:
             status=status,
             trail=_trail_rules(console, desk),
             classes=_classes(console, desk),
-            holds=[_hold(desk, one) for one in reversed(await holds.list())],
+            holds=[_hold(desk, one) for one in reversed(await holds.list(desk.account.brand))],
             reasons=HOLD_REASONS,
             may_hold=console.may(desk, _AUDIT, _HOLD),
             pruned=None if pruned_us is None else desk.when(pruned_us),
@@ -146,4 +148,5 @@ def _hold(desk: Desk, said: Mapping[str, Any]) -> dict[str, Any]:
     }
     first, behind = (said[name] and from_rfc3339(said[name]) for name in ("from", "until"))
     months = [first and epoch_of(first), behind and epoch_of(behind - 1)]
-    return {**said, **moments, "months": months}
+    is_ours = desk.account.brand in {EVERY_BRAND, said["brand"]}
+    return {**said, **moments, "months": months, "is_ours": is_ours}

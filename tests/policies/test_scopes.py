@@ -49,6 +49,7 @@ def test_the_grammar_is_the_purposes_and_the_fixed_list(pack):
         "rights-requests:open",
         "rights-requests:handle",
         "restrictions:write",
+        "legal-holds:manage",
         "governance:read",
     }
 

@@ -110,3 +110,18 @@ async def test_a_form_of_another_page_places_nothing(at):
     refused = await browser.post(f"{PATH}/hold", {"csrf": new_id("req"), "reason": "litigation"})
     assert refused.answer.status_code == 403
     assert await holds(at) == []
+
+
+async def test_another_brands_hold_and_member_are_not_this_officers(at):
+    there = await at.world.app("there", "members:write", "legal-holds:manage", brand="elsewhere")
+    made = (await there.post("/v1/legal-holds", {"reason": "litigation"})).json()["id"]
+    other = await at.world.member_id(await there.register(brand="elsewhere", phone="089-111-2222"))
+    browser = await at.sign_in("dpo")
+    page = await browser.open(PATH)
+    assert made not in page.html
+    csrf = page.forms[0].fields["csrf"]
+    refused = await browser.post(f"{PATH}/hold/{made}/release", {"csrf": csrf})
+    assert refused.answer.status_code == 404
+    page = await place(browser, reason="litigation", member=other)
+    assert page.answer.status_code == 404
+    assert [(one["id"], one["released_us"]) for one in await holds(at)] == [(made, None)]

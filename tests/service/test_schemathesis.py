@@ -60,6 +60,8 @@ TAKES_MORE_THAN_A_SCHEMA_SAYS = {
     ("GET", "/v1/rights-requests"): "a cursor is one that the listing gave out",
     ("GET", "/v1/refusals"): "a cursor is one that the register gave out",
     ("POST", "/v1/restrictions"): "the last day has not passed",
+    ("POST", "/v1/legal-holds"): "months do not run backwards, and the action is a word",
+    ("GET", "/v1/legal-holds"): "a cursor is one that the listing gave out",
     ("GET", "/v1/duplicates"): "a cursor is one that the listing gave out",
     ("POST", "/v1/duplicates/{duplicate}:merge"): "the survivor is one of the two",
     ("POST", "/v1/imports"): "the file is one of members, declared as it is",

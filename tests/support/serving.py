@@ -46,6 +46,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
         "rights-requests:open",
         "rights-requests:handle",
         "restrictions:write",
+        "legal-holds:manage",
         "governance:read",
         "purpose:membership",
         "purpose:marketing",
