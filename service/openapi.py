@@ -38,7 +38,7 @@ _REPEATABLE = ("/v1/members", _MEMBER + ":introduce", _POINTS, _VERIFY,
                "/v1/merges/{merge}:undo", "/v1/imports",
                "/v1/webhooks", "/v1/webhooks/{webhook}:replay",
                "/v1/webhooks/{webhook}/deliveries/{delivery}:acknowledge",
-               "/v1/restrictions", _REQUESTS,
+               "/v1/restrictions", "/v1/legal-holds", _REQUESTS,
                *(f"{_REQUESTS}/{{request_id}}:{step}" for step in _STEPS))  # fmt: skip
 # A registration does not lead to these: they need an id that another request gives.
 _OTHER_IDS = ("{guardian}", "{coupon}")

@@ -369,10 +369,12 @@ def test_every_documented_example_is_accepted(document, registry):
         "tag": "event_guest",
     }
     walk.ids["coupon"] = walk.call("post", "/v1/members/{member}/coupons").json()["id"]
+    walk.ids["hold"] = walk.call("post", "/v1/legal-holds").json()["id"]
     called = {
         ("post", "/v1/webhooks"),
         ("post", "/v1/members"),
         ("post", "/v1/members/{member}/coupons"),
+        ("post", "/v1/legal-holds"),
     }
     last = [
         ("post", "/v1/members/{member}/consents:withdraw"),
