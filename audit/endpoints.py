@@ -27,6 +27,7 @@ from kernel import (
     NotFoundError,
     ReadSession,
     from_rfc3339,
+    rfc3339,
 )
 from kernel.http import decode_id_cursor, encode_cursor
 from kernel.schemas import Answer, problems
@@ -77,12 +78,17 @@ _ROTATION_FILE = re.compile("rotation/([1-9][0-9]{0,3})/(checkpoint|keys)")
 class EventsAnswer(Answer):
     """Events of the trail, the newest first, exactly as their bodies say.
 
+    A page looks through a bounded part of the trail: while `next_cursor` is there, there is more,
+    even behind an empty page. `searched_to` is the moment back to which all was looked through;
+    null when nothing is left to look at.
+
     An event that tells of many members and was found for one of them bears `row` as well: `place`,
     `token` and `fields` of that member's row of its manifest.
     """
 
     events: list[dict[str, Any]]
     next_cursor: str | None
+    searched_to: str | None = Field(examples=["2026-11-23T03:00:00.124000Z", None])
 
 
 _Word = Annotated[
@@ -192,7 +198,8 @@ def router(
         summary="Search the trail; a search is an event too",
         description=(
             "What is given narrows the search down; nothing gives the whole trail. A page may be "
-            "short or empty while `next_cursor` says that there is more to look through. `view` "
+            "short or empty while `next_cursor` says that there is more to look through, which "
+            "`searched_to` names the end of. `view` "
             "is a saved question: denied reads, bulk reads, reads by hand after hours, reads "
             "without consent (on another basis), and actors who read data of very many members "
             "in a day."
@@ -249,7 +256,14 @@ def router(
         async with database.read() as session:
             found = await audit.search(session, wanted, before=before, most=_PAGE)
         more = found.next_before and encode_cursor(found.next_before)
-        return JSONBytes({"events": list(found.events), "next_cursor": more})
+        searched_us = found.searched_to_us
+        return JSONBytes(
+            {
+                "events": list(found.events),
+                "next_cursor": more,
+                "searched_to": None if searched_us is None else rfc3339(searched_us),
+            }
+        )
 
     @routes.get(
         "/v1/audit/events/{event}/proof",

@@ -12,7 +12,7 @@ from audit.errors import ManifestError
 from audit.manifest import read_row
 from audit.repository import AFTER_EVERY_ID
 from audit.views import Period, SavedView
-from kernel import ReadSession, id_moment_us, new_id
+from kernel import ReadSession, id_bytes, id_from_bytes, id_moment_us, new_id
 
 EVERY_BRAND = "*"
 WORD = r"^[a-z][a-z0-9_.:/-]{0,63}$"
@@ -21,6 +21,9 @@ REQUEST_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{7,63}$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 _CHUNK = 500
 _MOST_LOOKED_AT = 5_000
+_MOST_WALKED = 20_000
+_FIRST_STRETCH = 1_000
+_LONGER = 4
 _MOST_PERIODS = 100
 _SLACK_US = 1_000  # an id orders by its moment to the part of a millisecond
 _END_OF_TIME_US = 253_402_300_799 * 1_000_000
@@ -84,12 +87,18 @@ _WORDS = {
 class FoundEvents:
     """Events, the newest first; `next_before` is where the next page begins, if there is one.
 
-    A search that must read bodies stops after some thousand: a page may then be short, or
-    empty, and there may still be more behind it.
+    A search that must read bodies stops after some thousand, and one that no index serves after
+    some ten thousand events: a page may then be short, or empty, and there may still be more
+    behind it.
     """
 
     events: tuple[Mapping[str, Any], ...]
     next_before: str | None
+
+    @property
+    def searched_to_us(self) -> int | None:
+        """Since when (µs) everything was looked through; None where nothing is left to look at."""
+        return None if self.next_before is None else id_moment_us(self.next_before) + _SLACK_US
 
 
 def brand_of(brand: str) -> str | None:
@@ -156,7 +165,7 @@ async def search_events(
         return FoundEvents((), None)
     periods = _periods(wanted, latest_us + _SLACK_US, id_moment_us(oldest))
     found: list[Mapping[str, Any]] = []
-    allowance = _MOST_LOOKED_AT
+    allowance = _Allowance(_MOST_LOOKED_AT, _MOST_WALKED)
     edge_us = 0
     for period in islice(periods, _MOST_PERIODS):
         edge_us = period[0]
@@ -170,19 +179,28 @@ async def search_events(
             return FoundEvents(tuple(found), found[-1]["id"])
         if page.next_before is not None:
             return FoundEvents(tuple(found), page.next_before)
-        allowance -= page.looked_at
-        if allowance <= 0 or len(found) == most:
+        if allowance.is_spent or len(found) == most:
             break
     more = next(periods, None) is not None
-    below = new_id("evt", max(0, edge_us - 2 * _SLACK_US)) if more else None
-    return FoundEvents(tuple(found), below)
+    return FoundEvents(tuple(found), _least_id(edge_us) if more else None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
     events: tuple[Mapping[str, Any], ...]
     next_before: str | None
-    looked_at: int
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """How much one page may still cost: bodies to be read, and events to be walked in vain."""
+
+    bodies: int
+    walked: int
+
+    @property
+    def is_spent(self) -> bool:
+        return self.bodies <= 0 or self.walked <= 0
 
 
 def _periods(wanted: EventFilter, latest_us: int, oldest_us: int) -> Iterator[Period]:
@@ -207,9 +225,9 @@ async def _in_period(
     period: Period,
     bound: str,
     most: int,
-    allowance: int,
+    allowance: _Allowance,
 ) -> _Page:
-    """Look through one stretch of time."""
+    """Look through one stretch of time, in portions that grow while nothing fills the page."""
     view = wanted.view
     values = {
         "actor": wanted.actor,
@@ -225,24 +243,55 @@ async def _in_period(
     actions = () if view is None else view.actions
     oldest, bound = _id_before(period[0]), min(bound, _id_after(period[1]))
     found: list[Mapping[str, Any]] = []
-    looked_at = 0
+    if not search_repository.is_walked(used, wanted.subjects, actions):
+        below = await _look(session, wanted, used, oldest, bound, found, most, allowance)
+        return _Page(tuple(found), below)
+    portion = _FIRST_STRETCH
+    while True:
+        portion = min(portion, allowance.walked)
+        walked, lowest = await search_repository.stretch(
+            session, used, before=bound, oldest=oldest, most=portion
+        )
+        if lowest is None:
+            return _Page(tuple(found), None)
+        allowance.walked -= walked
+        below = await _look(session, wanted, used, lowest, bound, found, most, allowance)
+        if below is not None or walked < portion:
+            return _Page(tuple(found), below)
+        if allowance.walked <= 0:
+            return _Page(tuple(found), lowest)
+        bound, portion = lowest, portion * _LONGER
+
+
+async def _look(
+    session: ReadSession,
+    wanted: EventFilter,
+    used: Mapping[str, str | int],
+    oldest: str,
+    bound: str,
+    found: list[Mapping[str, Any]],
+    most: int,
+    allowance: _Allowance,
+) -> str | None:
+    """Add what fits between two ids to `found`; gives where to go on if it is not all."""
+    actions = () if wanted.view is None else wanted.view.actions
     chunk = _CHUNK if wanted.reads_bodies else most + 1
-    while looked_at < allowance:
+    while allowance.bodies > 0:
         rows = await search_repository.events_that_fit(
             session, used, wanted.subjects, actions, before=bound, oldest=oldest, most=chunk
         )
-        looked_at += len(rows)
+        allowance.bodies -= len(rows)
         for row in rows:
             body = told_of(row) if wanted.subjects else orjson.loads(row["body"])
             if body is None or not wanted.keeps(body):
                 continue
             if len(found) == most:
-                return _Page(tuple(found), found[-1]["id"], looked_at)
+                return str(found[-1]["id"])
             found.append(body)
         if len(rows) < chunk:
-            return _Page(tuple(found), None, looked_at)
+            return None
         bound = rows[-1]["id"]
-    return _Page(tuple(found), bound, looked_at)
+    return bound
 
 
 async def _crossings(
@@ -260,7 +309,7 @@ async def _crossings(
     )
     bodies = [(row, orjson.loads(row["body"])) for row in rows if row["id"] < bound]
     fitting = tuple(body for row, body in bodies if _fits(row, wanted) and wanted.keeps(body))
-    return _Page(fitting, None, 0)
+    return _Page(fitting, None)
 
 
 def _fits(row: Mapping[str, Any], wanted: EventFilter) -> bool:
@@ -272,6 +321,11 @@ def _fits(row: Mapping[str, Any], wanted: EventFilter) -> bool:
     if wanted.until_us is not None and row["recorded_us"] >= wanted.until_us:
         return False
     return not wanted.subjects or row["subject"] in wanted.subjects
+
+
+def _least_id(moment_us: int) -> str:
+    """Give the least id of a moment: whatever was made before has a smaller one."""
+    return id_from_bytes("evt", id_bytes(new_id("evt", moment_us))[:8] + b"\x80" + bytes(7))
 
 
 def _id_before(moment_us: int) -> str:

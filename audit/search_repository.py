@@ -5,8 +5,8 @@ the tokens of their rows, and sorted after that. Comparing and sorting by an exp
 planner from walking all events in the hope of meeting some.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +19,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    tuple_,
     union_all,
 )
 from sqlalchemy.sql import Select
@@ -56,26 +57,53 @@ _OF_ANY_ACTION = audit_event.c.action.in_([bindparam(name, type_=Text) for name 
 
 @lru_cache(maxsize=1024)  # all combinations: 8 columns, with a subject or without, actions or not
 def _fitting(used: frozenset[str], *, of_subject: bool, of_actions: bool) -> Statement:
-    conditions = [_FITS[name] for name in sorted(used)]
+    along = None if of_subject or "request_id" in used else along_index(used)
+    conditions = [_FITS[name] for name in sorted(used) if name != along or along == DENIED]
     if of_actions:
         conditions.append(_OF_ANY_ACTION)
     if of_subject:
         return Statement(with_rows(_of_member(conditions)))
-    by_index = "request_id" in used
+    columns = (audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
+    if "request_id" not in used:
+        return Statement(_newest(select(*columns).where(*conditions), along))
     # An expression, or a plan made for any parameters takes two bounds of ids for a short walk.
-    moment: ColumnElement[str] = (
-        audit_event.c.id + literal("", Text) if by_index else audit_event.c.id
-    )
+    moment = audit_event.c.id + literal("", Text)
     return Statement(
-        select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
+        select(*columns)
         .where(
             moment < bindparam("before", type_=Text),
-            moment > bindparam("oldest", type_=Text),
+            moment >= bindparam("oldest", type_=Text),
             *conditions,
         )
         .order_by(moment.desc())
         .limit(bindparam("most", type_=BigInteger))
     )
+
+
+DENIED, _ACTOR = "denied", "actor"
+
+
+def along_index(names: Collection[str]) -> str | None:
+    """Name the condition that an index in the order of ids serves, if any does."""
+    return next((name for name in (DENIED, _ACTOR) if name in names), None)
+
+
+def _newest(chosen: Select[Any], along: str | None) -> Select[Any]:
+    """Keep the newest between two ids, along the index that `along_index` names, or along all.
+
+    Bounds of actor and id as pairs: for an equal actor and two bounds of ids, a plan made for any
+    parameters walks everybody's events, as if two bounds made for a short walk.
+    """
+    before, oldest = bindparam("before", type_=Text), bindparam("oldest", type_=Text)
+    if along == _ACTOR:
+        actor = bindparam("actor", type_=Text)
+        place = tuple_(audit_event.c.actor, audit_event.c.id)
+        bounds = place < tuple_(actor, before), place >= tuple_(actor, oldest)
+        order = [audit_event.c.actor.desc(), audit_event.c.id.desc()]
+    else:
+        bounds = audit_event.c.id < before, audit_event.c.id >= oldest
+        order = [audit_event.c.id.desc()]
+    return chosen.where(*bounds).order_by(*order).limit(bindparam("most", type_=BigInteger))
 
 
 def _of_member(conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
@@ -85,7 +113,7 @@ def _of_member(conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
         moment = event_id + literal("", Text)
         return (
             moment < bindparam("before", type_=Text),
-            moment > bindparam("oldest", type_=Text),
+            moment >= bindparam("oldest", type_=Text),
         )
 
     alone = select(
@@ -154,13 +182,12 @@ async def events_that_fit(
     oldest: str,
     most: int,
 ) -> Sequence[Row]:
-    """Give events between two ids for which every named search column fits, newest first."""
-    parameters: dict[str, Any] = {**used, "before": before, "oldest": oldest, "most": most}
-    names = frozenset(used)
-    for name in names & {"decision", "view_decision"}:
-        if used[name] == "deny":
-            del parameters[name]
-            names = names - {name} | {"denied"}
+    """Give events between two ids for which every named search column fits, newest first.
+
+    `oldest` is the least id that may be given, `before` one above the greatest.
+    """
+    names, values = _named(used)
+    parameters: dict[str, Any] = {**values, "before": before, "oldest": oldest, "most": most}
     if subjects:
         parameters |= _padded(_SUBJECT_NAMES, subjects)
     if actions:
@@ -172,6 +199,60 @@ async def events_that_fit(
 def _padded(names: Sequence[str], values: Sequence[str]) -> dict[str, str]:
     kept = values[: len(names)]
     return dict(zip(names, [*kept, *[""] * (len(names) - len(kept))], strict=True))
+
+
+def _named(used: Mapping[str, str | int]) -> tuple[frozenset[str], dict[str, str | int]]:
+    """Give the names of conditions for the columns asked for, and the values they compare with."""
+    values = dict(used)
+    denied = [name for name in ("decision", "view_decision") if used.get(name) == "deny"]
+    for name in denied:
+        del values[name]
+    return frozenset(values) | ({DENIED} if denied else set()), values
+
+
+_BY_IDS = frozenset({"from_us", "until_us"})
+"""A period is bounded by ids as well, so nothing is walked for it in vain."""
+
+
+def is_walked(
+    used: Mapping[str, str | int], subjects: Sequence[str], actions: Sequence[str]
+) -> bool:
+    """Say whether no index has what fits: then rows are walked, and most may be in vain."""
+    names, _ = _named(used)
+    if subjects or "request_id" in names:
+        return False
+    return bool(actions) or not names <= _BY_IDS | {along_index(names)}
+
+
+@cache
+def _stretch(along: str | None) -> Statement:
+    conditions = [_FITS[DENIED]] if along == DENIED else []
+    walked = _newest(select(audit_event.c.id).where(*conditions), along).subquery("walked")
+    return Statement(
+        select(func.count().label("events"), func.min(walked.c.id).label("lowest")).select_from(
+            walked
+        )
+    )
+
+
+async def stretch(
+    session: ReadSession,
+    used: Mapping[str, str | int],
+    *,
+    before: str,
+    oldest: str,
+    most: int,
+) -> tuple[int, str | None]:
+    """Say how many events, up to so many, a search between two ids walks, and which is the last.
+
+    Walked are those of the actor, or what was denied, if that is asked for; or else all.
+    """
+    names, values = _named(used)
+    along = along_index(names)
+    given = {_ACTOR: values[_ACTOR]} if along == _ACTOR else {}
+    bounds = {"before": before, "oldest": oldest, "most": most}
+    row = await session.first(_stretch(along), **given, **bounds)
+    return (0, None) if row is None else (int(row["events"]), row["lowest"])
 
 
 _OLDEST = Statement(select(audit_event.c.id).order_by(audit_event.c.id).limit(1))

@@ -1,8 +1,9 @@
-"""A backlog given its places in the log, and one member's events found in what came of it.
+"""A backlog given its places in the log, and events found in what came of it.
 
 The backlog is written past the product, as a disaster would leave it: queue full, log empty. Then
 one sequencer, as the service starts it, works it off. The same million events are then asked, as
-the console and the portal do it, for all events of one member in five years.
+the console and the portal do it, for all events of one member in five years, and for what no index
+serves: an action and a purpose that no event has, so that each page looks as far as it may.
 """
 
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from audit import EventFilter, Sequencer
 from benchmarks.audit_world import (
+    CALLER,
     PORTION,
     Place,
     make_place,
@@ -44,6 +46,7 @@ async def measure(
         if server is not None:
             place.run("VACUUM ANALYZE audit_event")
         await _timelines(results, place, database, events, members, asked)
+        await _searches(results, place, database, asked)
 
 
 async def _fill(place: Place, events: int, members: int) -> None:
@@ -117,3 +120,27 @@ async def _timelines(
     text = f"{asked} members; {found / asked:.0f} events each, in pages of {PAGE}; "
     text += f"p50 {percentile(spent, 0.5):.1f} ms, longest {max(spent):.1f} ms."
     results.tables.append((f"Timelines, {place.engine}", text))
+
+
+async def _searches(results: "Results", place: Place, database: Database, asked: int) -> None:
+    spent: list[float] = []
+    wanted = (
+        EventFilter(action="audit.key_rotated"),
+        EventFilter(purpose="nothing"),
+        EventFilter(actor=CALLER.id, purpose="nothing"),
+    )
+    for at in range(asked):
+        begun = time.perf_counter()
+        async with database.read() as session:
+            page = await place.audit.search(session, wanted[at % len(wanted)], most=PAGE)
+        spent.append((time.perf_counter() - begun) * 1000)
+        if page.events:
+            raise RuntimeError("the trail holds what it should not")
+    results.at_most(
+        f"a page of a search that no index serves, in vain, p95, {place.engine}",
+        percentile(spent, 0.95), 150, "ms",
+    )  # fmt: skip
+    text = (
+        f"{asked} pages in vain; p50 {percentile(spent, 0.5):.1f} ms, longest {max(spent):.1f} ms."
+    )
+    results.tables.append((f"Searches, {place.engine}", text))

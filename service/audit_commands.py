@@ -1,6 +1,7 @@
 """What the command line asks of an open registry about its trail."""
 
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +25,16 @@ from audit import (
     refusal,
     verify_stored_log,
 )
+from audit.search import ACTOR, REQUEST_ID, WORD
 from backup import leave
-from kernel import NotFoundError
+from kernel import InvalidRequestError, NotFoundError, rfc3339
+from kernel.http import decode_id_cursor, encode_cursor
 from service.evidence import evidence, key_of_member, moment_of
 from service.key_rotation import rotate_log_key
 from service.runtime import Runtime
 from service.tasks import system_caller
 from service.trail import sequencer_here
+from service.trail_views import trail_views
 from vault import OwnerKey
 
 Progress = Callable[[int, int], None]
@@ -88,6 +92,71 @@ async def audit_evidence(
     )
     made = await evidence(runtime, system_caller("cli"), wanted, Path(out), subject=key)
     return {"path": out, **made}
+
+
+async def audit_search(
+    runtime: Runtime,
+    progress: Progress,
+    *,
+    actor: str | None = None,
+    action: str | None = None,
+    purpose: str | None = None,
+    decision: str | None = None,
+    field: str | None = None,
+    request: str | None = None,
+    view: str | None = None,
+    member: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    cursor: str | None = None,
+    most: int = 50,
+) -> dict[str, Any]:
+    """Look for events, portion by portion, until so many are found or none are left.
+
+    One event, however many portions it takes.
+    """
+    key: OwnerKey | None = None
+    tokens: tuple[str, ...] = ()
+    if member is not None:
+        key, tokens = await key_of_member(runtime, member)
+    words = [(WORD, one) for one in (action, purpose, decision, field) if one is not None]
+    words += [(ACTOR, actor or "self"), (REQUEST_ID, request or "any-request")]
+    views = trail_views(runtime.settings)
+    known = all(re.match(shape, word) for shape, word in words)
+    if not known or (view is not None and view not in views):
+        raise InvalidRequestError("that is no word of the trail", reason="word_unknown")
+    wanted = EventFilter(
+        actor=actor,
+        action=action,
+        purpose=purpose,
+        decision=decision,
+        field=field,
+        request_id=request,
+        subjects=tokens,
+        from_us=None if since is None else moment_of(runtime.settings, "from", since, days=0),
+        until_us=None if until is None else moment_of(runtime.settings, "to", until, days=1),
+        view=None if view is None else views[view],
+    )
+    before = decode_id_cursor("evt", cursor)
+    async with runtime.database.unit_of_work() as work:
+        await runtime.audit.record_search(work, system_caller("cli"), wanted, subject=key)
+    found: list[Mapping[str, Any]] = []
+    while True:
+        async with runtime.database.read() as session:
+            page = await runtime.audit.search(
+                session, wanted, before=before, most=most - len(found)
+            )
+        found += page.events
+        before = page.next_before
+        progress(len(found), most)
+        if before is None or len(found) >= most:
+            break
+    searched_us = page.searched_to_us
+    return {
+        "events": found,
+        "next_cursor": None if before is None else encode_cursor(before),
+        "searched_to": None if searched_us is None else rfc3339(searched_us),
+    }
 
 
 async def audit_prove(
@@ -237,6 +306,7 @@ AUDIT_COMMANDS: Mapping[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "audit.new_origin": audit_new_origin,
     "audit.prove": audit_prove,
     "audit.rotate_key": audit_rotate_key,
+    "audit.search": audit_search,
     "audit.verify_db": audit_verify_db,
     "audit.key": audit_key,
     "audit.checkpoint": audit_checkpoint,

@@ -31,6 +31,59 @@ def audit_export(
     show(answer | {"path": str(out)}, as_json=as_json, text=text)
 
 
+@audit_app.command("search")
+def audit_search(
+    actor: Annotated[str | None, typer.Option(help="Who did it: cli_…, stf_…, self.")] = None,
+    action: Annotated[str | None, typer.Option(help="What was done, such as member.view.")] = None,
+    purpose: Annotated[str | None, typer.Option(help="For what.")] = None,
+    decision: Annotated[str | None, typer.Option(help="allow or deny.")] = None,
+    field: Annotated[str | None, typer.Option(help="A field that it tells of.")] = None,
+    request: Annotated[str | None, typer.Option(help="Events of one request, by its id.")] = None,
+    view: Annotated[str | None, typer.Option(help="A saved view, such as bulk.")] = None,
+    member: Annotated[str | None, typer.Option(help="Events about a member, by mem_ id.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="From this day (YYYY-MM-DD) or moment on.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Up to the end of this day, or to this moment.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, max=1000, help="Stop when so many are found.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on where a search ended.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find events of the trail, the newest first; a search is an event too."""
+    wanted = {
+        "actor": actor,
+        "action": action,
+        "purpose": purpose,
+        "decision": decision,
+        "field": field,
+        "request": request,
+        "view": view,
+        "member": member,
+        "since": since,
+        "until": until,
+        "cursor": cursor,
+    }
+    given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    answer = ask("audit.search", {**given, "most": most}, as_json=as_json)
+
+    def text() -> None:
+        names = ("purpose", "decision", "reason")
+        rows = [
+            [one["id"], one["ts"], one["actor"]["id"], one["action"]]
+            + [one.get(name, "") for name in names]
+            for one in answer["events"]
+        ]
+        head = ["event", "time", "who", "did", *names]
+        table("events", head, rows, "nothing found")
+        if answer["next_cursor"] is not None:
+            say(f"searched back to {answer['searched_to']}; go on with")
+            say(f"  --cursor {answer['next_cursor']}")
+
+    show(answer, as_json=as_json, text=text)
+
+
 @audit_app.command("evidence")
 def audit_evidence(
     out: Annotated[Path, typer.Option(help="A new .zip.")],

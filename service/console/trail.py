@@ -126,6 +126,7 @@ def routes(console: Console) -> APIRouter:
             hours=runtime.settings.audit.hours,
             members_a_day=runtime.settings.audit.members_a_day,
             next_cursor=found.next_before and encode_cursor(found.next_before),
+            searched_to=None if found.searched_to_us is None else desk.when(found.searched_to_us),
             actors=actors,
             purposes=[(key, key) for key in runtime.pack.purposes],
             fields=[(key, key) for key in runtime.pack.fields],

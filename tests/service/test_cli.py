@@ -207,6 +207,10 @@ class TestTrail:
         assert {"README.md", "verify.html", "checkpoint", "events.csv"} <= set(names)
         assert sum(name.startswith("proofs/") for name in names) == made.answer["events"]
         assert registry("audit", "evidence", "--out", out, "--json").code == FAILED_CHECK
+        found = registry("audit", "search", "--action", "audit.evidence", "--json")
+        assert found.answer["events"][-1]["count"] == made.answer["events"]
+        assert (found.answer["next_cursor"], found.answer["searched_to"]) == (None, None)
+        assert registry("audit", "search", "--action", "081-234-5678").code == USAGE
         none = registry("audit", "evidence", "--out", tmp_path / "x.zip", "--to", "2020-01-01")
         assert none.code == FAILED_CHECK
         assert not (tmp_path / "x.zip").exists()

@@ -174,6 +174,30 @@ async def test_a_search_by_field_goes_on_where_it_stopped_looking(at, monkeypatc
     assert found == sorted(wanted, reverse=True)
 
 
+async def test_a_search_in_vain_says_how_far_it_looked_and_goes_on(at, monkeypatch):
+    import audit.search as searching
+
+    monkeypatch.setattr(searching, "_MOST_WALKED", 4)
+    browser = await at.sign_in("auditor")
+    page = await search(browser, action="nothing.like_it")
+    pages = 0
+    while links := [link for link in page.links if "before=" in link]:
+        assert rows(page) == []
+        assert "Searched back to" in page.text
+        assert "Go on searching" in page.text
+        (onward,) = links
+        page = await browser.open(onward)
+        pages += 1
+    assert pages > 2
+    assert "Searched back to" not in page.text
+    page = await search(browser, action="member.register")
+    while rows(page) == []:
+        (onward,) = [link for link in page.links if "before=" in link]
+        page = await browser.open(onward)
+    (registered,) = await at.world.events("member.register")
+    assert rows(page)[0].endswith(registered["id"])
+
+
 async def test_a_members_events_are_found_by_who_may_look_members_up(at):
     member = await at.world.member_id(at.member)
     browser = await at.sign_in("dpo")
