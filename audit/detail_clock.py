@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from audit import detail_repository as repository
 from audit.details import DETAILED
-from audit.event import AuditEvent, check, epoch_of
+from audit.event import AuditEvent, epoch_of
 from audit.expiry import PrunedMonth
 from audit.repository import append_event
 from audit.retention_repository import stop_holds
@@ -89,8 +89,7 @@ class DetailClock:
         event = self._audit.draft(
             caller, DETAIL_PRUNED, reason="retention_ended", resource=row["event_id"]
         )
-        check(event)
-        await append_event(work, self._audit.row(event))
+        await append_event(work, self._audit.checked_row(event))
         await repository.drop_detail(
             work, row["event_id"], dropped_by=event.id, due_us=self._due_us(month)
         )
@@ -125,6 +124,5 @@ async def _tell(
     work: UnitOfWork, audit: AuditLog, caller: Caller, action: str, event_id: str
 ) -> str:
     event = audit.draft(caller, action, reason="restored", resource=event_id)
-    check(event)
-    await append_event(work, audit.row(event))
+    await append_event(work, audit.checked_row(event))
     return event.id

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import replace
 
 from audit import detail_repository as repository
-from audit.event import AuditEvent, check
+from audit.event import AuditEvent
 from audit.repository import append_event
 from audit.service import AuditLog
 from audit.views import BREAK_GLASS
@@ -58,8 +58,7 @@ class Details:
         """
         sealed = self._vault.seal(key, TABLE, drafted.id, {JUSTIFICATION: text})[JUSTIFICATION]
         event = replace(drafted, detail_ref=detail_ref(sealed))
-        check(event)
-        await append_event(work, self._audit.row(event))
+        await append_event(work, self._audit.checked_row(event))
         await repository.add_detail(work, event.id, key.owner_id, sealed)
         return event
 
@@ -97,8 +96,7 @@ class Details:
                 fields=(JUSTIFICATION,),
                 decision="allow",
             )
-            check(event)
-            await append_event(work, self._audit.row(event))
+            await append_event(work, self._audit.checked_row(event))
         ticket = self._audit.ticket(event, str(member_id))
         cells = {JUSTIFICATION: bytes(row["ciphertext"])}
         return self._vault.open(ticket, key, TABLE, event_id, cells)[JUSTIFICATION]

@@ -191,8 +191,8 @@ def value_digest(pseudonym_key: bytes, field: str, value: str) -> str:
     return _keyed(pseudonym_key, message)
 
 
-def check(event: AuditEvent) -> None:
-    """Refuse an event whose members do not have the shapes of the format.
+def check(event: AuditEvent) -> bytes:
+    """Give the canonical bytes of an event whose members have the shapes of the format.
 
     All text must be an id, a digest or a word of a vocabulary: a member's id, an address, a
     number or a sentence does not pass. Called wherever a member of the event may have come
@@ -216,7 +216,7 @@ def check(event: AuditEvent) -> None:
         for name, digest in (getattr(event, side) or {}).items():
             _require(is_word(name), side)
             _require(_HEX_16.fullmatch(digest), side)
-    canonical_bytes(event)
+    return canonical_bytes(event)
 
 
 _ID = "_[0-9a-hjkmnp-tv-z]{26}"
@@ -229,6 +229,8 @@ _REQUEST_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{7,63}")
 _WORD = re.compile(r"(?=.{1,64}$)(?!.*[0-9]{7})[a-z][a-z0-9_]*(?:[.:/-][a-z0-9_]+)*")
 _ANY_ID = re.compile(f"[a-z]{{2,5}}{_ID}")
 _REFERENCE = re.compile(f"(?P<kind>.+?)(?::{_ANY_ID.pattern})?")
+_known_words: set[str] = set()  # what was refused may be anything, and is never kept
+_MOST_KNOWN = 4096
 _MEMBER_ID = re.compile(f"(?:mem|sub|cp){_ID}")
 """Ids that name one member for good; in a log that cannot forget they would outlive erasure."""
 
@@ -308,7 +310,12 @@ def is_month(text: str) -> bool:
 
 def is_word(text: str) -> bool:
     """Say whether this is a vocabulary word: no id in it and no run of digits fit for a number."""
-    return _WORD.fullmatch(text) is not None and _ANY_ID.search(text) is None
+    if text in _known_words:
+        return True
+    fits = _WORD.fullmatch(text) is not None and _ANY_ID.search(text) is None
+    if fits and len(_known_words) < _MOST_KNOWN:
+        _known_words.add(text)
+    return fits
 
 
 def _is_reference(text: str) -> bool:

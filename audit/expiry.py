@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from audit import retention_repository as repository
-from audit.event import check, epochs
+from audit.event import epochs
 from audit.repository import append_event
 from audit.retention import PRUNED, RetentionRule, rule_of, told
 from audit.service import AuditLog
@@ -152,8 +152,7 @@ class Pruning:
                 count=pruned.bodies,
                 pruned=pruned,
             )
-            check(event)
-            await append_event(work, self._audit.row(event))
+            await append_event(work, self._audit.checked_row(event))
             await repository.name_runs(work, event.id, pruned.runs, month, due_us=due_us)
             if await repository.delete_bodies(work, event.id) != pruned.bodies:
                 raise UnavailableError("bodies to delete were not there", reason="prune_raced")

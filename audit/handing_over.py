@@ -8,7 +8,6 @@ has stolen the old one cannot make a later head that anybody takes for the log's
 import asyncio
 from typing import Any
 
-from audit.event import check
 from audit.log_key import KEY_ROTATED, KeyRotation, short_digest, vkey_digest
 from audit.note import Signer
 from audit.sequencer import Sequencer
@@ -39,8 +38,7 @@ async def hand_over(
             before={"log_key": short_digest(old)},
             decision="allow",
         )
-        check(event)
-        return AuditLog.row(event)
+        return AuditLog.checked_row(event)
 
     for _ in range(_ATTEMPTS):
         try:

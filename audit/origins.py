@@ -14,7 +14,6 @@ from typing import Any
 from audit import lease_repository, log_key_repository, repository
 from audit.anchoring import AnchorSink, anchor_folder, root_at
 from audit.errors import NoteError
-from audit.event import check
 from audit.log_key import KnownKeys
 from audit.note import Checkpoint, Signer, Verifier, open_checkpoint
 from audit.sequencer import Sequencer
@@ -144,9 +143,8 @@ async def begin_new_origin(
         event = AuditLog(new, clock, policy).draft(
             caller, ACTION, resource=f"sha256:{root.hex()}", count=size, decision="allow"
         )
-        check(event)
         event_id = event.id
-        return AuditLog.row(event)
+        return AuditLog.checked_row(event)
 
     size, root = await sequencer.rename(new, describe)
     return NewOrigin(old.name, old.vkey, size, root, new.name, new.vkey, event_id)

@@ -168,18 +168,13 @@ class AuditLog:
 
     @staticmethod
     def row(event: AuditEvent) -> dict[str, Any]:
-        """Give the event as the parameters of the appending statements."""
-        return {
-            "id": event.id,
-            "recorded_us": event.ts,
-            "subject": None if event.subject is None else event.subject.token,
-            "actor": event.actor.id,
-            "action": event.action,
-            "purpose": event.purpose,
-            "decision": event.decision,
-            "request_id": event.request_id,
-            "body": canonical_bytes(event),
-        }
+        """Give the event as the parameters of the appending statements, as it is (see `check`)."""
+        return _row(event, canonical_bytes(event))
+
+    @staticmethod
+    def checked_row(event: AuditEvent) -> dict[str, Any]:
+        """Give the event as `row` does; `EventError` when it has not the shapes of the format."""
+        return _row(event, check(event))
 
     async def record(
         self,
@@ -192,8 +187,7 @@ class AuditLog:
     ) -> AuditEventId:
         """Append an event to the unit of work of the change it speaks of (see `draft`)."""
         event = self.draft(caller, action, subject=subject, **details)
-        check(event)
-        await repository.append_event(work, self.row(event))
+        await repository.append_event(work, self.checked_row(event))
         if self._announce is not None and action in self._announced:
             work.after_commit(self._announce)
         return AuditEventId(event.id)
@@ -411,3 +405,17 @@ class AuditLog:
         if proof is not None:
             check_inclusion(body, proof, self.vkey)
         return proof
+
+
+def _row(event: AuditEvent, body: bytes) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "recorded_us": event.ts,
+        "subject": None if event.subject is None else event.subject.token,
+        "actor": event.actor.id,
+        "action": event.action,
+        "purpose": event.purpose,
+        "decision": event.decision,
+        "request_id": event.request_id,
+        "body": body,
+    }

@@ -2,8 +2,9 @@
 
 Each transaction changes one row and appends one event, over the product's own connections. The
 opponents do the same with the same driver and the same durable commit: one appends to a plain
-table with the same columns and indexes and nothing that protects it, one keeps a chain of hashes
-whose head it locks. Our sequencer runs beside ours, in the same process, as it does in service.
+table with the same columns, searched by the same indexes, and nothing that protects it, one keeps
+a chain of hashes whose head it locks. Our sequencer runs beside ours, in the same process, as it
+does in service.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from audit import Sequencer
+from audit.tables import audit_event
 from benchmarks.audit_world import CALLER, POLICY, Place, make_place, member_key, percentile
 from benchmarks.report import number, table
 from benchmarks.rounds import say
@@ -67,7 +69,16 @@ def _event_table(name: str, *more: Column[Any]) -> Table:
         Column("body", LargeBinary, nullable=False),
         *more,
     )
-    Index(f"ix_{name}_subject", table_.c.subject, table_.c.id)
+    for index in audit_event.indexes:  # whoever wants to search keeps them, protected or not
+        Index(
+            str(index.name).replace("audit_event", name),
+            *(table_.c[column.name] for column in index.columns),
+            **{
+                f"{dialect}_where": table_.c.decision == "deny"
+                for dialect in ("sqlite", "postgresql")
+                if index.dialect_options[dialect]["where"] is not None
+            },
+        )
     return table_
 
 
