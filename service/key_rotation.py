@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from audit import EventFilter, Signer, hand_over, vkey_digest
-from kernel import Caller, NotFoundError, UnavailableError
+from kernel import Caller, ConflictError, NotFoundError, UnavailableError
 from service.log_key import fresh_seed, version_of
 from service.runtime import Runtime
 from service.tasks import system_caller
@@ -22,6 +22,8 @@ from service.trail import sequencer_here
 Progress = Callable[[int, int], None]
 
 _PREPARED = "audit.key_prepared"
+_BACKUP_ATTEMPTS = 2_400
+_BACKUP_WAIT_SECONDS = 0.25
 
 
 async def rotate_log_key(
@@ -56,16 +58,14 @@ async def rotate_log_key(
     new = await _prepare(runtime, caller, old)
     if not confirmed:
         return _told(old, new, done=False)
-    if await runtime.backups.address() is not None:
-        await runtime.backups.create(caller, progress)
+    await _back_up(runtime, caller, progress)
     rotation = await hand_over(sequencer, runtime.audit, new, caller)
     if rotation is None:
         raise UnavailableError("another process has just rotated the key", reason="rotating")
     await runtime.anchors.anchor()
     await runtime.witnesses.ask()
     gone = await _finish(runtime, caller, version_of(new, ring.log_seeds()))
-    if await runtime.backups.address() is not None:
-        await runtime.backups.create(caller, progress)
+    await _back_up(runtime, caller, progress)
     told = _told(old, new, done=True)
     return told | {"destroyed": gone, "size": rotation.size, "event": rotation.event_id}
 
@@ -77,6 +77,24 @@ async def _caller(runtime: Runtime, operator: str | None) -> Caller:
     if operator not in {each["staff_id"] for each in await runtime.staff.listing()}:
         raise NotFoundError("no such member of staff", reason="staff_unknown")
     return replace(caller, id=operator)
+
+
+async def _back_up(runtime: Runtime, caller: Caller, progress: Progress) -> None:
+    """Make a backup where there is a store, after one that is being made: it began too early."""
+    if await runtime.backups.address() is None:
+        return
+    for _ in range(_BACKUP_ATTEMPTS):
+        try:
+            await runtime.backups.create(caller, progress)
+        except ConflictError:
+            await asyncio.sleep(_BACKUP_WAIT_SECONDS)
+        else:
+            return
+    raise UnavailableError(
+        "another backup is being made",
+        reason="backup_running",
+        remedy="Run the same command again when it has ended; it goes on from there.",
+    )
 
 
 async def _prepare(runtime: Runtime, caller: Caller, old: Signer) -> Signer:

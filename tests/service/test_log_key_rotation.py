@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 (fixtures are asked for by name)
 
+import asyncio
 import json
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 from audit import AnchorVerdict, Cosigner, Witness, WitnessVerdict, ask_witness, verify_stored_log
 from audit.anchoring import overlap_name
 from audit.verify import verify_bundle
+from kernel import ConflictError
 from service.audit_commands import audit_export, audit_verify_db
 from service.commands import COMMANDS
 from service.recovering import recover
@@ -240,6 +242,31 @@ async def test_a_backup_taken_between_telling_and_signing_restores_under_the_old
         await assert_sound(world)
         assert (await rotate(world))["vkey"] == told["vkey"], "and goes on with what was begun"
         await assert_sound(world)
+
+
+async def test_a_rotation_waits_for_a_backup_that_is_being_made(sqlite_settings, kept, monkeypatch):
+    """It began before the new seed was there, so another one is made; nobody has to come again."""
+    async with open_world(kept.used_by(sqlite_settings), background=False) as world:
+        await begin(world, kept)
+        backups, refused = world.runtime.backups, asyncio.Event()
+        genuine = backups.create
+
+        async def create(*details):
+            try:
+                return await genuine(*details)
+            except ConflictError:
+                refused.set()
+                raise
+
+        monkeypatch.setattr(backups, "create", create)
+        async with backups._turn:
+            rotating = asyncio.create_task(rotate(world))
+            await asyncio.wait_for(refused.wait(), 60)
+            assert not rotating.done()
+            assert await world.events("audit.key_rotated") == []
+        told = await rotating
+        assert (told["done"], told["vkey"]) == (True, world.runtime.audit.vkey)
+        assert len(await world.fetch("SELECT * FROM backup_set")) == 2
 
 
 async def test_a_recovery_with_the_kit_brings_the_new_key_back(settings):

@@ -2,12 +2,16 @@
 
 # ruff: noqa: F811 (fixtures are asked for by name)
 
+import asyncio
+import contextlib
+
 import asyncpg
 import pytest
 
 from audit import SequencerElsewhere
 from audit.detail_repository import drop_detail
-from kernel import ConfigurationError, IntegrityError
+from audit.verify import verify_bundle
+from kernel import ConfigurationError, ConflictError, IntegrityError, YinyomError
 from service.commands import COMMANDS, doctor
 from service.database_roles import apply_grants, check_role
 from service.settings import AuditSettings, DatabaseSettings
@@ -72,6 +76,14 @@ async def command(world, name, **asked):
     return await COMMANDS[name](world.runtime, lambda _done, _total: None, **asked)
 
 
+async def backed_up(world):
+    """Make a backup, after the one that the other process may be making of its own accord."""
+    while True:
+        with contextlib.suppress(ConflictError):
+            return await command(world, "backup.create")
+        await asyncio.sleep(0.05)
+
+
 async def test_the_whole_job_is_done_by_two_processes_with_those_rights_and_no_others(
     apart, folder_store, tmp_path
 ):
@@ -96,7 +108,7 @@ async def test_the_whole_job_is_done_by_two_processes_with_those_rights_and_no_o
         )
         await command(server, "audit.hold_release", hold=held["id"])
         await command(server, "backup.init", store=folder_store.address, recipients=[])
-        assert (await command(server, "backup.create"))["generation"] == 1
+        assert (await backed_up(server))["generation"] >= 1
         await server.erase(member)
         assert (await crm.view(member)).status_code == 404
         assert (await crm.view(other)).status_code == 200
@@ -197,6 +209,89 @@ async def test_a_new_name_begins_where_the_log_is_sequenced_while_servers_go_on(
         assert (await command(worker, "audit.verify_db"))["ok"]
 
 
+ROTATION = {"confirmed": True, "operator": None}
+
+
+async def test_where_the_log_is_sequenced_its_key_is_replaced_while_servers_go_on(
+    apart, folder_store, tmp_path
+):
+    async with open_world(apart.worker) as worker, open_world(apart.server) as server:
+        crm = await server.app()
+        member = await crm.register(phone="081-234-5678")
+        await command(server, "backup.init", store=folder_store.address, recipients=[])
+        with pytest.raises(ConfigurationError, match="another process"):
+            await command(server, "audit.rotate_key", **ROTATION)
+        assert await server.events("audit.key_prepared") == []
+        told = await command(worker, "audit.rotate_key", **ROTATION)
+        assert (told["done"], told["destroyed"]) == (True, 1)
+        assert (await crm.view(member)).status_code == 200
+        event = (await server.events("member.view"))[0]
+        proof = await command(server, "audit.prove", event=event["id"])
+        assert (server.runtime.audit.vkey, worker.runtime.audit.vkey) == (told["vkey"],) * 2
+        assert proof["event"]
+        assert (await backed_up(server))["generation"] >= 1
+        await command(server, "audit.export", out=str(tmp_path / "bundle"))
+        for key in (told["old_vkey"], told["vkey"]):
+            assert verify_bundle(tmp_path / "bundle", key).findings == ()
+        for world in (server, worker):
+            assert (await command(world, "audit.verify_db"))["ok"]
+            assert (await world.http.get("/readyz")).json()["ready"]
+
+
+async def test_without_the_right_to_it_no_key_is_replaced_and_the_old_one_goes_on(
+    apart, postgres_server, monkeypatch
+):
+    monkeypatch.setattr("audit.handing_over._ATTEMPTS", 3)
+    name = apart.owner.database.url.rpartition("/")[2]
+    for right in ("INSERT ON audit_key", "UPDATE ON audit_head"):
+        postgres_server.run_sql(f"REVOKE {right} FROM {apart.sequencer}", name)
+        with pytest.raises(ConfigurationError, match="fewer rights"):
+            await check_role(apart.worker)
+        postgres_server.run_sql(f"GRANT {right} TO {apart.sequencer}", name)
+    async with open_world(apart.worker) as worker:
+        await worker.app()
+        old = worker.runtime.audit.vkey
+        postgres_server.run_sql(f"REVOKE INSERT ON audit_key FROM {apart.sequencer}", name)
+        with pytest.raises(YinyomError):
+            await command(worker, "audit.rotate_key", **ROTATION)
+        assert worker.runtime.audit.vkey == old
+        assert await worker.fetch("SELECT * FROM audit_key") == []
+        assert await worker.events("audit.key_rotated") == []
+        assert (await command(worker, "audit.verify_db"))["ok"]
+        postgres_server.run_sql(f"GRANT INSERT ON audit_key TO {apart.sequencer}", name)
+        told = await command(worker, "audit.rotate_key", **ROTATION)
+        assert (told["old_vkey"], told["done"]) == (old, True)
+        assert (await command(worker, "audit.verify_db"))["ok"]
+
+
+async def test_one_role_for_servers_and_sequencer_may_replace_the_key_and_forge_no_succession(
+    postgres_settings, postgres_server
+):
+    """With two roles the servers sequence; what they wrote stays out of their reach all the same."""
+    url = postgres_settings.database.url
+    name = url.rpartition("/")[2]
+    role = f"app_{name}"
+    postgres_server.run_sql(f"CREATE ROLE {role} LOGIN")
+    database = DatabaseSettings(
+        url=url.replace("//yinyom@", f"//{role}@"), owner_url=url, require_separate_role=True
+    )
+    settings = postgres_settings.model_copy(update={"database": database})
+    await apply_grants(settings)
+    try:
+        async with open_world(settings) as world:
+            told = await command(world, "audit.rotate_key", **ROTATION)
+            assert told["done"]
+            connection = await asyncpg.connect(database.url)
+            for statement in ("UPDATE audit_key SET new_vkey = 'x'", "DELETE FROM audit_key"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+            await connection.close()
+            assert (await command(world, "audit.verify_db"))["ok"]
+    finally:
+        postgres_server.run_sql(f"DROP OWNED BY {role}", name)
+        postgres_server.run_sql(f"DROP ROLE {role}")
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3_000)
 async def test_no_flow_of_the_mission_needs_a_right_that_servers_have_not_got(apart, tmp_path):
@@ -233,6 +328,10 @@ LOG_WRITES = [
     "INSERT INTO audit_origin VALUES ('x', 1, 'x', 'x', 'x', 1)",
     "INSERT INTO audit_pruned VALUES (0, 0, 'x', 0, 1, 1)",
     "INSERT INTO audit_cosignature VALUES (1, 'w', 'l', 1)",
+    "INSERT INTO audit_key VALUES (9, 'x', 'x', 'x', 'x', 'evt_x', 1)",
+    "UPDATE audit_key SET new_vkey = 'x'",
+    "DELETE FROM audit_key",
+    "UPDATE audit_head SET vkey = 'x'",
     "SELECT yinyom_prune('evt_x')",
     "SELECT yinyom_stop_holds()",
 ]
@@ -247,6 +346,9 @@ MEMBER_DATA = [
     "UPDATE audit_leaf SET leaf_hash = 'x'",
     "INSERT INTO audit_pending VALUES ('evt_x')",
     "INSERT INTO staff (id) VALUES ('x')",
+    "UPDATE audit_key SET new_vkey = 'x'",
+    "DELETE FROM audit_key",
+    "TRUNCATE audit_key",
 ]
 
 
