@@ -12,6 +12,7 @@ from audit.errors import ManifestError
 from audit.manifest import read_row
 from audit.repository import AFTER_EVERY_ID
 from audit.views import Period, SavedView
+from audit.walk_repository import is_walked, walk
 from kernel import ReadSession, id_bytes, id_from_bytes, id_moment_us, new_id
 
 EVERY_BRAND = "*"
@@ -22,7 +23,7 @@ DIGEST = r"^sha256:[0-9a-f]{64}$"
 _CHUNK = 500
 _MOST_LOOKED_AT = 5_000
 _MOST_WALKED = 20_000
-_FIRST_STRETCH = 1_000
+_FIRST_PORTION = 1_000
 _LONGER = 4
 _MOST_PERIODS = 100
 _SLACK_US = 1_000  # an id orders by its moment to the part of a millisecond
@@ -227,7 +228,7 @@ async def _in_period(
     most: int,
     allowance: _Allowance,
 ) -> _Page:
-    """Look through one stretch of time, in portions that grow while nothing fills the page."""
+    """Look through one stretch of time."""
     view = wanted.view
     values = {
         "actor": wanted.actor,
@@ -243,24 +244,48 @@ async def _in_period(
     actions = () if view is None else view.actions
     oldest, bound = _id_before(period[0]), min(bound, _id_after(period[1]))
     found: list[Mapping[str, Any]] = []
-    if not search_repository.is_walked(used, wanted.subjects, actions):
-        below = await _look(session, wanted, used, oldest, bound, found, most, allowance)
-        return _Page(tuple(found), below)
-    portion = _FIRST_STRETCH
-    while True:
+    search = _walk if is_walked(used, wanted.subjects, actions) else _look
+    below = await search(session, wanted, used, oldest, bound, found, most, allowance)
+    return _Page(tuple(found), below)
+
+
+async def _walk(
+    session: ReadSession,
+    wanted: EventFilter,
+    used: Mapping[str, str | int],
+    oldest: str,
+    bound: str,
+    found: list[Mapping[str, Any]],
+    most: int,
+    allowance: _Allowance,
+) -> str | None:
+    """Add what fits between two ids to `found`, where no index has it; see `_look`.
+
+    In portions that grow while little fits, so that what is common costs little.
+    """
+    actions = () if wanted.view is None else wanted.view.actions
+    chunk = _CHUNK if wanted.reads_bodies else most + 1
+    portion = _FIRST_PORTION
+    while not allowance.is_spent:
         portion = min(portion, allowance.walked)
-        walked, lowest = await search_repository.stretch(
-            session, used, before=bound, oldest=oldest, most=portion
+        walked = await walk(
+            session, used, actions, before=bound, oldest=oldest, portion=portion, most=chunk
         )
-        if lowest is None:
-            return _Page(tuple(found), None)
-        allowance.walked -= walked
-        below = await _look(session, wanted, used, lowest, bound, found, most, allowance)
-        if below is not None or walked < portion:
-            return _Page(tuple(found), below)
-        if allowance.walked <= 0:
-            return _Page(tuple(found), lowest)
-        bound, portion = lowest, portion * _LONGER
+        allowance.walked -= walked.events
+        allowance.bodies -= len(walked.fitting)
+        for row in walked.fitting:
+            body = orjson.loads(row["body"])
+            if wanted.keeps(body):
+                if len(found) == most:
+                    return str(found[-1]["id"])
+                found.append(body)
+        if len(walked.fitting) == chunk:  # and perhaps more of this portion
+            bound = walked.fitting[-1]["id"]
+        elif walked.events < portion or walked.lowest <= oldest:
+            return None
+        else:
+            bound, portion = walked.lowest, portion * _LONGER
+    return bound
 
 
 async def _look(

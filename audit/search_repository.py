@@ -5,8 +5,8 @@ the tokens of their rows, and sorted after that. Comparing and sorting by an exp
 planner from walking all events in the hope of meeting some.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,7 +19,6 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
-    tuple_,
     union_all,
 )
 from sqlalchemy.sql import Select
@@ -30,7 +29,8 @@ from kernel import ReadSession, Row, Statement
 
 _MOST_SUBJECTS = 60
 _SUBJECT_NAMES = [f"subject_{at}" for at in range(_MOST_SUBJECTS)]
-_FITS: Mapping[str, ColumnElement[bool]] = {
+DENIED = "denied"
+FITS: Mapping[str, ColumnElement[bool]] = {
     "actor": audit_event.c.actor == bindparam("actor"),
     "action": audit_event.c.action == bindparam("action"),
     "purpose": audit_event.c.purpose == bindparam("purpose"),
@@ -38,7 +38,7 @@ _FITS: Mapping[str, ColumnElement[bool]] = {
     "request_id": audit_event.c.request_id == bindparam("request_id"),
     "view_decision": audit_event.c.decision == bindparam("view_decision"),
     # Written out, so that the planner knows the index over what was denied to be the one.
-    "denied": audit_event.c.decision == literal_column("'deny'"),
+    DENIED: audit_event.c.decision == literal_column("'deny'"),
     "from_us": audit_event.c.recorded_us >= bindparam("from_us"),
     "until_us": audit_event.c.recorded_us < bindparam("until_us"),
 }
@@ -51,25 +51,24 @@ _OF_ANY_TOKEN = audit_manifest_token.c.token.in_(
     [bindparam(name, type_=Text) for name in _SUBJECT_NAMES]
 )
 _MOST_ACTIONS = 16
-_ACTION_NAMES = [f"action_{at}" for at in range(_MOST_ACTIONS)]
-_OF_ANY_ACTION = audit_event.c.action.in_([bindparam(name, type_=Text) for name in _ACTION_NAMES])
+ACTION_NAMES = [f"action_{at}" for at in range(_MOST_ACTIONS)]
+OF_ANY_ACTION = audit_event.c.action.in_([bindparam(name, type_=Text) for name in ACTION_NAMES])
 
 
 @lru_cache(maxsize=1024)  # all combinations: 8 columns, with a subject or without, actions or not
 def _fitting(used: frozenset[str], *, of_subject: bool, of_actions: bool) -> Statement:
-    along = None if of_subject or "request_id" in used else along_index(used)
-    conditions = [_FITS[name] for name in sorted(used) if name != along or along == DENIED]
+    conditions = [FITS[name] for name in sorted(used)]
     if of_actions:
-        conditions.append(_OF_ANY_ACTION)
+        conditions.append(OF_ANY_ACTION)
     if of_subject:
         return Statement(with_rows(_of_member(conditions)))
-    columns = (audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
-    if "request_id" not in used:
-        return Statement(_newest(select(*columns).where(*conditions), along))
+    by_index = "request_id" in used
     # An expression, or a plan made for any parameters takes two bounds of ids for a short walk.
-    moment = audit_event.c.id + literal("", Text)
+    moment: ColumnElement[str] = (
+        audit_event.c.id + literal("", Text) if by_index else audit_event.c.id
+    )
     return Statement(
-        select(*columns)
+        select(audit_event.c.id, audit_event.c.recorded_us, audit_event.c.body)
         .where(
             moment < bindparam("before", type_=Text),
             moment >= bindparam("oldest", type_=Text),
@@ -78,32 +77,6 @@ def _fitting(used: frozenset[str], *, of_subject: bool, of_actions: bool) -> Sta
         .order_by(moment.desc())
         .limit(bindparam("most", type_=BigInteger))
     )
-
-
-DENIED, _ACTOR = "denied", "actor"
-
-
-def along_index(names: Collection[str]) -> str | None:
-    """Name the condition that an index in the order of ids serves, if any does."""
-    return next((name for name in (DENIED, _ACTOR) if name in names), None)
-
-
-def _newest(chosen: Select[Any], along: str | None) -> Select[Any]:
-    """Keep the newest between two ids, along the index that `along_index` names, or along all.
-
-    Bounds of actor and id as pairs: for an equal actor and two bounds of ids, a plan made for any
-    parameters walks everybody's events, as if two bounds made for a short walk.
-    """
-    before, oldest = bindparam("before", type_=Text), bindparam("oldest", type_=Text)
-    if along == _ACTOR:
-        actor = bindparam("actor", type_=Text)
-        place = tuple_(audit_event.c.actor, audit_event.c.id)
-        bounds = place < tuple_(actor, before), place >= tuple_(actor, oldest)
-        order = [audit_event.c.actor.desc(), audit_event.c.id.desc()]
-    else:
-        bounds = audit_event.c.id < before, audit_event.c.id >= oldest
-        order = [audit_event.c.id.desc()]
-    return chosen.where(*bounds).order_by(*order).limit(bindparam("most", type_=BigInteger))
 
 
 def _of_member(conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
@@ -186,73 +159,29 @@ async def events_that_fit(
 
     `oldest` is the least id that may be given, `before` one above the greatest.
     """
-    names, values = _named(used)
+    names, values = named(used)
     parameters: dict[str, Any] = {**values, "before": before, "oldest": oldest, "most": most}
     if subjects:
-        parameters |= _padded(_SUBJECT_NAMES, subjects)
+        parameters |= padded(_SUBJECT_NAMES, subjects)
     if actions:
-        parameters |= _padded(_ACTION_NAMES, actions)
+        parameters |= padded(ACTION_NAMES, actions)
     statement = _fitting(names, of_subject=bool(subjects), of_actions=bool(actions))
     return await session.all(statement, **parameters)
 
 
-def _padded(names: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+def padded(names: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+    """Give as many values to these names as there are, and nothing to the others."""
     kept = values[: len(names)]
     return dict(zip(names, [*kept, *[""] * (len(names) - len(kept))], strict=True))
 
 
-def _named(used: Mapping[str, str | int]) -> tuple[frozenset[str], dict[str, str | int]]:
+def named(used: Mapping[str, str | int]) -> tuple[frozenset[str], dict[str, str | int]]:
     """Give the names of conditions for the columns asked for, and the values they compare with."""
     values = dict(used)
     denied = [name for name in ("decision", "view_decision") if used.get(name) == "deny"]
     for name in denied:
         del values[name]
     return frozenset(values) | ({DENIED} if denied else set()), values
-
-
-_BY_IDS = frozenset({"from_us", "until_us"})
-"""A period is bounded by ids as well, so nothing is walked for it in vain."""
-
-
-def is_walked(
-    used: Mapping[str, str | int], subjects: Sequence[str], actions: Sequence[str]
-) -> bool:
-    """Say whether no index has what fits: then rows are walked, and most may be in vain."""
-    names, _ = _named(used)
-    if subjects or "request_id" in names:
-        return False
-    return bool(actions) or not names <= _BY_IDS | {along_index(names)}
-
-
-@cache
-def _stretch(along: str | None) -> Statement:
-    conditions = [_FITS[DENIED]] if along == DENIED else []
-    walked = _newest(select(audit_event.c.id).where(*conditions), along).subquery("walked")
-    return Statement(
-        select(func.count().label("events"), func.min(walked.c.id).label("lowest")).select_from(
-            walked
-        )
-    )
-
-
-async def stretch(
-    session: ReadSession,
-    used: Mapping[str, str | int],
-    *,
-    before: str,
-    oldest: str,
-    most: int,
-) -> tuple[int, str | None]:
-    """Say how many events, up to so many, a search between two ids walks, and which is the last.
-
-    Walked are those of the actor, or what was denied, if that is asked for; or else all.
-    """
-    names, values = _named(used)
-    along = along_index(names)
-    given = {_ACTOR: values[_ACTOR]} if along == _ACTOR else {}
-    bounds = {"before": before, "oldest": oldest, "most": most}
-    row = await session.first(_stretch(along), **given, **bounds)
-    return (0, None) if row is None else (int(row["events"]), row["lowest"])
 
 
 _OLDEST = Statement(select(audit_event.c.id).order_by(audit_event.c.id).limit(1))
@@ -272,7 +201,7 @@ def _read_between(subject: ColumnElement[Any]) -> tuple[list[Any], list[ColumnEl
         audit_event.c.recorded_us >= bindparam("from_us"),
         audit_event.c.recorded_us < bindparam("until_us"),
         audit_event.c.decision == "allow",
-        _OF_ANY_ACTION,
+        OF_ANY_ACTION,
     ]
     return columns, conditions
 
@@ -335,7 +264,7 @@ async def events_over(
         until_us=until_us,
         oldest=oldest,
         newest=newest,
-        **_padded(_ACTION_NAMES, actions),
+        **padded(ACTION_NAMES, actions),
     )
 
 
@@ -352,7 +281,7 @@ async def places_of(session: ReadSession, events: Sequence[str]) -> dict[str, in
     """Give the places in the log of those events that have one."""
     found: dict[str, int] = {}
     for at in range(0, len(events), _MOST_PLACES):
-        some = _padded(_EVENT_NAMES, events[at : at + _MOST_PLACES])
+        some = padded(_EVENT_NAMES, events[at : at + _MOST_PLACES])
         rows = await session.all(_PLACES, **some)
         found |= {row["event_id"]: int(row["leaf_index"]) for row in rows}
     return found
@@ -363,7 +292,7 @@ _TOKEN_NAMES = [f"token_{at}" for at in range(AT_ONCE)]
 _OF_SUBJECTS = Statement(
     select(audit_event.c.id, audit_event.c.subject, audit_event.c.body).where(
         audit_event.c.subject.in_([bindparam(name, type_=Text) for name in _TOKEN_NAMES]),
-        _OF_ANY_ACTION,
+        OF_ANY_ACTION,
     )
 )
 
@@ -373,4 +302,4 @@ async def events_of_many(
 ) -> Sequence[Row]:
     """Give id, subject and body of events of at most `AT_ONCE` subjects, by their actions."""
     parameters = dict(zip(_TOKEN_NAMES, [*tokens, *[""] * (AT_ONCE - len(tokens))], strict=True))
-    return await session.all(_OF_SUBJECTS, **parameters, **_padded(_ACTION_NAMES, actions))
+    return await session.all(_OF_SUBJECTS, **parameters, **padded(ACTION_NAMES, actions))
