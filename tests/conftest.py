@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -37,6 +39,13 @@ shift 2
 rm -rf "$folder"
 rmdir "$(dirname "$folder")"
 """
+
+
+# How long an example takes says something of the machine and nothing of the code.
+hypothesis_settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,9 +70,22 @@ SLOW = (
     "tests/backup/",
     "tests/e2e/",
     "tests/faults/",
+    "tests/service/test_anchors.py",
+    "tests/service/test_api_canaries.py",
     "tests/service/test_cli",
+    "tests/service/test_control.py",
+    "tests/service/test_demo.py",
+    "tests/service/test_kms.py",
+    "tests/service/test_log_key_rotation.py",
+    "tests/service/test_no_outbound.py",
+    "tests/service/test_search_cli.py",
+    "tests/service/test_start_refusals.py",
+    "tests/service/test_three_roles.py",
+    "tests/vault/test_recovering.py",
     "test_schemathesis",
 )
+# Rooms whose tests go over pages or whole registries: every day on SQLite, always in the whole run.
+SLOW_ON_POSTGRES = ("tests/disclosure/", "tests/dsar/", "tests/service/", "tests/vault/")
 
 
 # Each command is a process of a second: of engines, and of a server that is open or none, the
@@ -74,7 +96,11 @@ LONG = ("[alone-postgres", "[beside a server-sqlite")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out of the fast run what starts other programs."""
     for item in items:
-        if any(part in item.path.as_posix() for part in SLOW):
+        where = item.path.as_posix()
+        on_postgres = item.get_closest_marker("postgres") is not None
+        if any(part in where for part in SLOW) or (
+            on_postgres and any(part in where for part in SLOW_ON_POSTGRES)
+        ):
             item.add_marker(pytest.mark.slow)
         if item.path.name == "test_cli.py" and any(pair in item.name for pair in LONG):
             item.add_marker(pytest.mark.long)
