@@ -440,7 +440,7 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_sequencer_quietly(
             raise RuntimeError("planted")
 
         monkeypatch.setattr(repository, "any_waiting", stumble)
-        for _ in range(100):
+        for _ in range(4_000):
             if world.runtime.sequencer.state.reason:
                 break
             await asyncio.sleep(0.02)
@@ -449,7 +449,7 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_sequencer_quietly(
         monkeypatch.setattr(repository, "any_waiting", genuine)
         await write(world, 1)
         await world.until("SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM audit_pending)")
-        for _ in range(100):
+        for _ in range(2_000):
             if (await world.http.get("/readyz")).json()["ready"]:
                 break
             await asyncio.sleep(0.02)

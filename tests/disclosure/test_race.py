@@ -16,17 +16,12 @@ from audit import append_while_held
 from consent.tables import member_gate
 from disclosure import repository
 from kernel import epoch_value
+from tests.support.holding import held_events
 from tests.support.world import open_world
 
 pytestmark = pytest.mark.anyio
 
-SLOW_EVENTS = """
-CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN PERFORM pg_sleep(0.6); RETURN NEW; END $$;
-CREATE TRIGGER sleepy BEFORE INSERT ON audit_event
-FOR EACH ROW WHEN (NEW.action IN ('member.view', 'member.lookup') AND NEW.decision = 'allow')
-EXECUTE FUNCTION sleepy()
-"""
+ALLOWED = "NEW.action IN ('member.view', 'member.lookup') AND NEW.decision = 'allow'"
 
 
 class PausingDatabase:
@@ -116,23 +111,38 @@ async def test_a_withdrawal_between_the_two_statements_of_a_read_is_seen_by_the_
         assert (after.status_code, after.json()["reason"]) == (403, "consent_withdrawn")
 
 
+async def race(reading, asked, writing, changed):
+    """Change while the event of a read is being written; gives both answers and what came too late.
+
+    Where the change waits for the read it is done after it; otherwise it is done before.
+    """
+    async with held_events(reading, ALLOWED) as held:
+        read = asyncio.create_task(asked)
+        await held.until_held()
+        change = asyncio.create_task(changed)
+        if not await held.until_done_or_behind(change):
+            await held.let_go()
+        told = await change
+        at_its_return = await allowed(writing)
+        await held.let_go()
+        answer = await read
+    return answer, told, await allowed(writing) - at_its_return
+
+
 @pytest.mark.postgres
 class TestSlowCommit:
-    """The event of the read takes more than half a second to be written."""
+    """The event of the read is held while it is written."""
 
     async def race(self, reading, crm, writing, member):
         """Withdraw while the event is being written; give the answer and what came too late."""
-        read = asyncio.create_task(crm.view(member, "marketing", "sms"))
-        await reading.until_asleep()
-        withdrawal = await crm.through(writing).withdraw(member, channel="sms")
-        at_its_return = await allowed(writing)
+        asked = crm.view(member, "marketing", "sms")
+        changed = crm.through(writing).withdraw(member, channel="sms")
+        answer, withdrawal, late = await race(reading, asked, writing, changed)
         assert withdrawal.status_code == 200
-        answer = await read
-        return answer, await allowed(writing) - at_its_return
+        return answer, late
 
     async def test_a_withdrawal_waits_for_the_event_that_came_first(self, postgres_settings):
         async with a_consenting_member(postgres_settings) as (reading, writing, crm, member):
-            await reading.execute(SLOW_EVENTS)
             answer, late = await self.race(reading, crm, writing, member)
             assert late == set()
             assert answer.status_code == 200
@@ -153,37 +163,29 @@ class TestSlowCommit:
         )
         monkeypatch.setattr(repository, "RECORD", unlocked)
         async with a_consenting_member(postgres_settings) as (reading, writing, crm, member):
-            await reading.execute(SLOW_EVENTS)
             answer, late = await self.race(reading, crm, writing, member)
             assert answer.status_code == 200
             assert len(late) == 1
 
     async def test_an_erasure_waits_for_the_event_that_came_first(self, postgres_settings):
         async with a_consenting_member(postgres_settings) as (reading, writing, crm, member):
-            await reading.execute(SLOW_EVENTS)
-            read = asyncio.create_task(crm.view(member, "marketing", "sms"))
-            await reading.until_asleep()
-            await writing.erase(member)
-            at_its_return = await allowed(writing)
-            await read
-            assert await allowed(writing) == at_its_return
+            asked = crm.view(member, "marketing", "sms")
+            _, _, late = await race(reading, asked, writing, writing.erase(member))
+            assert late == set()
             assert (await crm.view(member, "marketing", "sms")).status_code == 404
 
     async def test_a_lookup_for_a_withdrawn_purpose_is_not_told_too_late(self, postgres_settings):
         async with a_consenting_member(postgres_settings) as (reading, writing, crm, member):
-            await reading.execute(SLOW_EVENTS)
             body = {
                 "kind": "phone",
                 "value": "081-234-5678",
                 "region": "TH",
                 "purpose": "marketing",
             }
-            look = asyncio.create_task(crm.post("/v1/members:lookup", body))
-            await reading.until_asleep()
-            await crm.through(writing).withdraw(member, channel="sms")
-            at_its_return = await allowed(writing)
-            await look
-            assert await allowed(writing) == at_its_return
+            asked = crm.post("/v1/members:lookup", body)
+            changed = crm.through(writing).withdraw(member, channel="sms")
+            _, _, late = await race(reading, asked, writing, changed)
+            assert late == set()
             assert (await crm.post("/v1/members:lookup", body)).status_code == 404
 
 
@@ -219,14 +221,12 @@ async def test_a_batch_that_waited_for_a_withdrawal_sees_it(postgres_settings):
 @pytest.mark.postgres
 async def test_a_withdrawal_waits_for_a_batch_that_came_first(postgres_settings):
     async with a_consenting_member(postgres_settings) as (reading, writing, crm, member):
-        await reading.execute(SLOW_EVENTS)
         body = {"ids": [member.id], "purpose": "marketing", "channel": "sms"}
-        batch = asyncio.create_task(crm.post("/v1/members:view", body))
-        await reading.until_asleep()
-        await crm.through(writing).withdraw(member, channel="sms")
-        at_its_return = await allowed(writing)
-        assert (await batch).json()["results"][0]["data"]["phone"] == "+66812345678"
-        assert await allowed(writing) == at_its_return
+        asked = crm.post("/v1/members:view", body)
+        changed = crm.through(writing).withdraw(member, channel="sms")
+        answer, _, late = await race(reading, asked, writing, changed)
+        assert answer.json()["results"][0]["data"]["phone"] == "+66812345678"
+        assert late == set()
         again = await crm.post("/v1/members:view", body)
         assert again.json()["results"][0]["denied"] == "consent_withdrawn"
 

@@ -14,6 +14,7 @@ from kernel import bump_epoch, set_fact
 from service.auth import repository as auth_repository
 from service.auth.clients import OAuthError
 from service.facts import FACT_POLICY
+from tests.support.holding import held_events
 from tests.support.world import open_world, recorded
 
 pytestmark = pytest.mark.anyio
@@ -207,16 +208,17 @@ async def test_a_revocation_is_done_when_the_reads_that_missed_it_are_over(postg
     async with open_world(postgres_settings) as here, open_world(postgres_settings) as there:
         crm = await here.app()
         member = await crm.register(phone="081-234-5678")
-        await here.execute(
-            "CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN PERFORM pg_sleep(1.5); RETURN NEW; END $$; "
-            "CREATE TRIGGER sleepy BEFORE INSERT ON audit_event "
-            "FOR EACH ROW WHEN (NEW.action = 'member.view') EXECUTE FUNCTION sleepy()"
-        )
-        read = asyncio.create_task(crm.through(there).view(member))
-        await here.until_asleep()
-        await here.runtime.clients.revoke(here.operator, crm.id)
-        at_its_return = await here.events("member.view")
+        async with held_events(here, "NEW.action = 'member.view'") as held:
+            read = asyncio.create_task(crm.through(there).view(member))
+            await held.until_held()
+            revoking = asyncio.create_task(here.runtime.clients.revoke(here.operator, crm.id))
+            await here.until(f"SELECT 1 FROM client WHERE id = '{crm.id}' AND state <> 'active'")
+            # It looks now and then whether the read is over; one that does not would be done soon.
+            done, _ = await asyncio.wait([revoking], timeout=0.5)
+            assert not done
+            await held.let_go()
+            await revoking
+            at_its_return = await here.events("member.view")
         assert len(at_its_return) == 1
         await read
         assert await here.events("member.view") == at_its_return

@@ -26,6 +26,8 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 AXE = "YINYOM_AXE_JS"
+EXPECT_MS = 60_000
+"""How long a page is waited for: five seconds, as is usual, are little on a busy machine."""
 NPM_SECONDS = 180
 
 
@@ -79,6 +81,7 @@ def chromium(registry: Registry) -> Iterator[object]:
     playwright = pytest.importorskip("playwright.sync_api", reason="install the extra [test]")
     if not CHROMIUM.exists():
         pytest.skip("no /usr/bin/chromium; install the Debian package chromium")
+    playwright.expect.set_options(timeout=EXPECT_MS)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser

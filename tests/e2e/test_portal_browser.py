@@ -80,7 +80,7 @@ class Member:
 
     def next_code(self, known: int) -> str:
         """The code that comes after so many others."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while len(self.codes()) <= known:
             assert time.monotonic() < deadline, "no code was sent"
             time.sleep(0.05)
@@ -115,7 +115,7 @@ def open_page(chromium, registry):
 
 def newest_code(registry, known: int) -> str:
     """The code that comes after so many others, whomever it is for."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while len(registry.codes()) <= known:
         assert time.monotonic() < deadline, "no code was sent"
         time.sleep(0.05)

@@ -99,7 +99,7 @@ class Work:
 
 async def kill_a_backend(settings, chance):
     """Kill one that works on this database, as the kernel would when memory is short."""
-    for _ in range(200):
+    for _ in range(1_000):
         with contextlib.suppress(Exception):
             pids = [
                 row["pid"]
@@ -117,7 +117,7 @@ async def kill_a_backend(settings, chance):
 
 
 async def until_it_answers(settings):
-    for _ in range(600):
+    for _ in range(2_000):
         with contextlib.suppress(Exception):
             await fetch(settings, "SELECT 1")
             return
@@ -272,7 +272,7 @@ async def survive_witness(settings, tmp_path, kills, seed):
                 return told
 
             try:
-                for _ in range(500):
+                for _ in range(3_000):
                     told = await ask()
                     if told.verdict is WitnessVerdict.COSIGNED:
                         break
@@ -285,7 +285,7 @@ async def survive_witness(settings, tmp_path, kills, seed):
                     signed = max(signed, told.size or 0)
             finally:
                 process.kill()
-                process.wait(30)
+                process.wait(120)
                 process.stdout.close()
         rows = await world.fetch("SELECT size FROM audit_cosignature")
         assert max(row["size"] for row in rows) >= signed

@@ -48,7 +48,7 @@ async def test_a_code_is_sent_though_whoever_asked_for_it_went_away(world, monke
     """Settling takes longer than a request waits: the delivery is not cut off after its commit."""
     monkeypatch.setattr("service.outbox._SETTLE_SECONDS", 0.05)
     courier, database = world.runtime.courier, world.runtime.database
-    genuine = database.unit_of_work
+    genuine, goes_on = database.unit_of_work, asyncio.Event()
 
     class Slow:
         def __getattr__(self, name):
@@ -58,7 +58,7 @@ async def test_a_code_is_sent_though_whoever_asked_for_it_went_away(world, monke
         async def unit_of_work(self):
             async with genuine() as work:
                 yield work
-            await asyncio.sleep(0.3)  # the commit is known; the sending comes next
+            await goes_on.wait()  # the commit is known; the sending comes next
 
     await courier.stop()
     courier._database = Slow()
@@ -66,6 +66,7 @@ async def test_a_code_is_sent_though_whoever_asked_for_it_went_away(world, monke
     request = asyncio.create_task(crm.register(phone="081-234-5678"))
     member = await request
     assert world.codes() == []
+    goes_on.set()
     await asyncio.wait(courier._settling)
     await crm.verify(member)
 
@@ -77,7 +78,7 @@ async def test_a_message_that_cannot_be_delivered_does_not_end_the_courier_or_a_
             work, CODE_WANTED, {"contact_point_id": "cp_x", "kind": "pigeon"}, now_us=1
         )
     await crm.register(phone="081-234-5678")
-    await asyncio.sleep(1.2)
+    await world.until("SELECT 1 FROM outbox WHERE created_us = 1 AND attempts > 0")
     assert world.runtime.courier._task is not None
     assert not world.runtime.courier._task.done()
     await world.execute("DELETE FROM outbox WHERE created_us = 1")
@@ -88,11 +89,14 @@ async def test_a_message_that_cannot_be_delivered_does_not_end_the_courier_or_a_
 async def test_an_error_that_nobody_foresaw_does_not_end_the_worker(world, monkeypatch):
     worker = world.runtime.worker
 
-    async def stumble():
+    stumbled = asyncio.Event()
+
+    async def stumble(*_):
+        stumbled.set()
         raise RuntimeError("planted")
 
     monkeypatch.setattr(worker, "run_one", stumble)
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(stumbled.wait(), 90)
     monkeypatch.undo()
     assert worker._task is not None
     assert not worker._task.done()

@@ -13,7 +13,7 @@ SOMYING = {"given_name": "สมหญิง", "family_name": "ใจดี", "b
 
 async def queue(world, crm):
     """Wait until the background has looked at everybody, then read the queue."""
-    for _ in range(500):
+    for _ in range(4_000):
         waiting = await world.fetch("SELECT id FROM outbox WHERE delivered_us IS NULL")
         jobs = await world.fetch("SELECT id FROM job WHERE kind = 'duplicates' AND state <> 'done'")
         if not waiting and not jobs:

@@ -30,7 +30,7 @@ async def send(app, content=CSV, headers=None, **words):
 
 
 async def until_done(app, import_id):
-    for _ in range(500):
+    for _ in range(4_000):
         answer = await app.get(f"/v1/imports/{import_id}")
         assert answer.status_code == 200, answer.text
         if answer.json()["state"] in {"finished", "failed"}:

@@ -121,7 +121,7 @@ def test_values_that_others_wrote_are_found_glued_into_a_sentence(
 
 
 async def until_scanned(world):
-    for _ in range(1_000):
+    for _ in range(4_000):
         waiting = await world.fetch("SELECT id FROM outbox WHERE delivered_us IS NULL")
         jobs = await world.fetch("SELECT id FROM job WHERE kind = 'note_scan' AND state <> 'done'")
         if not waiting and not jobs:

@@ -22,7 +22,7 @@ def unavailable(answer):
     assert "somchai" not in answer.text.lower()
 
 
-def eventually(ask, status, seconds=20):
+def eventually(ask, status, seconds=90):
     """Ask until the status comes; gives the last answer."""
     deadline = time.monotonic() + seconds
     while (answer := ask()).status_code != status and time.monotonic() < deadline:
@@ -31,7 +31,7 @@ def eventually(ask, status, seconds=20):
     return answer
 
 
-def named(registry, check, word, seconds=20):
+def named(registry, check, word, seconds=90):
     """Wait until readiness says a word of a check; what it says of the trail is seconds old."""
     deadline = time.monotonic() + seconds
     while (said := registry.http.get("/readyz").json()["checks"])[check] != word:

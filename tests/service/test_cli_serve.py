@@ -42,7 +42,7 @@ def test_it_finds_a_port_by_itself_when_told_to(sqlite_settings, tmp_path):
             stderr=stream,
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while "serving" not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
         said = map(json.loads, log.read_text().splitlines())
@@ -51,14 +51,14 @@ def test_it_finds_a_port_by_itself_when_told_to(sqlite_settings, tmp_path):
         socket.create_connection(("127.0.0.1", port), 5).close()
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_well_when_told_to_and_leaves_no_socket(sqlite_settings, number):
     with serving(sqlite_settings) as server:
         server.process.send_signal(number)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     assert not (sqlite_settings.data_dir / "control.sock").exists()
     assert "Traceback" not in server.logged()
 
@@ -165,12 +165,12 @@ def test_a_worker_ends_well_when_told_to(postgres_settings, tmp_path, number):
             cwd="/",
             stderr=stream,
         )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "started" not in log.read_text() and time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert "Traceback" not in log.read_text()
 
 

@@ -192,7 +192,7 @@ async def test_the_doctor_says_that_the_kms_is_away_and_the_registry_goes_on(tmp
             aws_endpoint=server.url,
             aws_access_key="A",
             aws_secret_key=AWS_SECRET,
-            timeout_seconds=0.5,
+            timeout_seconds=20,
         )
         settings = settings_of(tmp_path, kms)
         await set_up(settings)

@@ -352,7 +352,7 @@ async def test_a_process_that_died_is_started_again_and_warmed(world):
         first = (await until_warm(world))["pid"]
         os.kill(first, signal.SIGKILL)
         answers = []
-        for _ in range(1_000):
+        for _ in range(4_000):
             answers.append(await search(crm, "สมหญิง"))
             if answers[-1].status_code == 200 and len(answers) > 1:
                 break
@@ -422,7 +422,7 @@ async def test_names_that_do_not_fit_are_not_half_searched(sqlite_settings, monk
 
         monkeypatch.setattr(world.runtime.search_keeper._names, "open", many)
         world.runtime.search_keeper.start()
-        for _ in range(1_000):
+        for _ in range(4_000):
             state = await world.runtime.search_keeper.client.state()
             if state is not None and state["state"] == "full":
                 break

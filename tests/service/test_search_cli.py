@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.serving import COMMAND, environment, serving, settings_environment, yinyom
 
-SECONDS = 30
+SECONDS = 120
 
 
 def until(found, what):

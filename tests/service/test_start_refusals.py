@@ -20,7 +20,7 @@ def data_dir(sqlite_settings) -> Path:
 
 
 def serve(data_dir: Path, **env: str):
-    return yinyom("serve", "--port", free_port(), data_dir=data_dir, seconds=30, **env)
+    return yinyom("serve", "--port", free_port(), data_dir=data_dir, seconds=120, **env)
 
 
 def fingerprint(data_dir: Path) -> dict[str, bytes]:

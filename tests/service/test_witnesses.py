@@ -42,7 +42,7 @@ def witness(folder, vkey, port):
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(120)
         process.stdout.close()
 
 
@@ -119,7 +119,7 @@ async def test_an_export_bears_what_its_witness_signed_and_an_old_database_is_ca
             )
             assert (made["why"], made["new"]) == ("witness_disagrees", made["old"] + "/2")
         process.kill()
-        process.wait(30)
+        process.wait(120)
     with witness(tmp_path / "w1", vkey, port) as (again, _):
         assert again["vkey"] == said["vkey"]
 

@@ -14,7 +14,7 @@ from service.search.keeper import SearchKeeper
 from service.search.letters import to_letters
 from tests.support.world import App, World
 
-TURNS = 1_000
+TURNS = 4_000
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from service.tasks import system_caller
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
-START_SECONDS = 30
+START_SECONDS = 120
+_OWN_PORTS = (10_000, 32_000)  # Linux lets connections go out from 32,768 on
 SHOWN_AT = "2026-11-23T03:00:00Z"
 
 SCOPES: Mapping[str, tuple[str, ...]] = {
@@ -120,9 +122,16 @@ def yinyom(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Give a port that is free, and that no connection will take before the server has it.
+
+    Those that the system gives out are also the ones that connections go out from: of thousands a
+    run, one may take the port in the seconds until the server listens.
+    """
+    while True:
+        port = random.SystemRandom().randrange(*_OWN_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass
