@@ -259,8 +259,8 @@ SEEDS = {
     "audit_anchor": "(1, 'folder:/a', 'r1', 1), (2, 'folder:/a', 'r2', 2)",
     "audit_origin": "('a', 1, 'n1', 'k', 'evt_a', 1), ('b', 2, 'n2', 'k', 'evt_b', 2)",
     "audit_cosignature": "(1, 'w', 'l1', 1), (2, 'w', 'l2', 2)",
-    "audit_hold": "('h1', 'litigation', 1, 9, 'a', 0, 1, NULL), "
-    "('h2', 'litigation', 1, 9, 'b', 0, 1, NULL)",
+    "audit_hold": "('h1', 'litigation', 1, 9, 'a', 0, 1, NULL, 'main'), "
+    "('h2', 'litigation', 1, 9, 'b', 0, 1, NULL, 'main')",
     "audit_pruned": "(1, 2, 'evt_a', 0, 1, 1), (4, 5, 'evt_b', 0, 1, 1)",
     "rights_ledger": "('r1', 'k', x'00', 1, x'00', 1, x'00'), ('r2', 'k', x'00', 1, x'00', "
     "NULL, NULL)",
@@ -299,7 +299,7 @@ PUSHES = {
             "UPDATE OR REPLACE audit_hold SET released_us = 1, rowid = "
             "(SELECT max(rowid) FROM audit_hold) WHERE id = 'h1'"
         ),
-        "INSERT OR REPLACE INTO audit_hold VALUES ('h1', 'other', 1, 1, 'z', 0, 1, 1)",
+        "INSERT OR REPLACE INTO audit_hold VALUES ('h1', 'other', 1, 1, 'z', 0, 1, 1, 'main')",
     ],
     "audit_pruned": [
         "INSERT OR REPLACE INTO audit_pruned VALUES (1, 9, 'evt_x', 0, 1, 1)",
