@@ -6,7 +6,8 @@ import asyncpg
 import pytest
 
 from audit import Details, Holds, HoldScope, verify_stored_log
-from kernel import NotFoundError, new_id
+from audit.detail_repository import drop_detail
+from kernel import IntegrityError, NotFoundError, new_id
 from policies import detail_kept_until, kept_until, load_pack
 from tests.support.emergency import break_glass
 from tests.support.requests import staff
@@ -110,7 +111,7 @@ async def test_an_event_waits_for_its_detail(aged):
 FORGERIES = {
     "deleted": "DELETE FROM audit_detail WHERE event_id = :old",
     "changed": "UPDATE audit_detail SET ciphertext = :cell WHERE event_id = :old",
-    "moved": "UPDATE audit_detail SET event_id = :fresh WHERE event_id = :old",
+    "moved": "UPDATE audit_detail SET event_id = :fresh, member_id = NULL WHERE event_id = :old",
     "given to another": "UPDATE audit_detail SET member_id = :other WHERE event_id = :old",
     "dropped without an event": "UPDATE audit_detail SET ciphertext = NULL WHERE event_id = :old",
     "dropped by a reading": "UPDATE audit_detail SET ciphertext = NULL, member_id = NULL, "
@@ -160,6 +161,85 @@ async def test_a_detail_that_is_held_or_young_is_not_dropped_by_hand(aged):
         await aged.execute(drop, by=by, due=now_us + 9 * DAY_US, old=aged.new)
     with pytest.raises(Exception, match="append-only"):
         await aged.execute(drop, by=by, due=now_us, old=aged.new)
+
+
+async def drop_by_hand(world, event_id, due_us, action="retention.detail_pruned"):
+    """Drop a detail with an event of the same transaction, as whoever may prune could."""
+    async with world.runtime.database.unit_of_work() as work:
+        by = await world.runtime.audit.record(work, world.operator, action, resource=event_id)
+        await drop_detail(work, event_id, dropped_by=by, due_us=due_us)
+
+
+async def moment_of(world, event_id):
+    rows = await world.fetch("SELECT recorded_us FROM audit_event WHERE id = :id", id=event_id)
+    return rows[0]["recorded_us"]
+
+
+async def test_each_condition_alone_keeps_a_detail(aged):
+    """Everything fits but one thing, each in its turn; in the end all fits, and it goes."""
+    old, young = aged.old[0], aged.new
+    now_us = aged.runtime.clock.now_us()
+    ago_us = now_us - DAY_US
+    born_us, today_us = await moment_of(aged, old), await moment_of(aged, young) + 1
+    if not aged.settings.on_postgres:  # its clock has whole seconds
+        await aged.until(f"SELECT 1 WHERE strftime('%s', 'now') * 1000000 >= {today_us}")
+    for what, jump_us, arguments in (
+        ("its day is yet to come", 10 * DAY_US, (old, now_us + 9 * DAY_US)),
+        ("the event tells of a day behind it", -2 * DAY_US, (old, ago_us)),
+        ("its day was before it was there", 0, (old, born_us)),
+        ("its month runs", 0, (young, today_us)),
+        ("the event tells of something else", 0, (old, ago_us, "retention.pruned")),
+    ):
+        aged.clock.jump_us = jump_us
+        with pytest.raises(IntegrityError):
+            await drop_by_hand(aged, *arguments)
+            pytest.fail(what)
+    aged.clock.jump_us = 0
+    await hold(aged, action="member.break_glass")
+    with pytest.raises(IntegrityError):
+        await drop_by_hand(aged, old, ago_us)
+    held = (await aged.fetch("SELECT id FROM audit_hold"))[0]["id"]
+    holds = Holds(aged.runtime.database, aged.runtime.audit, aged.runtime.clock)
+    async with aged.runtime.database.unit_of_work() as work:
+        await holds.release(work, aged.operator, held)
+    assert old in await sealed(aged)
+    await drop_by_hand(aged, old, ago_us)
+    assert old not in await sealed(aged)
+    with pytest.raises(IntegrityError):  # it went by that event, and by no later one
+        await drop_by_hand(aged, old, ago_us)
+
+
+@pytest.mark.postgres
+async def test_only_the_transaction_that_tells_drops_and_it_sees_holds_as_they_are(aged):
+    if not aged.settings.on_postgres:
+        pytest.skip("SQLite has one writer, and no event bears its transaction")
+    old, other = aged.old
+    now_us = aged.runtime.clock.now_us()
+    tell = (
+        "INSERT INTO audit_event (id, recorded_us, actor, action, body) "
+        "VALUES ($1, $2, 'sys_registry', 'retention.detail_pruned', '{}')"
+    )
+    drop = (
+        "UPDATE audit_detail SET ciphertext = NULL, member_id = NULL, dropped_by = $1, "
+        "due_us = $2 WHERE event_id = $3"
+    )
+    connection = await asyncpg.connect(aged.settings.database.url)
+    try:
+        for isolation in ("repeatable_read", "serializable"):
+            with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="append-only"):
+                async with connection.transaction(isolation=isolation):
+                    await connection.execute(tell, "evt_one", now_us)
+                    await connection.execute(drop, "evt_one", now_us - DAY_US, old)
+        async with connection.transaction():
+            await connection.execute(tell, "evt_two", now_us)
+            await connection.execute(drop, "evt_two", now_us - DAY_US, old)
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="append-only"):
+            async with connection.transaction():
+                await connection.execute(tell, "evt_three", now_us)
+                await connection.execute(drop, "evt_two", now_us - DAY_US, other)
+    finally:
+        await connection.close()
+    assert await sealed(aged) == {other, aged.new}
 
 
 async def test_the_check_of_the_log_finds_a_detail_that_is_not_its_events(aged):
