@@ -152,6 +152,11 @@ async def test_the_rows_commit_with_their_event_or_not_at_all(world):
         assert not await world.fetch(
             f"SELECT 1 FROM {table} WHERE {column} = :event", event=bulk.event.id
         )
+    async with world.runtime.database.unit_of_work() as work:
+        await record_bulk(world.runtime.audit, work, bulk)
+    (stored,) = await world.fetch("SELECT rows FROM audit_manifest")
+    index = await world.fetch("SELECT token FROM audit_manifest_token ORDER BY place")
+    assert (bytes(stored["rows"]), len(index)) == (bulk.rows, 3)
     world.runtime.audit.block("audit_lag")
     with pytest.raises(UnavailableError):
         draft_bulk(world.runtime.audit, world.operator, "audience.export", strangers(3))
