@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from audit import (
+    KeyRotation,
+    KnownKeys,
     LogKey,
     NoteError,
     Sequencer,
@@ -19,7 +21,7 @@ from audit import (
     rotations,
     verify_stored_log,
 )
-from audit.note import open_checkpoint
+from audit.note import Checkpoint, open_checkpoint, sign_checkpoint
 from audit.sequencer import LogRekeyedError
 from audit.verify import verify_bundle
 from kernel import ConfigurationError, IntegrityError, UnavailableError
@@ -394,3 +396,29 @@ def test_a_fixed_key_is_no_other_one():
     assert not key.adopt(other.vkey)
     assert not LogKey(signer, lambda _: other).adopt("something else")
     assert LogKey.of(key) is key
+
+
+def test_no_key_is_known_by_a_rotation_that_leads_elsewhere_or_that_one_of_two_signed():
+    """Whoever may add to the table of successions makes no key of theirs the log's."""
+    first, second, now, evil = (
+        Signer.from_seed("log.example", bytes([at]) * 32) for at in range(4)
+    )
+
+    def rotation(size, old, new, *signers):
+        note = sign_checkpoint(Checkpoint(old.name, size, bytes(32)), *(signers or (old, new)))
+        return KeyRotation(size, old.name, old.vkey, new.vkey, note, "evt_x", 1)
+
+    true = [rotation(3, first, second), rotation(7, second, now)]
+    known = KnownKeys.leading_to(now.verifier, true)
+    assert known.publics == {one.verifier.public for one in (first, second, now)}
+    for forged in (
+        [*true, rotation(9, evil, second)],
+        [*true, rotation(9, evil, now, evil)],
+        [*true, rotation(9, evil, now, now)],
+    ):
+        assert KnownKeys.leading_to(now.verifier, forged).publics == {now.verifier.public}
+    between = [rotation(3, evil, first), rotation(7, second, now)]
+    assert KnownKeys.leading_to(now.verifier, between).publics == {
+        second.verifier.public,
+        now.verifier.public,
+    }
