@@ -9,7 +9,7 @@ import pytest
 from audit.export import write_bundle
 from audit.log_key import KEY_ROTATED, KeyRotation, KnownKeys, short_digest, vkey_digest
 from audit.merkle import leaf_hash
-from audit.note import Checkpoint, Signer, sign_checkpoint, split_note
+from audit.note import Checkpoint, Cosigner, Signer, sign_checkpoint, split_note
 from audit.tiles import TreeEdge
 from audit.verify import verify_bundle
 from tests.audit.test_strangers import aics, aics_accepts, go_judge  # noqa: F401 (fixtures)
@@ -99,6 +99,31 @@ def test_any_key_of_the_log_leads_to_the_one_that_signed_the_head(twice, place, 
     assert report.keys == ids(ONE, TWO, THREE)
     assert report.as_json()["keys"] == list(report.keys)
     assert report.unchecked == ("README.md",)
+
+
+@pytest.mark.parametrize("key", [ONE, TWO])
+def test_a_rotation_from_a_key_that_the_one_before_did_not_begin_leads_nowhere(once, place, key):
+    """Overlap, event and head are right in themselves; only the thief's key follows no key."""
+    once.signer = EVIL
+    once.rotate(THREE).grow(20)
+    report = verify_bundle(once.write(place), key.vkey)
+    assert "rotation" in codes(report)
+    assert ids(THREE)[0] not in report.keys
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_key_that_the_log_ever_had_is_its_witness(twice, place, seed):
+    """Also one of which only the bundle tells that it was the log's: it has truly cosigned here."""
+    itself = Cosigner.from_seed("witness.example/one", bytes([seed]) * 32)
+    stranger = Cosigner.from_seed("witness.example/two", bytes([9]) * 32)
+    note, text = head_of(twice.memory, THREE), head_of(twice.memory, THREE).partition("\n\n")[0]
+    lines = [each.cosign(f"{text}\n", 1_700_000_000) for each in (itself, stranger)]
+    twice.memory.checkpoint_note = lambda: note + "".join(lines)
+    write_bundle(place, twice.memory, None, twice.rotations)
+    key = (TWO if seed == 1 else ONE).vkey  # a witness with the very key that is given is refused
+    assert verify_bundle(place, key, None, [stranger.vkey]).findings == ()
+    report = verify_bundle(place, key, None, [itself.vkey, stranger.vkey])
+    assert [(each.code, each.ring) for each in report.findings] == [("witness", "witness")]
 
 
 def test_a_bundle_ends_with_the_overlap_itself(log, place):
