@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from service.cli.shell import DONE, FAILED_CHECK, WRONG, Json, ask, fail, run, s
 if TYPE_CHECKING:
     from audit import WitnessApp
 
+_EVENT = "evt_[0-9a-z]{26}"
 audit_app = typer.Typer(help="The trail: export, verify, prove, witness.", no_args_is_help=True)
 
 
@@ -372,6 +374,8 @@ def audit_reviews(
     as_json: Json = False,
 ) -> None:
     """Show emergency reads that no second person has looked at; that is done at the console."""
+    if after is not None and not re.fullmatch(_EVENT, after):
+        raise typer.BadParameter("--after is the evt_ id that the last page ended with")
     answer = ask("audit.reviews", {"after": after}, as_json=as_json)
 
     def text() -> None:
@@ -387,7 +391,8 @@ def audit_reviews(
             for row in answer["reviews"]
         ]
         heads = ["event", "at", "who read", "reason", "fields", "overdue from"]
-        table("Emergency reads to review", heads, rows, "Every emergency read was reviewed.")
+        none = "No more wait." if after else "Every emergency read was reviewed."
+        table("Emergency reads to review", heads, rows, none)
         if answer["overdue"]:
             say(f"{answer['overdue']} of these should have been reviewed by now", WRONG)
         if answer["next"]:

@@ -176,6 +176,11 @@ def test_axe_finds_nothing_on_any_page_of_the_console(
     press(page, "form[action$='/detail'] button")
     expect(page.locator("blockquote.words").first).to_contain_text("A child is missing")
     found += violations(page, axe_source)
+    page.goto("/console/reviews")
+    found += violations(page, axe_source)
+    page.locator("main .t tbody a").first.click()
+    press(page, "form[action$='/detail'] button")
+    found += violations(page, axe_source)
     page.goto("/console/trail?from=yesterday")
     found += violations(page, axe_source)
     assert found == []

@@ -250,6 +250,12 @@ class TestTrail:
         assert registry("audit", "hold", "release", made.answer["id"]).code == OK
         assert registry("audit", "hold", "release", made.answer["id"]).code != OK
 
+    def test_what_waits_for_a_second_person_is_listed(self, registry):
+        ran = registry("audit", "reviews", "--json")
+        assert (ran.code, ran.answer["reviews"], ran.answer["overdue"]) == (OK, [], 0)
+        assert set(ran.answer) == {"reviews", "overdue", "next", "within"}
+        assert registry("audit", "reviews", "--after", "yesterday").code == USAGE
+
     def test_the_log_is_checked_where_it_lies(self, registry):
         ran = registry("audit", "verify", "--db", "--json")
         assert (ran.code, ran.answer["ok"]) == (OK, True)

@@ -21,6 +21,7 @@ from tests.support.console import office
 from tests.support.emergency import break_glass
 from tests.support.invariants import assert_log_is_whole
 from tests.support.mission import JOINING, REGISTERED, SCOPES, Mission
+from tests.support.reviews import review
 from tests.support.stores import folder_store  # noqa: F401 (a fixture)
 from tests.support.world import DAY_US, JumpingClock, open_world
 
@@ -186,6 +187,8 @@ async def test_the_process_that_sequences_prunes_what_is_due(apart):
         told = await command(worker, "audit.prune", before=None, dry_run=False)
         assert told["bodies"]
         assert told["details"] == 1
+        newer = await break_glass(server, await server.member_id(member))
+        assert await review(server, newer.audit_id)
         assert await server.events("member.view") == []
         assert (await command(server, "audit.verify_db"))["ok"]
 
