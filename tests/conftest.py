@@ -70,22 +70,28 @@ SLOW = (
     "tests/backup/",
     "tests/e2e/",
     "tests/faults/",
-    "tests/service/test_anchors.py",
+    "tests/audit/test_split_view.py",
+    "tests/audit/test_strangers.py",
+    "tests/members/test_import_counts.py",
+    "tests/service/test_anchors",
     "tests/service/test_api_canaries.py",
+    "tests/service/test_api_failing_database.py",
     "tests/service/test_cli",
     "tests/service/test_control.py",
     "tests/service/test_demo.py",
     "tests/service/test_kms.py",
     "tests/service/test_log_key_rotation.py",
     "tests/service/test_no_outbound.py",
+    "tests/service/test_portal_pages.py",
     "tests/service/test_search_cli.py",
     "tests/service/test_start_refusals.py",
+    "tests/service/test_surface.py",
     "tests/service/test_three_roles.py",
     "tests/vault/test_recovering.py",
     "test_schemathesis",
 )
-# Rooms whose tests go over pages or whole registries: every day on SQLite, always in the whole run.
-SLOW_ON_POSTGRES = ("tests/disclosure/", "tests/dsar/", "tests/service/", "tests/vault/")
+# What every change is tried on with PostgreSQL as well; all others wait for the whole run.
+EVERY_DAY_ON_POSTGRES = ("tests/audit/", "tests/kernel/")
 
 
 # Each command is a process of a second: of engines, and of a server that is open or none, the
@@ -99,7 +105,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         where = item.path.as_posix()
         on_postgres = item.get_closest_marker("postgres") is not None
         if any(part in where for part in SLOW) or (
-            on_postgres and any(part in where for part in SLOW_ON_POSTGRES)
+            on_postgres and not any(part in where for part in EVERY_DAY_ON_POSTGRES)
         ):
             item.add_marker(pytest.mark.slow)
         if item.path.name == "test_cli.py" and any(pair in item.name for pair in LONG):
