@@ -4,10 +4,11 @@ import json
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from audit import Details, Holds, HoldScope, verify_stored_log
 from audit.detail_repository import drop_detail
-from kernel import IntegrityError, NotFoundError, new_id
+from kernel import IntegrityError, NotFoundError, Statement, new_id
 from policies import detail_kept_until, kept_until, load_pack
 from tests.support.emergency import break_glass
 from tests.support.requests import staff
@@ -170,6 +171,16 @@ async def drop_by_hand(world, event_id, due_us, action="retention.detail_pruned"
         await drop_detail(work, event_id, dropped_by=by, due_us=due_us)
 
 
+async def drop_again(world, event_id, due_us):
+    """Say of a detail that is gone that another event dropped it."""
+    async with world.runtime.database.unit_of_work() as work:
+        by = await world.runtime.audit.record(
+            work, world.operator, "retention.detail_pruned", resource=event_id
+        )
+        sql = "UPDATE audit_detail SET dropped_by = :by, due_us = :due WHERE event_id = :id"
+        await work.run(Statement(text(sql)), by=by, due=due_us, id=event_id)
+
+
 async def moment_of(world, event_id):
     rows = await world.fetch("SELECT recorded_us FROM audit_event WHERE id = :id", id=event_id)
     return rows[0]["recorded_us"]
@@ -205,6 +216,8 @@ async def test_each_condition_alone_keeps_a_detail(aged):
     assert old in await sealed(aged)
     await drop_by_hand(aged, old, ago_us)
     assert old not in await sealed(aged)
+    with pytest.raises(IntegrityError):  # whoever dropped it stays the one that did
+        await drop_again(aged, old, ago_us)
 
 
 @pytest.mark.postgres

@@ -16,11 +16,12 @@ from audit import (
     HoldScope,
     check_document,
     export_log,
+    retention_repository,
     verify_stored_log,
 )
 from audit.retention import MOST_GAPS, RetentionRule, bounds_us, rule_of, told
 from audit.verify import verify_bundle
-from kernel import InvalidRequestError, NotFoundError, rfc3339
+from kernel import IntegrityError, InvalidRequestError, NotFoundError, rfc3339
 from policies import kept_until, load_pack
 from tests.support.stores import begin, create
 from tests.support.world import DAY_US, JumpingClock, open_world
@@ -272,6 +273,64 @@ async def test_a_body_that_waits_for_nothing_cannot_be_deleted_by_hand(aged):
     )
     with pytest.raises((sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)):
         await aged.execute("DELETE FROM audit_event WHERE id = :id", id=leaf["id"])
+
+
+async def prune_by_hand(world, place, bounds, due_us, action="retention.pruned"):
+    """Delete one body with an event of the same transaction, as whoever may prune could."""
+    from_us, until_us = bounds
+    async with world.runtime.database.unit_of_work() as work:
+        by = await world.runtime.audit.record(work, world.operator, action)
+        await work.run(
+            retention_repository._ADD_RUN,
+            first_index=place,
+            last_index=place,
+            event_id=by,
+            from_us=from_us,
+            until_us=until_us,
+            due_us=due_us,
+        )
+        assert await retention_repository.delete_bodies(work, by) == 1
+
+
+async def test_each_condition_alone_keeps_a_body(aged):
+    """Everything fits but one thing, each in its turn; in the end all fits, and it goes."""
+    crm = aged.crm
+    await crm.view(aged.member)
+    await aged.runtime.sequencer.drain()
+    rows = await aged.fetch(
+        "SELECT l.leaf_index AS place, e.recorded_us AS moment FROM audit_event e "
+        "JOIN audit_leaf l ON l.event_id = e.id WHERE e.action = 'member.view' "
+        "ORDER BY l.leaf_index"
+    )
+    old, young = rows[0], rows[-1]
+    born_us, place = old["moment"], old["place"]
+    now_us = aged.runtime.clock.now_us()
+    ago_us = now_us - DAY_US
+    around = (born_us, born_us + 1)
+    if not aged.settings.on_postgres:  # its clock has whole seconds
+        after_us = young["moment"] + 1
+        await aged.until(f"SELECT 1 WHERE strftime('%s', 'now') * 1000000 >= {after_us}")
+    for what, jump_us, arguments in (
+        ("its day is yet to come", 10 * DAY_US, (place, around, now_us + 9 * DAY_US)),
+        ("the event tells of a day behind it", -2 * DAY_US, (place, around, ago_us)),
+        ("the days end behind their day", 0, (place, (born_us, ago_us + 1), ago_us)),
+        ("it was there before the days began", 0, (place, (born_us + 1, born_us + 2), ago_us)),
+        ("the days had ended", 0, (place, (born_us - 1, born_us), ago_us)),
+        (
+            "its month runs",
+            0,
+            (young["place"], (young["moment"], young["moment"] + 1), young["moment"] + 1),
+        ),
+        ("the event tells of something else", 0, (place, around, ago_us, "member.view")),
+    ):
+        aged.clock.jump_us = jump_us
+        with pytest.raises(IntegrityError):
+            await prune_by_hand(aged, *arguments)
+            pytest.fail(what)
+    aged.clock.jump_us = 0
+    many = len(await bodies(aged, "member.view"))
+    await prune_by_hand(aged, place, around, ago_us)
+    assert len(await bodies(aged, "member.view")) == many - 1
 
 
 async def test_a_clock_that_runs_ahead_deletes_nothing(world):

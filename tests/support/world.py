@@ -397,10 +397,23 @@ def _numbered(sql: str, parameters: Mapping[str, Any]) -> list[Any]:
 
 @contextlib.asynccontextmanager
 async def open_world(
-    settings: Settings, *, clock: Clock | None = None, background: bool = True
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    background: bool = True,
+    routine: bool = False,
 ) -> AsyncIterator[World]:
-    """Open a registry as a worker does; on PostgreSQL several may be open on one database."""
+    """Open a registry as a worker does; on PostgreSQL several may be open on one database.
+
+    Args:
+        clock: The clock to live by; the system's when None.
+        background: Whether sequencer, outbox and worker run.
+        routine: Whether the worker also gives itself what comes round by the hour and the day.
+            Without it nothing happens beside a test that the test did not ask for.
+    """
     runtime = await Runtime.open(settings, clock=clock)
+    if not routine:
+        runtime.worker._every_us.clear()
     try:
         await runtime.start(background=background)
         edge = create_app(runtime)
