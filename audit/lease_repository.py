@@ -4,7 +4,7 @@ The lease lies in the head's own row, so whoever has that row locked reads and w
 number and size as one thing. Whoever follows the log from another process asks here as well.
 """
 
-from sqlalchemy import Text, bindparam, func, insert, select, update
+from sqlalchemy import Float, Text, bindparam, func, insert, select, text, update
 
 from audit.tables import audit_head, audit_origin, audit_pending
 from kernel import ReadSession, Row, Statement, UnitOfWork
@@ -42,6 +42,20 @@ _REFUSE = Statement(
     .values(refused=bindparam("reason"), fence=audit_head.c.fence + 1, lease_until_us=0)
 )
 _HEAD_ROW = Statement(select(audit_head))
+# Neither timeout of the server ends a session whose client fell silent between two messages of
+# one statement. The head's xmax is the transaction that has the row locked.
+_END_SILENT_LEADER = Statement(
+    text("""
+        SELECT pg_terminate_backend(a.pid) AS ended FROM audit_head h
+        JOIN pg_locks l
+          ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = h.xmax
+        JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE a.usename = current_user AND a.wait_event = 'ClientRead'
+          AND a.state_change < clock_timestamp() - make_interval(secs => :seconds)
+    """).bindparams(bindparam("seconds", type_=Float))
+)
+SILENT_SECONDS = 30.0
+"""How long a session that holds the head may keep its database waiting."""
 _RENAME = Statement(
     update(audit_head)
     .where(
@@ -91,6 +105,18 @@ async def let_go(work: UnitOfWork, origin: str, fence: int) -> None:
 async def refuse(work: UnitOfWork, origin: str, reason: str) -> None:
     """Let nobody sign this log again, in any process; takes the lease from whoever has it."""
     await work.run(_REFUSE, of_origin=origin, reason=reason)
+
+
+async def end_silent_leader(work: UnitOfWork) -> bool:
+    """End the session that holds the head and of which the database hears nothing any more.
+
+    A leader that was stopped within a statement (a machine asleep, a debugger) would hold the
+    head for as long as its connection stands, whoever has the lease by then. On waking it finds
+    its session gone and another fencing number. A role may end its own sessions only.
+    """
+    if work.dialect != "postgresql":
+        return False  # one process has the file
+    return any(row["ended"] for row in await work.all(_END_SILENT_LEADER, seconds=SILENT_SECONDS))
 
 
 async def head_row(session: ReadSession) -> Row | None:

@@ -237,6 +237,8 @@ class Sequencer:
             head = await repository.hold_head(work, self._signer.name)
             if head is None:
                 await self._check_name(work)
+                if await lease_repository.end_silent_leader(work):
+                    structlog.get_logger().warning("sequencer", ended="silent leader")
                 return None
             if head["refused"] is not None:
                 raise REFUSALS.get(head["refused"], LogDamagedError)

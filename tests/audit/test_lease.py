@@ -4,6 +4,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from audit import (
@@ -122,6 +123,43 @@ async def test_a_stale_number_is_refused_inside_the_transaction_that_would_write
     assert await quiet.fetch("SELECT size FROM audit_checkpoint ORDER BY size") == before
     await one.drain()
     await assert_log_is_whole(quiet)
+
+
+@pytest.mark.postgres
+async def test_a_leader_that_sleeps_within_a_statement_does_not_hold_the_head_for_good(
+    postgres_settings, monkeypatch
+):
+    """The server's own timeouts leave that session alone: it is neither idle nor at work."""
+    async with open_world(postgres_settings, background=False) as world:
+        await world.runtime.sequencer.stop()
+        await write(world)
+        one = sequencer(world)
+        asleep = await asyncpg.connect(postgres_settings.database.url)
+        try:
+            await asleep.execute("BEGIN; SELECT * FROM audit_head FOR UPDATE")
+            busy = asyncio.create_task(asleep.execute("SELECT pg_sleep(2)"))
+            await world.until(
+                "SELECT 1 FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            )
+            monkeypatch.setattr(lease_repository, "SILENT_SECONDS", 0.0)
+            assert await one.sequence_batch() == 0, "another has the head"
+            await busy  # who is at work is left at work
+            await asleep.prepare("DELETE FROM audit_pending")
+            monkeypatch.setattr(lease_repository, "SILENT_SECONDS", 3_600.0)
+            assert await one.sequence_batch() == 0
+            assert await asleep.fetchval("SELECT 1") == 1, "it was silent for a moment only"
+            await asleep.prepare("DELETE FROM audit_pending")
+            monkeypatch.setattr(lease_repository, "SILENT_SECONDS", 0.0)
+            assert await one.sequence_batch() == 0
+            while await waiting(world):
+                await one.sequence_batch()
+                await asyncio.sleep(0.02)
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+                await asleep.execute("COMMIT")
+        finally:
+            asleep.terminate()
+        await assert_log_is_whole(world)
 
 
 async def test_a_clock_put_back_an_hour_holds_nobody_up(quiet):

@@ -241,7 +241,7 @@ def test_the_hunter_finds_what_it_looks_for(sqlite_settings):
 async def test_three_hundred_canaries_leave_no_trace(settings, tmp_path, request):
     server = request.getfixturevalue("postgres_server") if settings.on_postgres else None
     with watched_log() as log:
-        async with open_world(settings) as world:
+        async with open_world(settings, routine=True) as world:
             talk = Talk(await world.app())
             subs = [await live(world, talk, at) for at in range(MEMBERS)]
             for at in (1, 2, 4):

@@ -193,6 +193,7 @@ async def test_backups_made_before_can_be_restored_afterwards(
     async with open_world(folder_store.used_by(sqlite_settings)) as world:
         crm = await world.app()
         member = await crm.register()
+        await world.runtime.ring_backups.append()
         await begin(world, folder_store)
         await create(world)
     lose_the_root(sqlite_settings)
